@@ -1,0 +1,188 @@
+"""Recipes: frozen dataclasses read from TOML. A key that no field is named after is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Method = Literal["apr", "sos+"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A Llama's shape; the vocabulary is the tokenizer's."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    mlp_size: int
+    kv_heads: int | None = None
+    """None: as many as `heads`."""
+    context_length: int = 4096
+    tied_embeddings: bool = True
+    rope_theta: float = 10_000.0
+    rms_norm_eps: float = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One kind of teacher trace in a mix."""
+
+    weight: float
+    """Share of lessons, relative to the other parts."""
+    beam_size: tuple[int, int]
+    """Smallest and largest width; drawn per problem."""
+    child_beam_size: tuple[int, int] = (1, 1)
+    """Smallest and largest width of children (apr)."""
+    promising: float = 0.9
+    """Probability that an expanded node is promising."""
+    numbers: tuple[int, int] = (4, 4)
+    """Fewest and most numbers of a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is taught up to a point of the run."""
+
+    until: float
+    """Share of the run's steps at which the stage ends; the last is 1."""
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Lessons: fresh traces, a pure function of seed and position."""
+
+    stages: tuple[Stage, ...]
+    conditioned: float = 0.8
+    """Share of root prompts that carry their condition."""
+    children: int = 3
+    """At most so many children of a trace are taught."""
+    cancelled: float = 0.1
+    """Share of solved rounds joined as the policy `first` would."""
+    held_out_targets: tuple[int, ...] = ()
+    """Targets that neither training nor validation sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """Optimiser and learning rate."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon: hidden matrices by Muon, all else by AdamW."""
+    learning_rate: float = 1e-3
+    """Peak of AdamW."""
+    muon_learning_rate: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    warmup_steps: int = 100
+    decay: Literal["linear", "cosine"] = "linear"
+    decay_share: float = 1.0
+    """Share of the steps over which the rate falls, at the end of the run; it is flat before."""
+    final: float = 0.0
+    """Last rate, relative to the peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class SftConfig:
+    """A supervised run."""
+
+    method: Method
+    model: ModelConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    steps: int
+    tokens_per_step: int
+    """Tokens of a step, over all processes; whole lessons, so a step may exceed it by one."""
+    tokens_per_batch: int = 8192
+    """Largest padded batch that goes through the model at once."""
+    seed: int = 0
+    autocast: Literal["bf16", "none"] = "bf16"
+    compile: bool = False
+    """torch.compile; wants a C++ compiler on a CPU."""
+    validate_every: int = 200
+    validation_lessons: int = 64
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Make a config from plain values.
+
+    Raises ValueError, with the key's full name, for an unknown or missing key or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            raise ValueError(f"unknown key {where}{key}; known: {', '.join(sorted(names))}")
+    made = {key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()}
+    try:
+        return kind(**made)
+    except TypeError as error:
+        raise ValueError(f"{where or kind.__name__}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast(type, hint), value, f"{where}.")
+    if origin is tuple and isinstance(value, list | tuple):
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(args) == len(value):
+            return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True)))
+    if origin is Literal and value in args:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        for option in args:
+            try:
+                return _convert(option, value, where)
+            except ValueError:
+                continue
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ValueError(f"{where}: {value!r} is not {getattr(hint, '__name__', hint)}")
+
+
+def recipe_text(name: str) -> str:
+    """The TOML of a shipped recipe, or of a file. ValueError if there is neither."""
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"no recipe file {name}")
+        return path.read_text()
+    shipped = resources.files("apr") / "recipes"
+    if (shipped / f"{name}.toml").is_file():
+        return (shipped / f"{name}.toml").read_text()
+    known = sorted(p.name.removesuffix(".toml") for p in shipped.iterdir() if p.name.endswith(".toml"))
+    raise ValueError(f"no recipe {name}; shipped: {', '.join(known)}; or give a .toml file")
+
+
+def sft_recipe(text: str, method: Method, **changes: Any) -> SftConfig:
+    """A supervised recipe for one method. `[data.apr]` and `["data.sos+"]` style tables hold what differs.
+
+    `changes` replace top-level values. Raises ValueError for anything the recipe may not hold.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"not TOML: {error}") from None
+    methods = values.pop("methods", {})
+    if method not in methods:
+        raise ValueError(f"the recipe has no methods.{method!r} table")
+    values["data"] = {**values.get("data", {}), **methods[method]}
+    return build(SftConfig, {**values, "method": method, **changes})

@@ -1,0 +1,143 @@
+"""Supervised data: fresh teacher traces as padded batches of token ids.
+
+Batches hold whole sequences, one a row and of like length, so nothing attends across sequences and little is padding.
+What step s of a run holds is a pure function of recipe, seed and position.
+Shapes: B rows, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apr._core import Lessons, Tokenizer, Traces
+from apr.config import DataConfig, Part, SftConfig
+from apr.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A padded batch on the CPU."""
+
+    token_ids_BT: Tensor
+    """int64."""
+    loss_mask_BT: Tensor
+    """bool; false on padding."""
+
+    @property
+    def loss_tokens(self) -> int:
+        """Tokens that carry loss; the first of a row has nothing before it."""
+        return int(self.loss_mask_BT[:, 1:].sum())
+
+
+def lesson_stream(config: SftConfig, parts: Sequence[Part], split: str, seed: int) -> Lessons:
+    """The endless lessons of a mix of parts."""
+    data: DataConfig = config.data
+    streams = [
+        (
+            part.weight,
+            Traces(
+                seed,
+                config.method,
+                beam_size=part.beam_size,
+                child_beam_size=part.child_beam_size,
+                promising=part.promising,
+                numbers=part.numbers,
+                split=split,
+                held_out_targets=list(data.held_out_targets),
+            ),
+        )
+        for part in parts
+    ]
+    return Lessons(
+        seed,
+        streams,
+        conditioned=data.conditioned,
+        children=data.children,
+        cancelled=data.cancelled,
+        max_tokens=config.model.context_length,
+    )
+
+
+def _samples(lesson: Sequence[tuple[bytes, bytes]]) -> list[Sample]:
+    return [Sample(tuple(ids), tuple(map(bool, mask))) for ids, mask in lesson]
+
+
+class SftData:
+    """Lessons of a run, step by step."""
+
+    def __init__(self, config: SftConfig) -> None:
+        self._config = config
+        self._stages = [
+            (stage.until, lesson_stream(config, stage.parts, "train", config.seed)) for stage in config.data.stages
+        ]
+        self.position = 0
+        """The first lesson that no step has taken yet."""
+
+    def step(self, step: int) -> list[Sample]:
+        """The samples of a step: lessons from `position` on until they hold the step's tokens. Moves `position`."""
+        progress = step / self._config.steps
+        lessons = next((s for until, s in self._stages if progress < until), self._stages[-1][1])
+        samples: list[Sample] = []
+        while sum(len(s.token_ids) for s in samples) < self._config.tokens_per_step:
+            samples += _samples(lessons.get(self.position, 1)[0])
+            self.position += 1
+        return samples
+
+    def validation(self) -> list[Sample]:
+        """Held-out samples of the last stage; the same at every call."""
+        lessons = lesson_stream(self._config, self._config.data.stages[-1].parts, "val", self._config.seed + 1)
+        return [s for lesson in lessons.get(0, self._config.validation_lessons) for s in _samples(lesson)]
+
+
+def batches(samples: Sequence[Sample], pad: int, tokens_per_batch: int) -> list[Batch]:
+    """Sort samples by length and cut them into padded batches of at most `tokens_per_batch` positions.
+
+    A sample longer than that is a batch by itself.
+    """
+    made: list[Batch] = []
+    rows: list[Sample] = []
+    for sample in sorted(samples, key=lambda s: len(s.token_ids)):
+        if rows and (len(rows) + 1) * len(sample.token_ids) > tokens_per_batch:
+            made.append(collate(rows, pad))
+            rows = []
+        rows.append(sample)
+    if rows:
+        made.append(collate(rows, pad))
+    return made
+
+
+def collate(samples: Sequence[Sample], pad: int) -> Batch:
+    """Pad samples on the right."""
+    length = max(len(s.token_ids) for s in samples)
+    ids = torch.full((len(samples), length), pad, dtype=torch.int64)
+    mask = torch.zeros((len(samples), length), dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        ids[row, : len(sample.token_ids)] = torch.tensor(sample.token_ids)
+        mask[row, : len(sample.token_ids)] = torch.tensor(sample.loss_mask)
+    return Batch(ids, mask)
+
+
+def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Number of the equation each position's digit is a result of, from 1; 0 elsewhere. [B, T], int64.
+
+    Results are runs of digits after a written equals sign: what has to be computed rather than copied.
+    """
+    digits = [tokenizer.token_id(str(d)) for d in range(10)]
+    equals = tokenizer.token_id("=")
+    numbered = torch.zeros_like(batch.token_ids_BT)
+    count = 0
+    for row, (ids, mask) in enumerate(zip(batch.token_ids_BT.tolist(), batch.loss_mask_BT.tolist(), strict=True)):
+        inside = False
+        for position, (token, written) in enumerate(zip(ids, mask, strict=True)):
+            if token == equals and written:
+                inside = True
+                count += 1
+            elif inside and token in digits:
+                numbered[row, position] = count
+            else:
+                inside = False
+    return numbered

@@ -1,0 +1,49 @@
+"""The protocol between whoever needs tokens and whatever samples them.
+
+An engine takes token ids and returns token ids. Requests run concurrently on one asyncio loop; an engine batches
+them as it likes, but a request's tokens depend only on the prompt, the parameters and the policy version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from apr.types import Completion, SamplingParams
+
+OnTokens = Callable[[Sequence[int]], None]
+"""Called on the loop with freshly sampled token ids, in order, each id once."""
+
+
+class Engine(Protocol):
+    """What samples."""
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence, prompt and completion together, in tokens."""
+        ...
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights now served; counts up with each weight update."""
+        ...
+
+    async def generate(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        *,
+        request_id: str,
+        on_tokens: OnTokens | None = None,
+    ) -> Completion:
+        """Sample one completion. An engine failure is a `Completion` with `finish_reason` "error", never an
+        exception; cancelling the awaiting task aborts the request."""
+        ...
+
+    def abort(self, request_id: str) -> None:
+        """End one request soon with `finish_reason` "abort"; what was sampled so far is kept. Unknown ids are ignored."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the engine holds; open requests end with "abort"."""
+        ...

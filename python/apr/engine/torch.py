@@ -1,0 +1,274 @@
+"""A Llama of the transformers library, decoded in this process on any device: the reference for other
+engines.
+
+Rows are requests. The cache is one buffer a layer, `K_RHTD` and `V_RHTD`; row r has `lengths[r]` tokens in
+columns 0, 1, ...; active rows come first, so a row that ends hands its place to the last. New rows are
+prefilled one by one, then all rows decode a token a step. Legend: R rows, H key-value heads, T columns, D
+head size, S tokens fed, V words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import torch
+
+from apr.engine.base import OnTokens
+from apr.types import Completion, FinishReason, SamplingParams
+
+
+@dataclass(slots=True)
+class _Request:
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    limit: int
+    """Tokens it may sample."""
+    on_tokens: OnTokens | None
+    done: asyncio.Future[Completion]
+    random: Random
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: FinishReason | None = None
+    told: int = 0
+    """Tokens that `on_tokens` has got."""
+
+
+class _RowCache:
+    """The buffers behind the model's cache protocol: `update` stores what is fed and returns what to attend
+    to."""
+
+    def __init__(self, config: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.heads = config.num_key_value_heads
+        self.head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        empty = torch.zeros(0, self.heads, 0, self.head_size, device=device, dtype=dtype)
+        self.K_RHTD = [empty.clone() for _ in range(config.num_hidden_layers)]
+        self.V_RHTD = [empty.clone() for _ in range(config.num_hidden_layers)]
+        self.first_row = 0
+        self.columns_RS = torch.zeros(0, 0, dtype=torch.long, device=device)
+        self.width = 0
+
+    def reserve(self, rows: int, columns: int) -> None:
+        """Grow the buffers, in powers of two so that it is seldom."""
+        have_rows, _, have_columns, _ = self.K_RHTD[0].shape
+        if rows <= have_rows and columns <= have_columns:
+            return
+        shape = (
+            max(have_rows, 1 << (rows - 1).bit_length()), self.heads,
+            max(have_columns, 1 << (columns - 1).bit_length()), self.head_size,
+        )  # fmt: skip
+        for buffers in (self.K_RHTD, self.V_RHTD):
+            for layer, old in enumerate(buffers):
+                new = old.new_zeros(shape)
+                new[:have_rows, :, :have_columns] = old
+                buffers[layer] = new
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy a row over another."""
+        for buffer in (*self.K_RHTD, *self.V_RHTD):
+            buffer[target, :, :length] = buffer[source, :, :length]
+
+    def aim(self, first_row: int, columns_RS: torch.Tensor, width: int) -> None:
+        """Say where the next forward pass stores its tokens and how many columns it attends to."""
+        self.first_row, self.columns_RS, self.width = first_row, columns_RS, width
+
+    def update(
+        self, key_RHSD: torch.Tensor, value_RHSD: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = self.K_RHTD[layer_idx], self.V_RHTD[layer_idx]
+        end = self.first_row + key_RHSD.shape[0]
+        rows_R1 = torch.arange(self.first_row, end, device=key_RHSD.device)[:, None]
+        keys[rows_R1, :, self.columns_RS] = key_RHSD.transpose(1, 2)
+        values[rows_R1, :, self.columns_RS] = value_RHSD.transpose(1, 2)
+        return keys[self.first_row : end, :, : self.width], values[self.first_row : end, :, : self.width]
+
+
+class TorchEngine:
+    """Continuous batching over a model in this process. `model` is a directory or a loaded Llama, which may
+    be the very one a trainer updates: call `update_weights` after each change."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        max_rows: int = 64,
+    ) -> None:
+        if not isinstance(model, torch.nn.Module):
+            from apr.model import load_model
+
+            model = load_model(model)
+        self.model: Any = model.to(device=device, dtype=dtype)
+        self.device = next(model.parameters()).device
+        self.context_length = int(model.config.max_position_embeddings)
+        self.policy_version = 0
+        self.max_rows = max_rows
+        self._cache = _RowCache(model.config, self.device, next(model.parameters()).dtype)
+        self._waiting: dict[str, _Request] = {}
+        self._active: dict[str, _Request] = {}
+        """In row order."""
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def generate(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        *,
+        request_id: str,
+        on_tokens: OnTokens | None = None,
+    ) -> Completion:
+        if self._closed or not prompt or request_id in self._waiting or request_id in self._active:
+            why = (
+                "closed" if self._closed else f"request {request_id!r} is open" if prompt else "empty prompt"
+            )
+            return Completion((), (), "error", policy_version=self.policy_version, error=why)
+        room = self.context_length - len(prompt)
+        limit = room if params.max_tokens is None else min(room, params.max_tokens)
+        if limit <= 0:
+            return Completion((), (), "length", policy_version=self.policy_version)
+        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        request = _Request(tuple(prompt), params, limit, on_tokens, done, Random(params.seed))
+        self._waiting[request_id] = request
+        if self._task is None:
+            self._task = asyncio.create_task(self._serve())
+        try:
+            return await done
+        finally:
+            if not done.done() or done.cancelled():
+                self.abort(request_id)
+
+    def abort(self, request_id: str) -> None:
+        request = self._waiting.get(request_id) or self._active.get(request_id)
+        if request is not None and request.finish is None:
+            request.finish = "abort"
+
+    async def close(self) -> None:
+        self._closed = True
+        for request_id in [*self._waiting, *self._active]:
+            self.abort(request_id)
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def update_weights(self, state: Mapping[str, torch.Tensor] | None = None) -> int:
+        """Load new weights, or take note that the model's owner changed them; returns the new policy
+        version."""
+        if self._task is not None:
+            raise RuntimeError("weights may not change while requests are open")
+        if state is not None:
+            self.model.load_state_dict(state)
+        self.policy_version += 1
+        return self.policy_version
+
+    async def _serve(self) -> None:
+        """Step while there are requests."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            while self._waiting or self._active:
+                old = list(self._active.values())
+                for request_id in list(self._waiting)[: self.max_rows - len(old)]:
+                    self._active[request_id] = self._waiting.pop(request_id)
+                # In a thread, so that the loop can read streams and take requests meanwhile; it only ever
+                # adds to `_waiting` and sets `finish`.
+                await asyncio.to_thread(self._step, old, list(self._active.values())[len(old) :])
+                self._settle()
+        except Exception as error:
+            for request in (*self._active.values(), *self._waiting.values()):
+                request.finish = "error"
+                self._resolve(request, f"{type(error).__name__}: {error}")
+        finally:
+            self._active.clear()
+            self._waiting.clear()
+            self.model.train(training)
+            self._task = None
+
+    @torch.inference_mode()
+    def _step(self, old: list[_Request], fresh: list[_Request]) -> None:
+        """One token for each row; `old` rows have a cache and one token not yet fed, `fresh` rows have
+        nothing."""
+        everyone = [*old, *fresh]
+        self._cache.reserve(len(everyone), max(len(r.prompt) + len(r.token_ids) for r in everyone))
+        if old:
+            columns_R1 = torch.tensor(
+                [[len(r.prompt) + len(r.token_ids) - 1] for r in old], device=self.device
+            )
+            ids_R1 = torch.tensor([r.token_ids[-1:] for r in old], device=self.device)
+            self._sample(old, self._forward(0, ids_R1, columns_R1))
+        for row, request in enumerate(fresh, len(old)):
+            columns_1S = torch.arange(len(request.prompt), device=self.device)[None]
+            ids_1S = torch.tensor([request.prompt], device=self.device)
+            self._sample([request], self._forward(row, ids_1S, columns_1S))
+
+    def _forward(self, first_row: int, ids_RS: torch.Tensor, columns_RS: torch.Tensor) -> torch.Tensor:
+        """Logits of the last token fed in each of these rows, RV."""
+        width = int(columns_RS.max()) + 1
+        visible_RST = torch.arange(width, device=self.device) <= columns_RS[:, :, None]
+        # An additive mask is what every attention implementation of the library takes as it is.
+        mask_R1ST = torch.zeros(visible_RST.shape, dtype=self.model.dtype, device=self.device)
+        mask_R1ST = mask_R1ST.masked_fill(~visible_RST, torch.finfo(self.model.dtype).min)[:, None]
+        self._cache.aim(first_row, columns_RS, width)
+        out = self.model(
+            input_ids=ids_RS,
+            position_ids=columns_RS,
+            attention_mask=mask_R1ST,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits_RV: torch.Tensor = out.logits[:, -1]
+        return logits_RV
+
+    def _sample(self, requests: list[_Request], logits_RV: torch.Tensor) -> None:
+        # On the CPU in float64: a request's draw is the same on every device and in every batch.
+        logits_RV = logits_RV.double().cpu()
+        heat_R1 = torch.tensor([[r.params.temperature or 1.0] for r in requests], dtype=torch.float64)
+        logprobs_RV = torch.log_softmax(logits_RV / heat_R1, dim=-1)
+        cdf_RV = logprobs_RV.exp().cumsum(-1)
+        draw_R1 = torch.tensor([[r.random.random()] for r in requests], dtype=torch.float64) * cdf_RV[:, -1:]
+        drawn_R = torch.searchsorted(cdf_RV, draw_R1, right=True)[:, 0].clamp(max=cdf_RV.shape[1] - 1)
+        best_R = logits_RV.argmax(-1)
+        for row, request in enumerate(requests):
+            token_id = int(best_R[row] if request.params.temperature == 0 else drawn_R[row])
+            request.token_ids.append(token_id)
+            request.logprobs.append(float(logprobs_RV[row, token_id]))
+            if request.finish is None:
+                if token_id in request.params.stop_token_ids:
+                    request.finish = "stop"
+                elif len(request.token_ids) == request.limit:
+                    request.finish = "length"
+
+    @torch.inference_mode()
+    def _settle(self) -> None:
+        """Tell listeners what is new and give the places of ended rows to the last ones."""
+        rows = list(self._active.items())
+        for _, request in rows:
+            if request.on_tokens is not None and not request.done.done():
+                request.on_tokens(request.token_ids[request.told :])
+            request.told = len(request.token_ids)
+        for row in reversed(range(len(rows))):
+            _, request = rows[row]
+            if request.finish is None:
+                continue
+            last = rows.pop()
+            if row < len(rows):
+                self._cache.move(len(rows), row, len(last[1].prompt) + len(last[1].token_ids) - 1)
+                rows[row] = last
+            self._resolve(request)
+        self._active = dict(rows)
+
+    def _resolve(self, request: _Request, error: str | None = None) -> None:
+        if not request.done.done() and request.finish is not None:
+            request.done.set_result(
+                Completion(
+                    tuple(request.token_ids),
+                    tuple(request.logprobs),
+                    request.finish,
+                    policy_version=self.policy_version,
+                    error=error,
+                )
+            )

@@ -1,0 +1,287 @@
+"""What happens in a rollout, as frozen values that are one JSON line each.
+
+A log is only ever appended to; each line names its rollout, so many rollouts may share one file. Every field
+holds JSON scalars, tuples of them, or (`problem`, `limits`) a plain JSON object: `from_json(to_json(event))
+== event`. A line without its newline is half-written: readers leave it for later, a writer that resumes the
+file cuts it off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+from apr.types import FinishReason
+
+CloseReason = Literal[
+    "answered",  # ended by itself and claims a solution
+    "no_answer",  # ended by itself without one
+    "length",  # its sequence reached the context length or the limit of tokens a thread
+    "limit_threads",  # its spawn would exceed the rollout's threads
+    "limit_children",  # its spawn would exceed the children of one spawn
+    "limit_rounds",  # its spawn would exceed the spawns of one thread
+    "limit_depth",  # its spawn would exceed the depth
+    "limit_tokens",  # its share of the rollout's tokens is used up
+    "limit_time",  # the rollout's time is used up
+    "cancelled",  # a sibling's verified solution, or whoever ended the parent, made it needless
+    "malformed_spawn",  # its spawn block cannot be read
+    "engine_error",  # the engine failed; never to be taken for a wrong answer
+    "interrupted",  # somebody stopped the rollout
+]
+Outcome = Literal["found", "failed", "cancelled"]
+ForcedCause = Literal["replace", "join"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    rollout: str
+    """The rollout this belongs to."""
+    time: float
+    """Seconds since that rollout started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStarted(_Base):
+    """The first event of a rollout."""
+
+    problem: dict[str, Any]
+    """The problem as the grammar describes it."""
+    method: str
+    """How the model was asked to search."""
+    condition: int | None
+    """The budget named in the prompt; None: unconditioned."""
+    limits: dict[str, Any]
+    """The fields of `Limits`."""
+    join: str
+    """The join policy, "all" or "first"."""
+    temperature: float
+    seed: int
+    """Seed of the rollout; every request's seed derives from it."""
+    policy_version: int
+    """Version of the weights that sample all threads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadOpened(_Base):
+    """A thread begins with a fresh context."""
+
+    thread: str
+    parent: str | None
+    depth: int
+    """0 for the main thread."""
+    token_ids: tuple[int, ...]
+    """The prompt as the engine gets it."""
+    text: str
+    """The prompt as people read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensSampled(_Base):
+    """A chunk the engine sampled; the chunks of a call concatenate to its completion."""
+
+    thread: str
+    token_ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensForced(_Base):
+    """Tokens put into a thread by the orchestrator; the next call's prompt ends in them."""
+
+    thread: str
+    cause: ForcedCause
+    """"replace": in place of the last sampled token, which is dropped; "join": results in place of a spawn
+    block."""
+    kept: int
+    """Tokens of the thread's sequence that stay before these."""
+    kept_text: int
+    """Characters of the thread's text that stay before these."""
+    token_ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFinished(_Base):
+    """One engine request came to its end; its tokens were emitted before."""
+
+    thread: str
+    finish_reason: FinishReason
+    logprobs: tuple[float, ...]
+    """One for each token of the completion, or empty when the engine did not tell."""
+    cached_tokens: int
+    """Prompt tokens the engine did not compute."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadSpawned(_Base):
+    """A thread waits for the children of one spawn; they open next."""
+
+    thread: str
+    children: tuple[str, ...]
+    """Their ids in the order of the spawn block; may be empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadJoined(_Base):
+    """All children of the last spawn have ended; the thread goes on with the forced tokens that follow."""
+
+    thread: str
+    outcomes: tuple[Outcome, ...]
+    """What the parent is told of each child, in spawn order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadClosed(_Base):
+    """A thread ended."""
+
+    thread: str
+    reason: CloseReason
+    result: str | None = None
+    """The solution the thread claims, unverified."""
+    detail: str | None = None
+    """More about the reason: what was malformed, how the engine failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutFinished(_Base):
+    """The last event of a rollout; `time` is its latency."""
+
+    reason: CloseReason
+    """Why the main thread ended."""
+    failed: bool
+    """An engine failure happened in some thread."""
+    correct: bool | None
+    """The judge's verdict; None when an engine failure or an interruption leaves nothing fair to judge."""
+    verdict: str
+    """The judge's reason."""
+    steps: tuple[str, ...]
+    """The answer's equations in order; empty unless correct."""
+    total_tokens: int
+    sequential_tokens: int
+    longest_context: int
+    cached_tokens: int
+
+
+Event: TypeAlias = (
+    RolloutStarted
+    | ThreadOpened
+    | TokensSampled
+    | TokensForced
+    | CallFinished
+    | ThreadSpawned
+    | ThreadJoined
+    | ThreadClosed
+    | RolloutFinished
+)
+
+_KINDS: dict[str, Callable[..., Event]] = {
+    "rollout_started": RolloutStarted,
+    "thread_opened": ThreadOpened,
+    "tokens_sampled": TokensSampled,
+    "tokens_forced": TokensForced,
+    "call_finished": CallFinished,
+    "thread_spawned": ThreadSpawned,
+    "thread_joined": ThreadJoined,
+    "thread_closed": ThreadClosed,
+    "rollout_finished": RolloutFinished,
+}
+_NAMES: dict[object, str] = {kind: name for name, kind in _KINDS.items()}
+
+
+def to_json(event: Event) -> str:
+    """One line, without its newline."""
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    return json.dumps({"event": _NAMES[type(event)], **values}, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(line: str | bytes) -> Event:
+    """The event of one line; ValueError if it is none."""
+    values = json.loads(line)
+    kind = _KINDS.get(values.pop("event", "")) if isinstance(values, dict) else None
+    if kind is None:
+        raise ValueError(f"not an event: {line[:80]!r}")
+    try:
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    except TypeError as error:
+        raise ValueError(f"not an event: {error}") from error
+
+
+class EventLog:
+    """Appends events to a file, whole lines only. One writer a file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("ab")
+        whole = _end_of_last_line(self.path)
+        if whole != self._file.tell():
+            self._file.truncate(whole)
+
+    def append(self, event: Event) -> None:
+        """Write one event; readers see it when this returns."""
+        self._file.write(to_json(event).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EventTail:
+    """Reads a growing log: each `poll` gives the events since the last one. A missing file is an empty
+    one."""
+
+    def __init__(self, path: str | Path, offset: int = 0) -> None:
+        self.path = Path(path)
+        self.offset = offset
+        """Bytes read so far: always the begin of a line."""
+
+    def poll(self, limit: int | None = None) -> list[Event]:
+        """At most `limit` new events; a half-written last line stays for the next poll."""
+        events: list[Event] = []
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return events
+        with file:
+            file.seek(self.offset)
+            while limit is None or len(events) < limit:
+                line = file.readline()
+                if not line.endswith(b"\n"):
+                    break
+                events.append(from_json(line))
+                self.offset += len(line)
+        return events
+
+
+def read_events(path: str | Path) -> Iterator[Event]:
+    """The events of a log as it is now."""
+    with Path(path).open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield from_json(line)
+
+
+def _end_of_last_line(path: Path, block: int = 1 << 16) -> int:
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end > 0:
+            start = max(0, end - block)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0

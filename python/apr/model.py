@@ -1,0 +1,75 @@
+"""The policy: a Llama with the compact vocabulary, kept in Hugging Face layout.
+
+Shapes: B rows, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from apr._core import Tokenizer
+from apr.config import ModelConfig
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def new_model(config: ModelConfig, tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
+    """A Llama with random weights in float32, the same for the same seed."""
+    llama = LlamaConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads or config.heads,
+        intermediate_size=config.mlp_size,
+        max_position_embeddings=config.context_length,
+        tie_word_embeddings=config.tied_embeddings,
+        rms_norm_eps=config.rms_norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        bos_token_id=tokenizer.bos,
+        eos_token_id=tokenizer.eos,
+        pad_token_id=tokenizer.pad,
+        attn_implementation="sdpa",
+        use_cache=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(llama)
+
+
+def load_model(directory: str | Path, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
+    """The Llama in a Hugging Face directory. ValueError if there is none."""
+    if not (Path(directory) / "config.json").is_file():
+        raise ValueError(f"{directory} holds no model: config.json is missing")
+    return LlamaForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="sdpa")
+
+
+def save_model(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, directory: str | Path, dtype: torch.dtype | None = None
+) -> None:
+    """Write model and tokenizer as a Hugging Face directory; `dtype` rounds the written weights."""
+    directory = Path(directory)
+    state = {name: value.to(dtype or value.dtype) for name, value in model.state_dict().items()}
+    model.save_pretrained(directory, state_dict=state)
+    (directory / TOKENIZER_FILE).write_text(tokenizer.to_json())
+    settings = (
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", '
+        f'"pad_token": "<pad>", "clean_up_tokenization_spaces": false, '
+        f'"model_max_length": {model.config.max_position_embeddings}}}\n'
+    )
+    (directory / "tokenizer_config.json").write_text(settings)
+    for file in directory.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor) -> Tensor:
+    """Log-probability of each token from the second on, given those before it: [B, T - 1], float32."""
+    return (
+        torch.log_softmax(logits_BTV[:, :-1].float(), dim=-1).gather(-1, token_ids_BT[:, 1:, None]).squeeze(-1)
+    )

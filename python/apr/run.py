@@ -1,0 +1,103 @@
+"""A run directory: recipe, log and checkpoints of one training run, safe to kill at any moment.
+
+    RUN/recipe.toml           what was asked for
+    RUN/log.jsonl             one JSON object a line
+    RUN/checkpoints/STEP/     a checkpoint; complete if it has this name, since it is renamed into place
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class RunDirectory:
+    """One run on disk."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.log_path = self.path / "log.jsonl"
+
+    def create(self, recipe: str) -> None:
+        """Begin the run, or go on with it. ValueError if the directory holds another recipe's run."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        kept = self.path / "recipe.toml"
+        if kept.exists():
+            if kept.read_text() != recipe:
+                raise ValueError(f"{self.path} holds a run of another recipe; choose another directory")
+            return
+        write_atomically(kept, recipe)
+
+    def steps(self) -> list[int]:
+        """Steps that have a complete checkpoint, ascending."""
+        if not self.checkpoints.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.checkpoints.iterdir() if p.name.isdigit())
+
+    def latest(self) -> Path | None:
+        """The newest complete checkpoint."""
+        steps = self.steps()
+        return self.checkpoints / str(steps[-1]) if steps else None
+
+    def save(self, step: int, write: Callable[[Path], None], keep: int) -> Path:
+        """Write a checkpoint: `write` fills a fresh directory, which is then renamed into place."""
+        final = self.checkpoints / str(step)
+        draft = self.checkpoints / f".{step}.partial"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        write(draft)
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        sync_directory(self.checkpoints)
+        for old in self.steps()[:-keep]:
+            shutil.rmtree(self.checkpoints / str(old))
+        return final
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append one line to the log."""
+        with self.log_path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The log's complete lines."""
+        if not self.log_path.exists():
+            return []
+        lines = self.log_path.read_text().splitlines()
+        entries = []
+        for line in lines:
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                # A kill cuts at most the line that was being written.
+                continue
+        return entries
+
+    def rewind(self, step: int) -> None:
+        """Drop log entries of steps after `step`, which a resumed run makes again."""
+        kept = [e for e in self.entries() if e.get("step", 0) <= step]
+        write_atomically(self.log_path, "".join(json.dumps(e) + "\n" for e in kept))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's text so that a reader sees the old or the new, whole."""
+    draft = path.with_name(f".{path.name}.partial")
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

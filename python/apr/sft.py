@@ -1,0 +1,231 @@
+"""Supervised training on fresh teacher traces.
+
+A step takes whole lessons, shares their samples among the processes, sums gradients over padded batches and divides by
+the number of tokens that carry loss. Weights and optimiser are float32; the state that a checkpoint holds decides every
+later loss, so a run that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from apr._core import Tokenizer
+from apr.config import OptimizerConfig, SftConfig
+from apr.data import Batch, SftData, batches, result_positions
+from apr.losses import sft_loss
+from apr.model import load_model, new_model, save_model
+from apr.run import RunDirectory
+
+STATE_FILE = "trainer.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a step did, for whoever watches."""
+
+    step: int
+    steps: int
+    loss: float
+    """Nats a token, mean over the step's loss tokens."""
+    learning_rate: float
+    """Relative to the peak."""
+    gradient_norm: float
+    tokens: int
+    """All tokens of the step, prompts included."""
+    tokens_per_second: float
+    seconds_left: float
+    validation_loss: float | None = None
+    validation_results: float | None = None
+    """Share of equations whose result is right, all digits, given the true text before it."""
+
+
+class Optimizers:
+    """One optimiser, or Muon beside AdamW, under one schedule."""
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        self._config = config
+        hidden, rest = [], []
+        for name, parameter in model.named_parameters():
+            matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+            (hidden if matrix and config.name == "muon" else rest).append(parameter)
+        decay = config.weight_decay
+        self._all: list[tuple[float, torch.optim.Optimizer]] = [
+            (
+                config.learning_rate,
+                torch.optim.AdamW(rest, lr=config.learning_rate, betas=config.betas, weight_decay=decay),
+            )
+        ]
+        if hidden:
+            muon = torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=decay)
+            self._all.append((config.muon_learning_rate, muon))
+
+    def step(self, rate: float) -> None:
+        """Update with learning rates at `rate` of their peaks."""
+        for peak, optimizer in self._all:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [optimizer.state_dict() for _, optimizer in self._all]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for (_, optimizer), state in zip(self._all, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def rate_at(step: int, steps: int, config: OptimizerConfig) -> float:
+    """Learning rate of a step, relative to the peak: warm-up, flat, decay."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    falling = steps * config.decay_share
+    through = min(1.0, max(0.0, (step + 1 - (steps - falling)) / max(1.0, falling)))
+    curve = 0.5 * (1 + math.cos(math.pi * through)) if config.decay == "cosine" else 1 - through
+    return warmup * (config.final + (1 - config.final) * curve)
+
+
+class SftTrainer:
+    """A supervised run in a directory."""
+
+    def __init__(
+        self, config: SftConfig, run: RunDirectory, *, device: str = "cpu", start_from: str | Path | None = None
+    ) -> None:
+        self.config = config
+        self.run = run
+        self.device = torch.device(device)
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.tokenizer = Tokenizer()
+        self.data = SftData(config)
+        self.step = 0
+        latest = run.latest()
+        source = latest or start_from
+        model = load_model(source) if source else new_model(config.model, self.tokenizer, config.seed)
+        self.model = model.to(self.device).train()
+        self.optimizers = Optimizers(self.model, config.optimizer)
+        if latest:
+            state = torch.load(latest / STATE_FILE, map_location=self.device, weights_only=True)
+            self.step = state["step"]
+            self.data.position = state["position"]
+            self.optimizers.load_state_dict(state["optimizers"])
+            torch.set_rng_state(state["random"].cpu())
+            if self.rank == 0:
+                run.rewind(self.step)
+        else:
+            torch.manual_seed(config.seed)
+        self._forward: Callable[..., Any] = (
+            torch.compile(self.model, dynamic=True) if config.compile else self.model
+        )
+
+    def train(self, watch: Callable[[Progress], None], *, until: int | None = None) -> None:
+        """Train to the recipe's last step, or to step `until`, and leave a checkpoint there."""
+        last = min(self.config.steps, until or self.config.steps)
+        started, first = time.monotonic(), self.step
+        while self.step < last:
+            begun = time.monotonic()
+            loss, norm, tokens = self._train_step()
+            self.step += 1
+            elapsed = time.monotonic() - begun
+            due = self.step % self.config.validate_every == 0 or self.step == self.config.steps
+            validation = self.validate() if due else (None, None)
+            done = self.step - first
+            progress = Progress(
+                step=self.step,
+                steps=self.config.steps,
+                loss=loss,
+                learning_rate=rate_at(self.step - 1, self.config.steps, self.config.optimizer),
+                gradient_norm=norm,
+                tokens=tokens,
+                tokens_per_second=tokens / elapsed,
+                seconds_left=(time.monotonic() - started) / done * (self.config.steps - self.step),
+                validation_loss=validation[0],
+                validation_results=validation[1],
+            )
+            if self.rank == 0:
+                self.run.log(
+                    {
+                        "step": progress.step,
+                        "loss": progress.loss,
+                        "rate": progress.learning_rate,
+                        "gradient_norm": progress.gradient_norm,
+                        "tokens": progress.tokens,
+                        "tokens_per_second": round(progress.tokens_per_second, 1),
+                        **({"validation_loss": validation[0], "validation_results": validation[1]} if due else {}),
+                    }
+                )
+                watch(progress)
+            if self.step % self.config.checkpoint_every == 0 or self.step == last:
+                self.save()
+
+    def _train_step(self) -> tuple[float, float, int]:
+        samples = self.data.step(self.step)
+        tokens = sum(len(s.token_ids) for s in samples)
+        loss_tokens = sum(sum(s.loss_mask[1:]) for s in samples)
+        # Dealt out by length, so that processes wait little for each other.
+        own = sorted(samples, key=lambda s: len(s.token_ids))[self.rank :: self.world]
+        total = torch.zeros((), device=self.device)
+        for batch in batches(own, self.tokenizer.pad, self.config.tokens_per_batch):
+            loss, _ = self._loss(batch)
+            (loss / loss_tokens).backward()
+            total += loss.detach() / loss_tokens
+        if self.world > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
+            dist.all_reduce(total)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"step {self.step}: the gradient is not finite")
+        self.optimizers.step(rate_at(self.step, self.config.steps, self.config.optimizer))
+        return float(total), float(norm), tokens
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Summed loss and the greedy tokens, [B, T - 1]."""
+        ids = batch.token_ids_BT.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
+            logits = self._forward(input_ids=ids, use_cache=False).logits
+        loss, _ = sft_loss(logits, ids, batch.loss_mask_BT.to(self.device))
+        return loss, logits[:, :-1].argmax(-1)
+
+    @torch.no_grad()
+    def validate(self) -> tuple[float, float]:
+        """Held-out loss in nats a token, and the share of right results."""
+        total, tokens, right, results = 0.0, 0, 0, 0
+        for batch in batches(self.data.validation(), self.tokenizer.pad, self.config.tokens_per_batch):
+            loss, greedy = self._loss(batch)
+            total += float(loss)
+            tokens += batch.loss_tokens
+            numbered = result_positions(batch, self.tokenizer)[:, 1:]
+            wrong = numbered[(greedy.cpu() != batch.token_ids_BT[:, 1:]) & (numbered > 0)]
+            count = int(numbered.max())
+            results += count
+            right += count - len(wrong.unique())
+        return total / tokens, right / max(1, results)
+
+    def save(self) -> None:
+        """Leave a checkpoint of this step."""
+
+        def write(directory: Path) -> None:
+            save_model(self.model, self.tokenizer, directory)
+            state = {
+                "step": self.step,
+                "position": self.data.position,
+                "optimizers": self.optimizers.state_dict(),
+                "random": torch.get_rng_state(),
+            }
+            torch.save(state, directory / STATE_FILE)
+
+        if self.rank == 0:
+            self.run.save(self.step, write, self.config.keep_checkpoints)
+        if self.world > 1:
+            dist.barrier()

@@ -1,0 +1,287 @@
+"""The tree of threads of one rollout: nothing but the fold of its events.
+
+A thread is a list of calls, one engine request each. A call's sequence is the first `kept` tokens of the call
+before, then `forced` (prompt, replacement or join block), then `sampled`; so `kept + forced` is exactly the
+prompt the engine saw. A call that keeps all of the sequence before extends it; one that keeps less begins a
+new branch, as a join does. Each sampled token is stored once, and is a sampled segment in exactly one branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from apr.events import (
+    CallFinished,
+    CloseReason,
+    Event,
+    ForcedCause,
+    Outcome,
+    RolloutFinished,
+    RolloutStarted,
+    ThreadClosed,
+    ThreadJoined,
+    ThreadOpened,
+    ThreadSpawned,
+    TokensForced,
+    TokensSampled,
+)
+from apr.types import FinishReason, Segment
+
+MAIN = "0"
+"""Id of the main thread."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One engine request of a thread."""
+
+    kept: int
+    """Tokens of the previous call's sequence this one starts with; 0 for the first call."""
+    forced: tuple[int, ...]
+    cause: ForcedCause | None
+    """Why `forced` stands there; None: it is the thread's prompt."""
+    sampled: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    """As many as `sampled` once finished, or none if the engine did not tell."""
+    dropped: int = 0
+    """Tokens sampled last and replaced: they cost, but no sequence holds them."""
+    finish_reason: FinishReason | None = None
+    """None while the engine is at it."""
+    cached_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.kept + len(self.forced)
+
+
+@dataclass(slots=True)
+class Round:
+    """One spawn of a thread and its join."""
+
+    children: tuple[str, ...]
+    outcomes: tuple[Outcome, ...] | None = None
+    """None until joined."""
+
+
+@dataclass(slots=True)
+class Thread:
+    """One line of decoding with its own context."""
+
+    id: str
+    """"0" is the main thread; child i is f"{parent}.{i}", where i counts on over all spawns of the parent."""
+    parent: str | None
+    depth: int
+    prompt_text: str
+    text: str
+    """Prompt and what is written so far, after the last join."""
+    opened_at: float
+    calls: list[Call] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    """The current sequence: that of the last call."""
+    context: int = 0
+    """Longest sequence it ever held."""
+    sampled_tokens: int = 0
+    """Sampled in all calls, replaced tokens included."""
+    reason: CloseReason | None = None
+    """None while open."""
+    result: str | None = None
+    """The solution it claims."""
+    detail: str | None = None
+    closed_at: float | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Its children run."""
+        return self.reason is None and bool(self.rounds) and self.rounds[-1].outcomes is None
+
+    @property
+    def children(self) -> list[str]:
+        """Ids of all children, in spawn order over all rounds."""
+        return [child for spawn in self.rounds for child in spawn.children]
+
+    def branches(self) -> list[tuple[Segment, ...]]:
+        """Every sequence that no later call extends, cut in segments; the last one is `token_ids`.
+
+        A branch's first segment is forced: what it shares with the branch before counts as forced there,
+        since its sampled tokens are sampled segments of that earlier branch."""
+        done: list[tuple[Segment, ...]] = []
+        open_: list[Segment] = []
+        ids: list[int] = []
+        for call in self.calls:
+            if call.kept < len(ids):
+                done.append(tuple(open_))
+                open_, ids = [Segment("forced", (*ids[: call.kept], *call.forced))], ids[: call.kept]
+            else:
+                open_.append(Segment("forced", call.forced))
+            ids += call.forced
+            if call.sampled:
+                open_.append(Segment("sampled", tuple(call.sampled), tuple(call.logprobs)))
+                ids += call.sampled
+        return [*done, tuple(open_)]
+
+
+@dataclass(slots=True)
+class ThreadTree:
+    """All threads of one rollout."""
+
+    started: RolloutStarted | None = None
+    threads: dict[str, Thread] = field(default_factory=dict)
+    """By id, in order of opening."""
+    finished: RolloutFinished | None = None
+
+    @classmethod
+    def fold(cls, events: Iterable[Event]) -> ThreadTree:
+        """The tree these events make; they are of one rollout, from its start."""
+        tree = cls()
+        for event in events:
+            tree.apply(event)
+        return tree
+
+    def apply(self, event: Event) -> None:
+        """Take one event in: the only way a tree changes. ValueError if it cannot follow the events
+        before."""
+        if isinstance(event, RolloutStarted):
+            if self.started is not None:
+                raise ValueError(f"rollout {event.rollout} starts in the tree of {self.started.rollout}")
+            self.started = event
+            return
+        if self.started is None or self.started.rollout != event.rollout or self.finished is not None:
+            raise ValueError(f"event of rollout {event.rollout} does not belong here: {type(event).__name__}")
+        match event:
+            case ThreadOpened():
+                self._open(event)
+            case RolloutFinished():
+                self.finished = event
+            case _:
+                thread = self.threads.get(event.thread)
+                if thread is None or thread.reason is not None:
+                    raise ValueError(f"{type(event).__name__} for thread {event.thread}, which is not open")
+                _apply_to_thread(thread, event)
+
+    def _open(self, event: ThreadOpened) -> None:
+        if event.thread in self.threads:
+            raise ValueError(f"thread {event.thread} opens twice")
+        if event.parent is not None and event.parent not in self.threads:
+            raise ValueError(f"thread {event.thread} has an unknown parent {event.parent}")
+        ids = event.token_ids
+        self.threads[event.thread] = Thread(
+            event.thread, event.parent, event.depth, event.text, event.text, event.time,
+            [Call(0, ids, None)], token_ids=list(ids), context=len(ids),
+        )  # fmt: skip
+
+    @property
+    def main(self) -> Thread:
+        return self.threads[MAIN]
+
+    @property
+    def failed(self) -> bool:
+        """An engine failure happened: the rollout counts apart, never as a wrong answer."""
+        return any(thread.reason == "engine_error" for thread in self.threads.values())
+
+    @property
+    def correct(self) -> bool | None:
+        """The judge's verdict; None before the end and when there is nothing fair to judge."""
+        return None if self.finished is None else self.finished.correct
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The answer's equations; empty unless correct."""
+        return () if self.finished is None else self.finished.steps
+
+    @property
+    def latency(self) -> float | None:
+        """Wall clock of the whole tree in seconds; None before the end."""
+        return None if self.finished is None else self.finished.time
+
+    @property
+    def total_tokens(self) -> int:
+        """Sampled tokens of all threads."""
+        return sum(thread.sampled_tokens for thread in self.threads.values())
+
+    @property
+    def sequential_tokens(self) -> int:
+        """Sampled tokens on the longest chain of dependent threads."""
+        return self._chain(MAIN) if self.threads else 0
+
+    def _chain(self, thread_id: str) -> int:
+        # A child may be announced by its parent's spawn and not yet be open.
+        thread = self.threads.get(thread_id)
+        if thread is None:
+            return 0
+        return thread.sampled_tokens + sum(
+            max((self._chain(child) for child in spawn.children), default=0) for spawn in thread.rounds
+        )
+
+    @property
+    def longest_context(self) -> int:
+        """Tokens of the longest sequence any one thread held."""
+        return max((thread.context for thread in self.threads.values()), default=0)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Prompt tokens of all finished calls."""
+        return sum(call.prompt_tokens for call in self._finished_calls())
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens the engine did not compute."""
+        return sum(call.cached_tokens for call in self._finished_calls())
+
+    def _finished_calls(self) -> Iterable[Call]:
+        return (c for thread in self.threads.values() for c in thread.calls if c.finish_reason is not None)
+
+    @property
+    def children(self) -> int:
+        """Threads other than the main thread."""
+        return max(0, len(self.threads) - 1)
+
+    @property
+    def rounds(self) -> int:
+        """Spawns of all threads."""
+        return sum(len(thread.rounds) for thread in self.threads.values())
+
+    @property
+    def depth(self) -> int:
+        """Depth of the deepest thread."""
+        return max((thread.depth for thread in self.threads.values()), default=0)
+
+
+def _apply_to_thread(
+    thread: Thread,
+    event: TokensSampled | TokensForced | CallFinished | ThreadSpawned | ThreadJoined | ThreadClosed,
+) -> None:
+    call = thread.calls[-1]
+    match event:
+        case TokensSampled():
+            call.sampled += event.token_ids
+            thread.token_ids += event.token_ids
+            thread.text += event.text
+            thread.sampled_tokens += len(event.token_ids)
+            thread.context = max(thread.context, len(thread.token_ids))
+        case TokensForced():
+            if event.cause == "replace":
+                del call.sampled[-1:], call.logprobs[-1:], thread.token_ids[-1:]
+                call.dropped += 1
+            if not 0 <= event.kept <= len(thread.token_ids):
+                raise ValueError(f"thread {thread.id} cannot keep {event.kept} tokens")
+            thread.calls.append(Call(event.kept, event.token_ids, event.cause))
+            thread.token_ids[event.kept :] = event.token_ids
+            thread.text = thread.text[: event.kept_text] + event.text
+            thread.context = max(thread.context, len(thread.token_ids))
+        case CallFinished():
+            if event.logprobs and len(event.logprobs) != len(call.sampled):
+                raise ValueError(
+                    f"thread {thread.id}: {len(event.logprobs)} logprobs, {len(call.sampled)} tokens"
+                )
+            call.logprobs += event.logprobs
+            call.finish_reason = event.finish_reason
+            call.cached_tokens = event.cached_tokens
+        case ThreadSpawned():
+            thread.rounds.append(Round(event.children))
+        case ThreadJoined():
+            thread.rounds[-1].outcomes = event.outcomes
+        case ThreadClosed():
+            thread.reason, thread.detail = event.reason, event.detail
+            thread.result, thread.closed_at = event.result, event.time

@@ -1,0 +1,61 @@
+"""Values that cross the engine's border and the trainer's: frozen, no torch.
+
+Token ids are what the model saw and wrote; text exists only for people and for the grammar.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How an engine samples one completion."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    max_tokens: int | None = None
+    """Tokens that may be sampled; None: all that the model's context length leaves."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Sampling ends after the first of these; the stop token is the last of `Completion.token_ids`."""
+    seed: int = 0
+    """The request's own random stream; it does not depend on who shares the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine sampled for one prompt."""
+
+    token_ids: tuple[int, ...]
+    """Sampled tokens, the stop token included."""
+    logprobs: tuple[float, ...]
+    """Natural log-probability of each sampled token at the sampling temperature (greedy: at temperature 1)."""
+    finish_reason: FinishReason
+    cached_tokens: int = 0
+    """Prompt tokens that the engine did not compute."""
+    policy_version: int = 0
+    """Version of the weights that sampled every token."""
+    error: str | None = None
+    """Why, when `finish_reason` is "error"; what was sampled before is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of a thread's tokens with one origin."""
+
+    kind: Literal["sampled", "forced"]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    """The engine's log-probabilities; empty for forced segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of training: a token sequence and which of its tokens carry loss."""
+
+    token_ids: tuple[int, ...]
+    loss_mask: tuple[bool, ...]
+    """True where the model itself wrote the token; same length as `token_ids`."""

@@ -1,0 +1,261 @@
+//! What teacher traces teach: token sequences with a mask of what the model itself must write.
+//!
+//! A sample is `<s>`, a prompt, and what follows it. The loss mask is true on text that the model writes and on the end
+//! token; it is false on prompts, on a trunk that an earlier sample of the same thread trains, and on join blocks. A
+//! thread that spawns ends with its spawn block, without an end token. Lesson i of a stream is a pure function of
+//! (seed, i).
+
+use crate::heuristic::Heuristic;
+use crate::llama2::llama2_tokens;
+use crate::problem::Error;
+use crate::sample::{ProblemSpace, ProblemStream, Random};
+use crate::search::{Method, Trace, search};
+use crate::tokens::{BOS, EOS, Tokenizer};
+use crate::trace::{
+    CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, SPAWN, STATE, TOKEN_BUDGET,
+};
+
+/// Token budgets are multiples of this many Llama-2 tokens (paper, section 4.1).
+pub const TOKEN_BUDGET_BIN: usize = 512;
+
+const WIDTH_STREAM: u64 = 2;
+const LESSON_STREAM: u64 = 4;
+
+/// One row of supervised training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// The sequence, `<s>` first.
+    pub token_ids: Vec<u32>,
+    /// True where the model itself writes the token; as long as `token_ids`.
+    pub loss_mask: Vec<bool>,
+}
+
+/// Which searches a stream of teacher traces holds. Both widths are drawn anew for each problem.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Teacher {
+    /// SoS+ search.
+    SosPlus {
+        /// Smallest and largest width.
+        beam_size: (usize, usize),
+        /// Probability that a node is promising.
+        promising: f64,
+    },
+    /// APR search.
+    Apr {
+        /// Smallest and largest width of the main thread.
+        beam_size: (usize, usize),
+        /// Smallest and largest width of children; no child is narrower than its parent if it can be as wide.
+        child_beam_size: (usize, usize),
+        /// Probability that a node is promising.
+        promising: f64,
+    },
+}
+
+impl Teacher {
+    fn method(&self, random: &mut Random) -> Result<Method, Error> {
+        let mut width = |(low, high): (usize, usize)| match low <= high {
+            true => Ok(random.between(low as u64, high as u64) as usize),
+            false => Err(Error::Parameter(format!("a width from {low} to {high}"))),
+        };
+        Ok(match *self {
+            Teacher::SosPlus { beam_size, promising } => Method::SosPlus { beam_size: width(beam_size)?, promising },
+            Teacher::Apr { beam_size, child_beam_size: (low, high), promising } => {
+                let beam_size = width(beam_size)?;
+                let child_beam_size = width((low.max(beam_size.min(high)), high))?;
+                Method::Apr { beam_size, child_beam_size, promising }
+            }
+        })
+    }
+}
+
+/// A stream of problems with their teacher traces.
+#[derive(Clone, Debug)]
+pub struct TraceStream {
+    problems: ProblemStream,
+    teacher: Teacher,
+    seed: u64,
+}
+
+impl TraceStream {
+    /// The stream of a space, a teacher and a seed.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a space or widths that make no sense.
+    pub fn new(space: &ProblemSpace, teacher: Teacher, seed: u64) -> Result<TraceStream, Error> {
+        teacher.method(&mut Random::new(seed, WIDTH_STREAM, 0))?;
+        Ok(TraceStream { problems: space.stream(seed)?, teacher, seed })
+    }
+
+    /// Item `i`: a problem, the search it was given, and the trace.
+    ///
+    /// # Errors
+    /// As [`ProblemStream::get`] and [`search`].
+    pub fn get(&self, item: u64) -> Result<(crate::Problem, Method, Trace), Error> {
+        let problem = self.problems.get(item)?;
+        let method = self.teacher.method(&mut Random::new(self.seed, WIDTH_STREAM, item))?;
+        let trace = search(&problem, &method, Heuristic::Mult, &mut Random::for_search(self.seed, item))?;
+        Ok((problem, method, trace))
+    }
+}
+
+/// How a trace becomes samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LessonPlan {
+    /// Share of root prompts that carry their condition (child or token budget).
+    pub conditioned: f64,
+    /// At most so many children of a trace are taken; a child that reached the goal is taken first.
+    pub children: usize,
+    /// Share of solved rounds that are joined as the policy `first` would: longer siblings of the winner are cancelled.
+    pub cancelled: f64,
+    /// Longer samples are left out; sequences are never cut.
+    pub max_tokens: usize,
+}
+
+/// A stream of lessons from a mix of trace streams.
+#[derive(Clone, Debug)]
+pub struct LessonStream {
+    /// Running sums of the weights, and the streams.
+    parts: Vec<(f64, TraceStream)>,
+    plan: LessonPlan,
+    tokenizer: Tokenizer,
+    seed: u64,
+}
+
+impl LessonStream {
+    /// Each lesson takes its trace from one of `parts`, by weight; item numbers are shared by all of them.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] without parts, or for a weight that is no positive number.
+    pub fn new(parts: Vec<(f64, TraceStream)>, plan: LessonPlan, seed: u64) -> Result<LessonStream, Error> {
+        if parts.is_empty() || parts.iter().any(|(weight, _)| !(*weight > 0.0 && weight.is_finite())) {
+            return Err(Error::Parameter("a mix of lessons needs parts with positive weights".into()));
+        }
+        let mut sum = 0.0;
+        let running = |(weight, traces)| {
+            sum += weight;
+            (sum, traces)
+        };
+        let parts = parts.into_iter().map(running).collect();
+        Ok(LessonStream { parts, plan, tokenizer: Tokenizer::default(), seed })
+    }
+
+    /// The samples of lesson `item`.
+    ///
+    /// # Errors
+    /// As [`TraceStream::get`].
+    pub fn get(&self, item: u64) -> Result<Vec<Sample>, Error> {
+        let mut random = Random::new(self.seed, LESSON_STREAM, item);
+        let share = random.unit() * self.parts[self.parts.len() - 1].0;
+        let part = self.parts.partition_point(|(sum, _)| *sum <= share).min(self.parts.len() - 1);
+        let (_, method, trace) = self.parts[part].1.get(item)?;
+        let conditioned = random.unit() < self.plan.conditioned;
+        let cancelled = random.unit() < self.plan.cancelled;
+        let condition = conditioned.then(|| condition(&method, &trace));
+        let mut samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
+        let mut children: Vec<(u64, &Trace)> = trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
+        children.sort_by_key(|(draw, child)| (!child.solved, *draw));
+        for (_, child) in children.iter().take(self.plan.children) {
+            samples.extend(thread_samples(child, None, false, &self.tokenizer));
+        }
+        samples.retain(|s| s.token_ids.len() <= self.plan.max_tokens);
+        Ok(samples)
+    }
+}
+
+/// The condition before the root prompt of a trace: how many children it spawned in all, or how long it became.
+pub fn condition(method: &Method, trace: &Trace) -> String {
+    match method {
+        Method::Apr { .. } => format!("{CHILD_BUDGET}{} ", trace.children.iter().map(Vec::len).sum::<usize>()),
+        _ => {
+            // The sentence's begin and end count too.
+            let tokens = llama2_tokens(trace.text()) + 2;
+            format!("{TOKEN_BUDGET}{} ", tokens.next_multiple_of(TOKEN_BUDGET_BIN))
+        }
+    }
+}
+
+/// The samples of one thread: one for each of its texts.
+pub fn thread_samples(
+    thread: &Trace,
+    condition: Option<&str>,
+    cancelled: bool,
+    tokenizer: &Tokenizer,
+) -> Vec<Sample> {
+    let mut samples = Vec::with_capacity(thread.main_calls.len());
+    for (round, text) in thread.main_calls.iter().enumerate() {
+        let mut sample = Sample::default();
+        sample.push(tokenizer, BOS, false);
+        sample.push(tokenizer, condition.unwrap_or(""), false);
+        let given = match round.checked_sub(1) {
+            None => prompt_len(text),
+            Some(before) => join_end(text, trunk_len(&thread.main_calls[before])),
+        };
+        let prompt = prompt_len(text);
+        sample.push(tokenizer, &text[..prompt], false);
+        if cancelled && given > prompt && thread.solved && round + 1 == thread.main_calls.len() {
+            let trunk = trunk_len(&thread.main_calls[round - 1]);
+            sample.push(tokenizer, &text[prompt..trunk], false);
+            sample.push(tokenizer, &cancel_losers(&text[trunk..given], &thread.children[round - 1]), false);
+        } else {
+            sample.push(tokenizer, &text[prompt..given], false);
+        }
+        sample.push(tokenizer, &text[given..], true);
+        if round + 1 == thread.main_calls.len() {
+            sample.push(tokenizer, EOS, true);
+        }
+        samples.push(sample);
+    }
+    samples
+}
+
+impl Sample {
+    fn push(&mut self, tokenizer: &Tokenizer, text: &str, written: bool) {
+        tokenizer.encode_into(text, &mut self.token_ids);
+        self.loss_mask.resize(self.token_ids.len(), written);
+    }
+}
+
+/// A prompt runs to the end of the first state line, without its line break.
+fn prompt_len(text: &str) -> usize {
+    let state = text.find(STATE).unwrap_or(0);
+    text[state..].find('\n').map_or(text.len(), |end| state + end)
+}
+
+/// Where the spawn block at the end of a finished text begins.
+fn trunk_len(text: &str) -> usize {
+    text.rfind(SPAWN).unwrap_or(text.len())
+}
+
+/// Where the join block that begins at `trunk` ends.
+fn join_end(text: &str, trunk: usize) -> usize {
+    text[trunk..].find(END_JOIN).map_or(text.len(), |end| trunk + end + END_JOIN.len())
+}
+
+/// The join block as the policy `first` leaves it, if the child whose path the parent takes was the first to finish.
+fn cancel_losers(block: &str, children: &[Trace]) -> String {
+    let Some(winner) = children.iter().position(|c| c.solved) else {
+        return block.to_owned();
+    };
+    let won_at = children[winner].text().len();
+    if children.iter().enumerate().any(|(i, c)| i != winner && c.solved && c.text().len() <= won_at) {
+        return block.to_owned();
+    }
+    let mut losing = false;
+    let mut joined = String::with_capacity(block.len());
+    for line in block.split_inclusive('\n') {
+        let result = [CHILD_FAILED, CHILD_SOLVED].iter().find_map(|head| line.strip_prefix(head));
+        if let Some(result) = result {
+            let index = result.split(' ').next().and_then(|index| index.parse::<usize>().ok());
+            losing = index.is_some_and(|i| i != winner && children.get(i).is_some_and(|c| c.text().len() > won_at));
+            if losing {
+                joined.push_str(CHILD_CANCELLED);
+                joined.push_str(result);
+            }
+        }
+        // A cancelled child left no summary.
+        if !losing || line == END_JOIN {
+            joined.push_str(line);
+        }
+    }
+    joined
+}

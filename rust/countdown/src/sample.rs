@@ -1,0 +1,281 @@
+//! Counter-based randomness, and the problem streams made from it.
+//!
+//! Draw k of item i of stream s under a seed is a pure function of (seed, s, i, k): any item can be made by any worker
+//! at any time and comes out the same. Splits are a hash of (sorted numbers, target), so they never overlap.
+
+use crate::problem::{Error, MAX_NUMBERS, Number, Problem};
+use crate::solve;
+
+const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// A stream of random numbers: SplitMix64 started at a hash of its key.
+#[derive(Clone, Debug)]
+pub struct Random {
+    state: u64,
+}
+
+impl Random {
+    /// The stream of one item. `stream` keeps uses of one seed apart.
+    pub fn new(seed: u64, stream: u64, item: u64) -> Random {
+        let mut state = mix(seed.wrapping_add(GOLDEN_RATIO));
+        for part in [stream, item] {
+            state = mix(state ^ part.wrapping_mul(GOLDEN_RATIO).wrapping_add(0x6A09_E667_F3BC_C909));
+        }
+        Random { state }
+    }
+
+    /// The stream that a seeded search of item `item` draws from.
+    pub fn for_search(seed: u64, item: u64) -> Random {
+        Random::new(seed, SEARCH_STREAM, item)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(GOLDEN_RATIO);
+        mix(self.state)
+    }
+
+    /// Uniform in `0..n`; `n` is at least 1.
+    pub fn below(&mut self, n: u64) -> u64 {
+        // Lemire (2019): multiply, and reject the few low products that would favour some results.
+        let threshold = n.wrapping_neg() % n;
+        loop {
+            let product = u128::from(self.bits()) * u128::from(n);
+            if product as u64 >= threshold {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+
+    /// Uniform in `low..=high`.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// Uniform in `[0, 1)`, 53 bits.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+}
+
+/// The random choices of a search.
+pub trait Choices {
+    /// A permutation of `0..n`: position p of the shuffled list takes element `order[p]` of the list before.
+    fn shuffle(&mut self, n: usize, order: &mut Vec<usize>) -> Result<(), Error>;
+
+    /// Whether a node is promising, true with `probability`.
+    fn promising(&mut self, probability: f64) -> Result<bool, Error>;
+}
+
+impl Choices for Random {
+    fn shuffle(&mut self, n: usize, order: &mut Vec<usize>) -> Result<(), Error> {
+        order.clear();
+        order.extend(0..n);
+        for i in (1..n).rev() {
+            order.swap(i, self.below(i as u64 + 1) as usize);
+        }
+        Ok(())
+    }
+
+    fn promising(&mut self, probability: f64) -> Result<bool, Error> {
+        Ok(self.unit() < probability)
+    }
+}
+
+/// One recorded choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// A permutation.
+    Shuffle(Vec<usize>),
+    /// A promising draw.
+    Promising(bool),
+}
+
+/// Recorded choices, played in order.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    choices: Vec<Choice>,
+    next: usize,
+}
+
+impl Recorded {
+    /// Plays `choices` from the first on.
+    pub fn new(choices: Vec<Choice>) -> Recorded {
+        Recorded { choices, next: 0 }
+    }
+
+    /// How many choices were not asked for yet.
+    pub fn remaining(&self) -> usize {
+        self.choices.len() - self.next
+    }
+
+    fn take(&mut self, wanted: &str) -> Result<(usize, Choice), Error> {
+        let index = self.next;
+        let choice = self.choices.get(index).cloned();
+        self.next += 1;
+        choice
+            .map(|c| (index, c))
+            .ok_or_else(|| Error::Choice { index, what: format!("the search wants {wanted}, the record has ended") })
+    }
+}
+
+impl Choices for Recorded {
+    fn shuffle(&mut self, n: usize, order: &mut Vec<usize>) -> Result<(), Error> {
+        let (index, choice) = self.take("a shuffle")?;
+        let Choice::Shuffle(recorded) = choice else {
+            return Err(Error::Choice { index, what: "the search wants a shuffle, not a draw".into() });
+        };
+        let mut seen = recorded.clone();
+        seen.sort_unstable();
+        if !seen.iter().copied().eq(0..n) {
+            return Err(Error::Choice { index, what: format!("{recorded:?} does not shuffle {n} children") });
+        }
+        *order = recorded;
+        Ok(())
+    }
+
+    fn promising(&mut self, _probability: f64) -> Result<bool, Error> {
+        match self.take("a draw")? {
+            (_, Choice::Promising(value)) => Ok(value),
+            (index, _) => Err(Error::Choice { index, what: "the search wants a draw, not a shuffle".into() }),
+        }
+    }
+}
+
+/// Which part of all problems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// 14 of 16 problems.
+    Train,
+    /// 1 of 16.
+    Val,
+    /// 1 of 16.
+    Test,
+}
+
+impl Split {
+    /// The split that a problem belongs to; the order of its numbers does not matter.
+    pub fn of(numbers: &[Number], target: Number) -> Split {
+        let mut sorted = numbers.to_vec();
+        sorted.sort_unstable();
+        let mut hash = mix(target as u64);
+        for n in sorted {
+            hash = mix(hash.wrapping_add(GOLDEN_RATIO) ^ n as u64);
+        }
+        match hash >> 60 {
+            0 => Split::Val,
+            1 => Split::Test,
+            _ => Split::Train,
+        }
+    }
+}
+
+/// Which problems a stream holds; the defaults are the reference generator's.
+#[derive(Clone, Debug)]
+pub struct ProblemSpace {
+    /// Fewest numbers.
+    pub min_numbers: usize,
+    /// Most numbers.
+    pub max_numbers: usize,
+    /// Numbers are uniform in `1..=max_number`.
+    pub max_number: u64,
+    /// Smallest target.
+    pub min_target: u64,
+    /// Largest target.
+    pub max_target: u64,
+    /// The split.
+    pub split: Split,
+    /// Targets kept out of the train and val splits; the test split then has these only.
+    pub held_out_targets: Vec<u64>,
+}
+
+impl Default for ProblemSpace {
+    fn default() -> ProblemSpace {
+        ProblemSpace {
+            min_numbers: 4,
+            max_numbers: 4,
+            max_number: 99,
+            min_target: 10,
+            max_target: 100,
+            split: Split::Train,
+            held_out_targets: Vec::new(),
+        }
+    }
+}
+
+const PROBLEM_STREAM: u64 = 1;
+const SEARCH_STREAM: u64 = 3;
+/// After so many draws without a problem of the split the space is taken to hold none.
+const MAX_DRAWS: usize = 1_000_000;
+
+impl ProblemSpace {
+    fn targets(&self) -> Result<Vec<u64>, Error> {
+        let invalid = |what: String| Err(Error::Parameter(what));
+        if self.min_numbers < 2 || self.max_numbers > MAX_NUMBERS || self.min_numbers > self.max_numbers {
+            return invalid(format!(
+                "numbers per problem run from 2 to {MAX_NUMBERS}, not {} to {}",
+                self.min_numbers, self.max_numbers
+            ));
+        }
+        if self.max_number < 1 || self.max_number > 1_000_000 {
+            return invalid(format!("max_number is 1 to 1000000, not {}", self.max_number));
+        }
+        if self.min_target < 1 || self.min_target > self.max_target || self.max_target > 1_000_000 {
+            return invalid(format!("targets run from 1 to 1000000, not {} to {}", self.min_target, self.max_target));
+        }
+        let held_out = |t: &u64| self.held_out_targets.contains(t);
+        let only_held_out = self.split == Split::Test && !self.held_out_targets.is_empty();
+        let targets: Vec<u64> = (self.min_target..=self.max_target).filter(|t| held_out(t) == only_held_out).collect();
+        if targets.is_empty() {
+            return invalid("no target is left".into());
+        }
+        Ok(targets)
+    }
+
+    /// A stream of problems of this space under a seed.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a space that is empty or out of range.
+    pub fn stream(&self, seed: u64) -> Result<ProblemStream, Error> {
+        Ok(ProblemStream { targets: self.targets()?, space: self.clone(), seed })
+    }
+}
+
+/// The endless stream of solvable problems of a space.
+#[derive(Clone, Debug)]
+pub struct ProblemStream {
+    space: ProblemSpace,
+    targets: Vec<u64>,
+    seed: u64,
+}
+
+impl ProblemStream {
+    /// Problem `item` of the stream: target and count of numbers are drawn once, numbers until the problem is
+    /// solvable and of the split.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the space seems to hold no such problem.
+    pub fn get(&self, item: u64) -> Result<Problem, Error> {
+        let space = &self.space;
+        let mut random = Random::new(self.seed, PROBLEM_STREAM, item);
+        let target = Number::from(self.targets[random.below(self.targets.len() as u64) as usize]);
+        let count = random.between(space.min_numbers as u64, space.max_numbers as u64) as usize;
+        let mut numbers = vec![0; count];
+        for _ in 0..MAX_DRAWS {
+            for n in &mut numbers {
+                *n = Number::from(random.between(1, space.max_number));
+            }
+            if Split::of(&numbers, target) == space.split && solve::can_reach(&numbers, target)? {
+                return Problem::new(numbers, target);
+            }
+        }
+        Err(Error::Parameter(format!("no solvable problem of {count} numbers reaches {target} in this split")))
+    }
+}

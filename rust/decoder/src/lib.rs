@@ -1,0 +1,29 @@
+//! Llama decoding on the CPU: safetensors in, tokens out.
+//!
+//! A [`Decoder`] holds one model. Requests are submitted, [`Decoder::step`] computes a batch of all that run, and each
+//! update brings a request's new tokens. Whatever was computed once is cached by token prefix and shared.
+//!
+//! From the inside out: `simd` lanes, `matrix` and `kernels` and `attention` on them, `slab` the cache's memory,
+//! `llama` the forward pass; `cache` says which tokens the slab holds, `scheduler` what the next step computes.
+
+mod attention;
+pub mod cache;
+mod config;
+mod decoder;
+mod error;
+mod kernels;
+mod llama;
+mod matrix;
+mod memory;
+mod pool;
+mod sampler;
+mod scheduler;
+mod simd;
+mod slab;
+mod weights;
+
+pub use config::Config;
+pub use decoder::{Decoder, Options};
+pub use error::Error;
+pub use scheduler::{FinishReason, Request, Stats, Update};
+pub use weights::{Elements, Tensor};

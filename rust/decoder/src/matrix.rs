@@ -1,0 +1,330 @@
+//! A weight matrix, packed once for products with any number of rows.
+//!
+//! Sixteen output columns form a panel, up to four panels a group: `[group][step][panel][lane]` words, read front to
+//! back by every product. A word is one float32, or the bfloat16 of two successive inputs (low half first), so a
+//! bfloat16 checkpoint is half the memory traffic at the same float32 result. Each output sums its inputs in ascending
+//! order in one accumulator, whatever the number of rows: a row's result does not depend on its batch mates.
+
+use crate::memory::Memory;
+use crate::pool::{Disjoint, Pool};
+use crate::simd::{Isa, Lanes, dispatch};
+
+/// Columns of a panel.
+pub(crate) const PANEL: usize = 16;
+const GROUP: usize = 4;
+/// Rows that one task of a large product covers: they and a group of weights stay in the second-level cache.
+const ROWS_PER_TASK: usize = 48;
+/// Multiplications below which handing out tasks costs more than it saves.
+const SERIAL: usize = 1 << 15;
+
+/// A tensor as a checkpoint holds it: row-major, `rows` outputs of `columns` inputs.
+#[derive(Clone, Copy)]
+pub(crate) enum Values<'a> {
+    Float(&'a [f32]),
+    /// Bits of bfloat16.
+    Brain(&'a [u16]),
+}
+
+impl Values<'_> {
+    pub(crate) fn get(&self, index: usize) -> f32 {
+        match self {
+            Self::Float(values) => values[index],
+            Self::Brain(values) => f32::from_bits(u32::from(values[index]) << 16),
+        }
+    }
+}
+
+/// A packed matrix.
+pub(crate) struct Matrix {
+    words: Memory,
+    inputs: usize,
+    /// A whole number of panels.
+    outputs: usize,
+    brain: bool,
+}
+
+/// What a product does with its result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// Overwrites the output.
+    Set,
+    /// Adds to the output.
+    Add,
+}
+
+impl Matrix {
+    /// Packs one output per entry of `rows`: a tensor and the row in it, None for a column of zeros.
+    pub(crate) fn pack(
+        inputs: usize,
+        rows: &[Option<(Values<'_>, usize)>],
+    ) -> std::io::Result<Self> {
+        let outputs = rows.len().next_multiple_of(PANEL);
+        let brain = inputs.is_multiple_of(2)
+            && rows
+                .iter()
+                .flatten()
+                .all(|(values, _)| matches!(values, Values::Brain(_)));
+        let steps = if brain { inputs / 2 } else { inputs };
+        let mut words = Memory::zeroed(outputs * steps)?;
+        for (output, row) in rows.iter().enumerate() {
+            let Some((values, row)) = *row else { continue };
+            let (group, column) = (output / (GROUP * PANEL), output % (GROUP * PANEL));
+            let width = GROUP.min(outputs / PANEL - group * GROUP) * PANEL;
+            let start = group * GROUP * PANEL * steps + column;
+            let target = words.words_mut()[start..].iter_mut().step_by(width);
+            match values {
+                Values::Brain(values) if brain => {
+                    let source = values[row * inputs..][..inputs].chunks_exact(2);
+                    for (word, pair) in target.zip(source) {
+                        *word = u32::from(pair[0]) | u32::from(pair[1]) << 16;
+                    }
+                }
+                Values::Float(values) => {
+                    for (word, value) in target.zip(&values[row * inputs..][..inputs]) {
+                        *word = value.to_bits();
+                    }
+                }
+                Values::Brain(values) => {
+                    for (word, value) in target.zip(&values[row * inputs..][..inputs]) {
+                        *word = u32::from(*value) << 16;
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            words,
+            inputs,
+            outputs,
+            brain,
+        })
+    }
+
+    /// Outputs, rounded up to a whole panel.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `out = x W` or `out += x W` for `rows` rows; row r of `x` starts at `r * x_stride`, that of `out` at
+    /// `r * outputs()`. After each block of outputs `then(row, first column, block)` may use the result while it is
+    /// in the cache.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn multiply(
+        &self,
+        pool: &mut Pool,
+        isa: Isa,
+        (x, x_stride): (&[f32], usize),
+        rows: usize,
+        out: &mut [f32],
+        store: Store,
+        then: &(dyn Fn(usize, usize, &[f32]) + Sync),
+    ) {
+        assert!(x.len() >= (rows.max(1) - 1) * x_stride + self.inputs && x_stride >= self.inputs);
+        assert!(out.len() >= rows * self.outputs);
+        let groups = self.outputs.div_ceil(GROUP * PANEL);
+        let blocks = rows.div_ceil(ROWS_PER_TASK);
+        let steps = if self.brain {
+            self.inputs / 2
+        } else {
+            self.inputs
+        };
+        let words = self.words.words();
+        let out = Disjoint::new(&mut out[..rows * self.outputs]);
+        let task = |index: usize| {
+            let (group, block) = (index / blocks, index % blocks);
+            let first = block * ROWS_PER_TASK;
+            let count = ROWS_PER_TASK.min(rows - first);
+            let column = group * GROUP * PANEL;
+            let width = (GROUP * PANEL).min(self.outputs - column);
+            let weights = &words[column * steps..][..width * steps];
+            // SAFETY: `x` holds `count` rows from `first` by the first assertion, `out` by the second; `weights` is
+            // the group's `steps * width` words; no other task writes these rows and columns.
+            unsafe {
+                product(
+                    isa,
+                    x.as_ptr().add(first * x_stride),
+                    x_stride,
+                    count,
+                    weights.as_ptr(),
+                    steps,
+                    width / PANEL,
+                    self.brain,
+                    out.pointer().add(first * self.outputs + column),
+                    self.outputs,
+                    store == Store::Add,
+                );
+            }
+            for row in first..first + count {
+                // SAFETY: this task's own part, written above.
+                then(row, column, unsafe {
+                    out.part(row * self.outputs + column, width)
+                });
+            }
+        };
+        if rows * self.inputs * self.outputs < SERIAL {
+            (0..groups * blocks).for_each(task);
+        } else {
+            pool.run(groups * blocks, &task);
+        }
+    }
+}
+
+dispatch! {
+    /// The product of `rows` rows with one group of `width` panels.
+    product = product_body(
+        x: *const f32,
+        x_stride: usize,
+        rows: usize,
+        weights: *const u32,
+        steps: usize,
+        width: usize,
+        brain: bool,
+        out: *mut f32,
+        out_stride: usize,
+        add: bool,
+    )
+}
+
+/// # Safety
+/// `x`, `weights` and `out` hold `rows` rows, `steps * width` panels and `rows` rows; `out` is the caller's alone.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn product_body<L: Lanes>(
+    x: *const f32,
+    x_stride: usize,
+    rows: usize,
+    weights: *const u32,
+    steps: usize,
+    width: usize,
+    brain: bool,
+    out: *mut f32,
+    out_stride: usize,
+    add: bool,
+) {
+    let most = L::ACCUMULATORS.min(6);
+    let blocks = rows.div_ceil(most);
+    let mut row = 0;
+    for block in 0..blocks {
+        // Even blocks: eight rows are four and four, not six and two.
+        let height = (rows - row).div_ceil(blocks - block);
+        let mut panel = 0;
+        while panel < width {
+            let fit = (L::ACCUMULATORS / height).min(width - panel);
+            let wide = if fit >= 4 { 4 } else { fit.min(2) };
+            // SAFETY: rows `row..row + height` and panels `panel..panel + wide` exist by the caller's promise.
+            unsafe {
+                let tile = Tile {
+                    x: x.add(row * x_stride),
+                    x_stride,
+                    weights: weights.add(panel * PANEL),
+                    stride: width * PANEL,
+                    steps,
+                    out: out.add(row * out_stride + panel * PANEL),
+                    out_stride,
+                    add,
+                };
+                match (brain, height) {
+                    (false, 1) => tile.run_wide::<L, 1, false>(wide),
+                    (false, 2) => tile.run_wide::<L, 2, false>(wide),
+                    (false, 3) => tile.run_wide::<L, 3, false>(wide),
+                    (false, 4) => tile.run_wide::<L, 4, false>(wide),
+                    (false, 5) => tile.run_wide::<L, 5, false>(wide),
+                    (false, _) => tile.run_wide::<L, 6, false>(wide),
+                    (true, 1) => tile.run_wide::<L, 1, true>(wide),
+                    (true, 2) => tile.run_wide::<L, 2, true>(wide),
+                    (true, 3) => tile.run_wide::<L, 3, true>(wide),
+                    (true, 4) => tile.run_wide::<L, 4, true>(wide),
+                    (true, 5) => tile.run_wide::<L, 5, true>(wide),
+                    (true, _) => tile.run_wide::<L, 6, true>(wide),
+                }
+            }
+            panel += wide;
+        }
+        row += height;
+    }
+}
+
+/// A few rows times a few panels, the sums held in registers.
+struct Tile {
+    x: *const f32,
+    x_stride: usize,
+    weights: *const u32,
+    /// Words between two steps.
+    stride: usize,
+    steps: usize,
+    out: *mut f32,
+    out_stride: usize,
+    add: bool,
+}
+
+impl Tile {
+    /// # Safety
+    /// The tile lies inside its three operands.
+    #[inline(always)]
+    unsafe fn run_wide<L: Lanes, const R: usize, const BRAIN: bool>(&self, wide: usize) {
+        // SAFETY: passed on to the caller. The guards drop tiles that a set's registers cannot hold.
+        unsafe {
+            match wide {
+                4 if R * 4 <= L::ACCUMULATORS => self.run::<L, R, 4, BRAIN>(),
+                2 if R * 2 <= L::ACCUMULATORS => self.run::<L, R, 2, BRAIN>(),
+                _ => self.run::<L, R, 1, BRAIN>(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The tile lies inside its three operands.
+    #[inline(always)]
+    unsafe fn run<L: Lanes, const R: usize, const P: usize, const BRAIN: bool>(&self) {
+        /// Words ahead: two thousand bytes hide the latency of the third-level cache.
+        const AHEAD: usize = 512;
+        // SAFETY: passed on to the caller; a prefetch may point anywhere.
+        unsafe {
+            let mut sums = [[L::splat(0.0); P]; R];
+            let mut weights = self.weights;
+            for step in 0..self.steps {
+                if BRAIN {
+                    let mut low = [L::splat(0.0); P];
+                    let mut high = [L::splat(0.0); P];
+                    for panel in 0..P {
+                        let at = weights.add(panel * PANEL);
+                        L::prefetch(at.wrapping_add(AHEAD).cast());
+                        (low[panel], high[panel]) = L::bf16_pairs(at);
+                    }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let at = self.x.add(row * self.x_stride + 2 * step);
+                        let (even, odd) = (L::splat(*at), L::splat(*at.add(1)));
+                        for panel in 0..P {
+                            sums[panel] = even.fma(low[panel], sums[panel]);
+                            sums[panel] = odd.fma(high[panel], sums[panel]);
+                        }
+                    }
+                } else {
+                    let mut loaded = [L::splat(0.0); P];
+                    for (panel, loaded) in loaded.iter_mut().enumerate() {
+                        let at = weights.add(panel * PANEL);
+                        L::prefetch(at.wrapping_add(AHEAD).cast());
+                        *loaded = L::load(at.cast());
+                    }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let value = L::splat(*self.x.add(row * self.x_stride + step));
+                        for panel in 0..P {
+                            sums[panel] = value.fma(loaded[panel], sums[panel]);
+                        }
+                    }
+                }
+                weights = weights.add(self.stride);
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                for (panel, sum) in sums.iter().enumerate() {
+                    let at = self.out.add(row * self.out_stride + panel * PANEL);
+                    let sum = if self.add {
+                        L::load(at).add(*sum)
+                    } else {
+                        *sum
+                    };
+                    sum.store(at);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Large zeroed memory from the system: touched pages cost, reserved ones do not, and huge pages are asked for, since
+//! weights and cache are walked end to end at every token.
+
+use memmap2::MmapMut;
+
+/// Zeroed 32-bit words.
+pub(crate) struct Memory {
+    map: MmapMut,
+    words: usize,
+}
+
+impl Memory {
+    pub(crate) fn zeroed(words: usize) -> std::io::Result<Self> {
+        let map = MmapMut::map_anon((words * 4).max(1))?;
+        // A kernel without huge pages refuses the advice; it is only speed.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Self { map, words })
+    }
+
+    pub(crate) fn words(&self) -> &[u32] {
+        bytemuck::cast_slice(&self.map[..self.words * 4])
+    }
+
+    pub(crate) fn words_mut(&mut self) -> &mut [u32] {
+        bytemuck::cast_slice_mut(&mut self.map[..self.words * 4])
+    }
+
+    pub(crate) fn floats_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.map[..self.words * 4])
+    }
+}

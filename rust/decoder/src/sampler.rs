@@ -1,0 +1,78 @@
+//! Choosing a token from logits.
+//!
+//! The random number for a token is a hash of the request's seed and the token's position: there is no generator to
+//! carry along, so batch mates, preemption and resumption cannot change what a request draws.
+
+use crate::kernels::exp_shifted;
+use crate::simd::Isa;
+
+/// A chosen token and its natural log-probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Sampled {
+    /// The token.
+    pub token: u32,
+    /// At the sampling temperature; greedy at temperature 1.
+    pub logprob: f32,
+}
+
+/// Chooses among `logits[..vocabulary]`; overwrites them. What follows them is padding up to whole vectors.
+///
+/// Temperature 0 takes the most likely token, of equals the lowest.
+pub(crate) fn sample(
+    isa: Isa,
+    logits: &mut [f32],
+    vocabulary: usize,
+    temperature: f32,
+    seed: u64,
+    position: u64,
+) -> Sampled {
+    let mut best = 0;
+    for (token, logit) in logits[..vocabulary].iter().enumerate() {
+        if *logit > logits[best] {
+            best = token;
+        }
+    }
+    let most = logits[best];
+    if temperature == 0.0 {
+        exp_shifted(isa, logits, most, 1.0);
+        return Sampled {
+            token: best as u32,
+            logprob: -total(&logits[..vocabulary]).ln() as f32,
+        };
+    }
+    let scale = 1.0 / temperature;
+    let before = logits.to_vec();
+    exp_shifted(isa, logits, most, scale);
+    let weights = &logits[..vocabulary];
+    let total = total(weights);
+    let target = uniform(seed, position) * total;
+    let mut sum = 0.0;
+    let token = weights.iter().position(|weight| {
+        sum += f64::from(*weight);
+        target < sum
+    });
+    // Rounding may leave the target at the very end: then the most likely token.
+    let token = token.unwrap_or(best);
+    Sampled {
+        token: token as u32,
+        logprob: (f64::from(scale * (before[token] - most)) - total.ln()) as f32,
+    }
+}
+
+fn total(weights: &[f32]) -> f64 {
+    weights.iter().copied().map(f64::from).sum()
+}
+
+/// A number in [0, 1) out of two counters.
+fn uniform(seed: u64, position: u64) -> f64 {
+    let mixed = mix(mix(seed).wrapping_add(position));
+    (mixed >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// The output function of SplitMix64.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}

@@ -1,0 +1,458 @@
+//! Which tokens of which requests the next step computes: continuous batching over one cache.
+//!
+//! `plan` fills a batch, the model computes it, `commit` takes the sampled tokens. A running sequence holds pages for
+//! all tokens of the plan; the pages a plan fills are in the tree before the step runs, since the model computes them
+//! before any later row of the same batch looks at them. That is what lets a request share the prompt of another that
+//! arrives with it. When pages run out, the youngest sequence goes back to the queue; what it computed stays in the
+//! tree until it is evicted.
+
+use std::collections::VecDeque;
+
+use crate::cache::{Cache, Inserted, NodeId, PAGE, PageId, ROOT, common};
+use crate::llama::{Batch, PageCopy, Row};
+use crate::sampler::Sampled;
+
+/// What to sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The caller's name for it; unique among the open requests.
+    pub id: u64,
+    /// The tokens to continue.
+    pub prompt: Vec<u32>,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Tokens that may be sampled; None: all that the context leaves.
+    pub max_tokens: Option<usize>,
+    /// Sampling ends after the first of these.
+    pub stop_tokens: Vec<u32>,
+    /// The request's own random stream.
+    pub seed: u64,
+}
+
+/// Why a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop token was sampled.
+    Stop,
+    /// `max_tokens` or the context is used up.
+    Length,
+    /// The caller aborted it.
+    Abort,
+}
+
+/// What a step brought for one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// The request.
+    pub id: u64,
+    /// Freshly sampled tokens, the stop token included.
+    pub tokens: Vec<u32>,
+    /// The log-probability of each.
+    pub logprobs: Vec<f32>,
+    /// Set in the request's last update.
+    pub finished: Option<FinishReason>,
+    /// Prompt tokens that were not computed.
+    pub cached_tokens: usize,
+    /// The weights that sampled every token.
+    pub policy_version: u64,
+}
+
+/// Counters since the start, and the state now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Steps of the model.
+    pub steps: u64,
+    /// Tokens the model computed.
+    pub computed_tokens: u64,
+    /// Tokens of admitted prompts.
+    pub prompt_tokens: u64,
+    /// Those of them that came from the cache.
+    pub cached_tokens: u64,
+    /// Tokens sampled.
+    pub sampled_tokens: u64,
+    /// Times a running request went back to the queue for want of memory.
+    pub preemptions: u64,
+    /// Requests in the queue.
+    pub waiting: usize,
+    /// Requests in the batch.
+    pub running: usize,
+    /// Pages that hold something.
+    pub used_pages: usize,
+    /// All pages.
+    pub pages: usize,
+}
+
+#[derive(Debug)]
+struct Sequence {
+    request: Request,
+    /// The prompt and what was sampled.
+    tokens: Vec<u32>,
+    /// Tokens in all when the request must end.
+    limit: usize,
+    /// Tokens whose keys and values are in `pages`, those of the planned step included.
+    computed: usize,
+    pages: Vec<PageId>,
+    /// Full pages that are in the tree, the last of them in `node`.
+    published: usize,
+    node: NodeId,
+    /// The node of the begun page after them.
+    tail: Option<NodeId>,
+    /// Set at the first admission.
+    cached: Option<usize>,
+}
+
+/// Requests, their order, and the cache.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    cache: Cache,
+    waiting: VecDeque<Sequence>,
+    /// In the order of their admission.
+    running: Vec<Sequence>,
+    /// Which running sequence each sampled row of the plan belongs to.
+    sampling: Vec<usize>,
+    /// Pages that the plan's copies read.
+    copied: Vec<PageId>,
+    ended: Vec<Update>,
+    max_batch: usize,
+    max_rows: usize,
+    policy_version: u64,
+    stats: Stats,
+}
+
+impl Scheduler {
+    /// `pages` must hold one sequence of the full context and one page more; `max_rows` bounds the rows of a step
+    /// beside those that decode.
+    pub(crate) fn new(pages: usize, max_batch: usize, max_rows: usize) -> Self {
+        Self {
+            cache: Cache::new(pages),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            sampling: Vec::new(),
+            copied: Vec::new(),
+            ended: Vec::new(),
+            max_batch,
+            max_rows: max_rows + max_batch,
+            policy_version: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Queues a request whose prompt fits the context.
+    pub(crate) fn submit(&mut self, request: Request, context_length: usize) {
+        let left = context_length - request.prompt.len();
+        let limit = request.prompt.len() + request.max_tokens.unwrap_or(left).min(left);
+        let sequence = Sequence {
+            tokens: request.prompt.clone(),
+            limit,
+            computed: 0,
+            pages: Vec::new(),
+            published: 0,
+            node: ROOT,
+            tail: None,
+            cached: None,
+            request,
+        };
+        if sequence.tokens.len() == limit {
+            self.end(&sequence, FinishReason::Length);
+        } else {
+            self.waiting.push_back(sequence);
+        }
+    }
+
+    /// Ends an open request; false if there is none of this name.
+    pub(crate) fn abort(&mut self, id: u64) -> bool {
+        let named = |sequence: &Sequence| sequence.request.id == id;
+        let found = if let Some(at) = self.waiting.iter().position(named) {
+            self.waiting.remove(at)
+        } else if let Some(at) = self.running.iter().position(named) {
+            let mut sequence = self.running.remove(at);
+            self.leave(&mut sequence);
+            Some(sequence)
+        } else {
+            None
+        };
+        if let Some(sequence) = &found {
+            self.end(sequence, FinishReason::Abort);
+        }
+        found.is_some()
+    }
+
+    pub(crate) fn holds(&self, id: u64) -> bool {
+        let mut open = self.waiting.iter().chain(&self.running);
+        open.any(|sequence| sequence.request.id == id)
+    }
+
+    /// Requests that have not ended, and those whose end was not told yet.
+    pub(crate) fn open(&self) -> usize {
+        self.waiting.len() + self.running.len() + self.ended.len()
+    }
+
+    pub(crate) fn policy_version(&self) -> u64 {
+        self.policy_version
+    }
+
+    /// Forgets all that was computed with the old weights; nothing may be open.
+    pub(crate) fn flush(&mut self) {
+        self.cache.clear();
+        self.policy_version += 1;
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            waiting: self.waiting.len(),
+            running: self.running.len(),
+            used_pages: self.cache.used(),
+            pages: self.cache.capacity(),
+            ..self.stats
+        }
+    }
+
+    /// The next step's batch; empty if nothing runs.
+    pub(crate) fn plan(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        self.sampling.clear();
+        let mut index = 0;
+        while index < self.running.len() {
+            // Pages for one more token; a prompt got all of its own at admission.
+            while self.running[index].pages.len() * PAGE < self.running[index].tokens.len() {
+                match self.cache.allocate() {
+                    Some(page) => self.running[index].pages.push(page),
+                    None => {
+                        self.preempt();
+                        if index >= self.running.len() {
+                            break;
+                        }
+                    }
+                }
+            }
+            index += 1;
+        }
+        // Sequences that decode come first: a long prompt must not hold them up.
+        for decoding in [true, false] {
+            for index in 0..self.running.len() {
+                let sequence = &self.running[index];
+                let left = sequence.tokens.len() - sequence.computed;
+                if left > 0 && (left == 1) == decoding {
+                    self.schedule(index, &mut batch);
+                }
+            }
+        }
+        if !self.waiting.is_empty() && self.running.len() < self.max_batch {
+            for sequence in &mut self.running {
+                sequence.publish(&mut self.cache, false);
+            }
+            self.admit(&mut batch);
+        }
+        if !batch.rows.is_empty() {
+            self.stats.steps += 1;
+            self.stats.computed_tokens += batch.rows.len() as u64;
+        }
+        batch
+    }
+
+    /// The seed, position and temperature that sampled row `index` of the plan wants.
+    pub(crate) fn draw(&self, index: usize) -> (u64, u64, f32) {
+        let sequence = &self.running[self.sampling[index]];
+        let position = sequence.tokens.len() as u64;
+        (
+            sequence.request.seed,
+            position,
+            sequence.request.temperature,
+        )
+    }
+
+    /// Takes the tokens of the plan's sampled rows, in order; returns what happened since the last call.
+    pub(crate) fn commit(&mut self, sampled: &[Sampled]) -> Vec<Update> {
+        for page in self.copied.drain(..) {
+            self.cache.release(page);
+        }
+        let mut updates = std::mem::take(&mut self.ended);
+        let sampling = std::mem::take(&mut self.sampling);
+        for sequence in &mut self.running {
+            if sequence.computed / PAGE > sequence.published {
+                sequence.publish(&mut self.cache, true);
+            }
+        }
+        let mut finished = vec![false; self.running.len()];
+        for (index, sampled) in sampling.iter().zip(sampled) {
+            let sequence = &mut self.running[*index];
+            sequence.tokens.push(sampled.token);
+            let reason = if sequence.request.stop_tokens.contains(&sampled.token) {
+                Some(FinishReason::Stop)
+            } else if sequence.tokens.len() >= sequence.limit {
+                Some(FinishReason::Length)
+            } else {
+                None
+            };
+            finished[*index] = reason.is_some();
+            self.stats.sampled_tokens += 1;
+            updates.push(Update {
+                id: sequence.request.id,
+                tokens: vec![sampled.token],
+                logprobs: vec![sampled.logprob],
+                finished: reason,
+                cached_tokens: sequence.cached.unwrap_or(0),
+                policy_version: self.policy_version,
+            });
+        }
+        if finished.contains(&true) {
+            let running = std::mem::take(&mut self.running);
+            for (mut sequence, finished) in running.into_iter().zip(finished) {
+                if finished {
+                    self.leave(&mut sequence);
+                } else {
+                    self.running.push(sequence);
+                }
+            }
+        }
+        self.sampling = sampling;
+        updates
+    }
+
+    /// Adds rows for what a running sequence has not computed, as many as the batch takes.
+    fn schedule(&mut self, index: usize, batch: &mut Batch) {
+        let sequence = &mut self.running[index];
+        let room = self.max_rows.saturating_sub(batch.rows.len());
+        let until = sequence.tokens.len().min(sequence.computed + room);
+        if until == sequence.computed {
+            return;
+        }
+        let table = batch.tables.len() as u32;
+        batch.tables.extend(&sequence.pages[..until.div_ceil(PAGE)]);
+        for position in sequence.computed..until {
+            let sampled = position + 1 == sequence.tokens.len();
+            batch.rows.push(Row {
+                token: sequence.tokens[position],
+                position: position as u32,
+                table,
+                sampled,
+            });
+            if sampled {
+                self.sampling.push(index);
+            }
+        }
+        sequence.computed = until;
+    }
+
+    /// Moves requests from the queue into the batch while both have room and the cache has pages.
+    fn admit(&mut self, batch: &mut Batch) {
+        let mut at = 0;
+        while at < self.waiting.len()
+            && self.running.len() < self.max_batch
+            && batch.rows.len() < self.max_rows
+        {
+            let tokens = &self.waiting[at].tokens;
+            // The last token is always computed: its logits are what the request is for.
+            let wanted = &tokens[..tokens.len() - 1];
+            let found = self.cache.match_prefix(wanted);
+            let ahead = self.running.iter().any(|other| {
+                other.computed < other.tokens.len() && common(&other.tokens, wanted) > found.len()
+            });
+            if ahead {
+                // Another request is about to compute more of this prompt; waiting for it is cheaper.
+                at += 1;
+                continue;
+            }
+            let new_pages = tokens.len().div_ceil(PAGE) - found.pages.len();
+            let mut locked: Vec<PageId> = found.pages.clone();
+            locked.extend(found.partial.map(|(page, _)| page));
+            locked.iter().for_each(|page| self.cache.lock(*page));
+            if self.cache.available() < new_pages {
+                locked.iter().for_each(|page| self.cache.release(*page));
+                return;
+            }
+            let Some(mut sequence) = self.waiting.remove(at) else {
+                return;
+            };
+            sequence.computed = found.len();
+            sequence.published = found.pages.len();
+            sequence.node = found.node;
+            sequence.pages = found.pages;
+            sequence
+                .pages
+                .extend((0..new_pages).map_while(|_| self.cache.allocate()));
+            if let Some((from, count)) = found.partial {
+                let to = sequence.pages[sequence.published];
+                batch.copies.push(PageCopy { from, to, count });
+                self.copied.push(from);
+            }
+            if sequence.cached.is_none() {
+                sequence.cached = Some(sequence.computed);
+                self.stats.prompt_tokens += sequence.tokens.len() as u64;
+                self.stats.cached_tokens += sequence.computed as u64;
+            }
+            self.running.push(sequence);
+            let index = self.running.len() - 1;
+            self.schedule(index, batch);
+            self.running[index].publish(&mut self.cache, false);
+        }
+    }
+
+    /// Sends the youngest sequence back to the head of the queue.
+    fn preempt(&mut self) {
+        if let Some(mut sequence) = self.running.pop() {
+            self.leave(&mut sequence);
+            self.stats.preemptions += 1;
+            self.waiting.push_front(sequence);
+        }
+    }
+
+    /// Leaves what a sequence computed to the tree and gives its pages up.
+    fn leave(&mut self, sequence: &mut Sequence) {
+        sequence.publish(&mut self.cache, true);
+        for page in sequence.pages.drain(..) {
+            self.cache.release(page);
+        }
+        sequence.computed = 0;
+        sequence.published = 0;
+        sequence.node = ROOT;
+        sequence.tail = None;
+    }
+
+    fn end(&mut self, sequence: &Sequence, reason: FinishReason) {
+        self.ended.push(Update {
+            id: sequence.request.id,
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            finished: Some(reason),
+            cached_tokens: sequence.cached.unwrap_or(0),
+            policy_version: self.policy_version,
+        });
+    }
+}
+
+impl Sequence {
+    /// Puts the computed pages into the tree. With `settled` all of them are computed by now, and a page that the tree
+    /// has already is given up for the tree's; before that, the sequence may still have to write it.
+    fn publish(&mut self, cache: &mut Cache, settled: bool) {
+        while self.published < self.computed / PAGE {
+            if let Some(tail) = self.tail.take() {
+                cache.remove(tail);
+            }
+            let at = self.published * PAGE;
+            let tokens = &self.tokens[at..at + PAGE];
+            match cache.insert_prefix(self.node, tokens, self.pages[self.published]) {
+                Inserted::New(node) => self.node = node,
+                Inserted::Present(node, page) if settled => {
+                    cache.lock(page);
+                    cache.release(self.pages[self.published]);
+                    self.pages[self.published] = page;
+                    self.node = node;
+                }
+                Inserted::Present(..) | Inserted::Covered => return,
+            }
+            self.published += 1;
+        }
+        let at = self.published * PAGE;
+        if at < self.computed {
+            if let Some(tail) = self.tail.take() {
+                cache.remove(tail);
+            }
+            let tokens = &self.tokens[at..self.computed];
+            let page = self.pages[self.published];
+            if let Inserted::New(node) = cache.insert_prefix(self.node, tokens, page) {
+                self.tail = Some(node);
+            }
+        }
+    }
+}

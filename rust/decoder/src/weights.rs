@@ -1,0 +1,267 @@
+//! The weights of one policy version, packed for the forward pass.
+//!
+//! They are built from tensors under their Hugging Face names, out of a checkpoint's files or of a caller's arrays
+//! alike; either all of them fit the configuration or nothing is built. Matrices that read the same input are packed
+//! side by side: queries, keys and values, and the gates and ups of the MLP in alternating panels.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::matrix::{Matrix, PANEL, Values};
+
+/// A tensor's elements.
+#[derive(Debug, Clone)]
+pub enum Elements<'a> {
+    /// Float32.
+    Float(Cow<'a, [f32]>),
+    /// Bits of bfloat16.
+    Brain(Cow<'a, [u16]>),
+}
+
+/// A named array as a checkpoint or a caller holds it: row-major, outputs first.
+#[derive(Debug, Clone)]
+pub struct Tensor<'a> {
+    /// Rows and columns, or the length alone.
+    pub shape: Vec<usize>,
+    /// As many as the shape says.
+    pub elements: Elements<'a>,
+}
+
+impl Tensor<'_> {
+    fn values(&self) -> Values<'_> {
+        match &self.elements {
+            Elements::Float(values) => Values::Float(values),
+            Elements::Brain(values) => Values::Brain(values),
+        }
+    }
+}
+
+pub(crate) struct Layer {
+    pub(crate) attention_norm: Vec<f32>,
+    /// Queries, keys, values of all heads.
+    pub(crate) qkv: Matrix,
+    pub(crate) output: Matrix,
+    pub(crate) mlp_norm: Vec<f32>,
+    /// Panels of gates and ups in turn.
+    pub(crate) gate_up: Matrix,
+    pub(crate) down: Matrix,
+}
+
+pub(crate) struct Weights {
+    embedding: Elements<'static>,
+    width: usize,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Vec<f32>,
+    pub(crate) head: Matrix,
+}
+
+impl Weights {
+    /// Reads `model.safetensors`, or the files that `model.safetensors.index.json` names.
+    pub(crate) fn read(directory: &Path, config: &Config) -> Result<Self, Error> {
+        let files = checkpoint_files(directory)?
+            .into_iter()
+            .map(|path| map_file(&path).map(|map| (path, map)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut tensors = HashMap::new();
+        for (path, map) in &files {
+            let invalid = |error: safetensors::SafeTensorError| Error::Format {
+                path: path.clone(),
+                reason: error.to_string(),
+            };
+            for (name, view) in SafeTensors::deserialize(map).map_err(invalid)?.iter() {
+                let elements = elements(name, view.dtype(), view.data())?;
+                let shape = view.shape().to_vec();
+                tensors.insert(name.to_owned(), Tensor { shape, elements });
+            }
+        }
+        Self::build(config, &tensors)
+    }
+
+    /// Packs tensors by name; a missing, unknown or misshapen one is an error.
+    pub(crate) fn build(
+        config: &Config,
+        tensors: &HashMap<String, Tensor<'_>>,
+    ) -> Result<Self, Error> {
+        let mut seen = BTreeSet::new();
+        let mut take = |name: String, shape: &[usize]| -> Result<&Tensor<'_>, Error> {
+            let tensor = tensors
+                .get(&name)
+                .ok_or_else(|| Error::weight(&name, "missing"))?;
+            let len = match &tensor.elements {
+                Elements::Float(values) => values.len(),
+                Elements::Brain(values) => values.len(),
+            };
+            if tensor.shape != shape || len != shape.iter().product::<usize>() {
+                let reason = format!(
+                    "shape {:?} with {len} elements, expected {shape:?}",
+                    tensor.shape
+                );
+                return Err(Error::weight(&name, reason));
+            }
+            seen.insert(name);
+            Ok(tensor)
+        };
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let (queries, keys) = (config.heads * config.head_dim, config.kv_width());
+        let embedding = take(
+            "model.embed_tokens.weight".into(),
+            &[config.vocab_size, hidden],
+        )?;
+        let mut layers = Vec::with_capacity(config.layers);
+        for index in 0..config.layers {
+            let mut take = |name: &str, shape: &[usize]| {
+                take(format!("model.layers.{index}.{name}.weight"), shape)
+            };
+            let attention_norm = padded(take("input_layernorm", &[hidden])?);
+            let q = rows(take("self_attn.q_proj", &[queries, hidden])?);
+            let k = rows(take("self_attn.k_proj", &[keys, hidden])?);
+            let v = rows(take("self_attn.v_proj", &[keys, hidden])?);
+            let output = rows(take("self_attn.o_proj", &[hidden, queries])?);
+            let mlp_norm = padded(take("post_attention_layernorm", &[hidden])?);
+            let gate = rows(take("mlp.gate_proj", &[inner, hidden])?);
+            let up = rows(take("mlp.up_proj", &[inner, hidden])?);
+            let down = rows(take("mlp.down_proj", &[hidden, inner])?);
+            let mut gate_up = Vec::with_capacity(2 * inner.next_multiple_of(PANEL));
+            for (gate, up) in gate.chunks(PANEL).zip(up.chunks(PANEL)) {
+                for panel in [gate, up] {
+                    gate_up.extend_from_slice(panel);
+                    gate_up.resize(gate_up.len().next_multiple_of(PANEL), None);
+                }
+            }
+            layers.push(Layer {
+                attention_norm,
+                qkv: pack(hidden, &[q, k, v].concat())?,
+                output: pack(queries, &output)?,
+                mlp_norm,
+                gate_up: pack(hidden, &gate_up)?,
+                down: pack(inner, &down)?,
+            });
+        }
+        let norm = padded(take("model.norm.weight".into(), &[hidden])?);
+        let head = if config.tied_embeddings {
+            embedding
+        } else {
+            take("lm_head.weight".into(), &[config.vocab_size, hidden])?
+        };
+        let head = pack(hidden, &rows(head))?;
+        let unknown = tensors.keys().find(|name| {
+            let copy = config.tied_embeddings && *name == "lm_head.weight";
+            !copy && !seen.contains(*name) && !name.ends_with("rotary_emb.inv_freq")
+        });
+        if let Some(name) = unknown {
+            return Err(Error::weight(name, "not a weight of this model"));
+        }
+        let embedding = match &embedding.elements {
+            Elements::Float(values) => Elements::Float(Cow::Owned(values.to_vec())),
+            Elements::Brain(values) => Elements::Brain(Cow::Owned(values.to_vec())),
+        };
+        Ok(Self {
+            embedding,
+            width: hidden,
+            layers,
+            norm,
+            head,
+        })
+    }
+
+    /// Writes the embedding of `token` to the start of `out`.
+    pub(crate) fn embed(&self, token: u32, out: &mut [f32]) {
+        let row = token as usize * self.width..(token as usize + 1) * self.width;
+        match &self.embedding {
+            Elements::Float(values) => out[..self.width].copy_from_slice(&values[row]),
+            Elements::Brain(values) => {
+                for (out, bits) in out.iter_mut().zip(&values[row]) {
+                    *out = f32::from_bits(u32::from(*bits) << 16);
+                }
+            }
+        }
+    }
+}
+
+fn rows<'a>(tensor: &'a Tensor<'_>) -> Vec<Option<(Values<'a>, usize)>> {
+    (0..tensor.shape[0])
+        .map(|row| Some((tensor.values(), row)))
+        .collect()
+}
+
+fn pack(inputs: usize, rows: &[Option<(Values<'_>, usize)>]) -> Result<Matrix, Error> {
+    Matrix::pack(inputs, rows).map_err(|source| Error::Io {
+        path: PathBuf::from("memory"),
+        source,
+    })
+}
+
+/// A vector with zeros up to a whole vector of lanes.
+fn padded(tensor: &Tensor<'_>) -> Vec<f32> {
+    let len = tensor.shape[0];
+    let mut values: Vec<f32> = (0..len).map(|index| tensor.values().get(index)).collect();
+    values.resize(len.next_multiple_of(PANEL), 0.0);
+    values
+}
+
+/// Views bytes as elements; a file whose data starts off the alignment is copied.
+fn elements<'a>(name: &str, dtype: Dtype, bytes: &'a [u8]) -> Result<Elements<'a>, Error> {
+    match dtype {
+        Dtype::F32 => Ok(Elements::Float(cast(bytes))),
+        Dtype::BF16 => Ok(Elements::Brain(cast(bytes))),
+        other => Err(Error::weight(
+            name,
+            format!("type {other:?}, expected F32 or BF16"),
+        )),
+    }
+}
+
+fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(values) => Cow::Borrowed(values),
+        Err(_) => bytes
+            .chunks_exact(size_of::<T>())
+            .map(bytemuck::pod_read_unaligned)
+            .collect(),
+    }
+}
+
+fn checkpoint_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let single = directory.join("model.safetensors");
+    let index = directory.join("model.safetensors.index.json");
+    if single.exists() || !index.exists() {
+        return Ok(vec![single]);
+    }
+    let text = std::fs::read_to_string(&index).map_err(|source| Error::Io {
+        path: index.clone(),
+        source,
+    })?;
+    let invalid = |reason: String| Error::Format {
+        path: index.clone(),
+        reason,
+    };
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let map = value["weight_map"]
+        .as_object()
+        .ok_or_else(|| invalid("no weight_map".into()))?;
+    let names = map
+        .values()
+        .map(|name| name.as_str().map(str::to_owned))
+        .collect::<Option<BTreeSet<_>>>()
+        .ok_or_else(|| invalid("a file name is not a string".into()))?;
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+fn map_file(path: &Path) -> Result<Mmap, Error> {
+    let failed = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    // SAFETY: the map is read and dropped within the load; a checkpoint that another process cuts short meanwhile
+    // ends this one, as it would any reader that maps it.
+    unsafe { Mmap::map(&file) }.map_err(failed)
+}

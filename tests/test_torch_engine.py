@@ -1,0 +1,188 @@
+"""The torch engine against a plain forward pass of the whole sequence for every token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from apr.engine.torch import TorchEngine  # noqa: E402
+from apr.types import Completion, SamplingParams  # noqa: E402
+
+WORDS = 48
+CONTEXT = 64
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.5,
+    )
+    return transformers.LlamaForCausalLM(config).float()
+
+
+def plain_greedy(model: Any, prompt: Sequence[int], tokens: int) -> tuple[list[int], list[float]]:
+    ids, logprobs = list(prompt), []
+    with torch.inference_mode():
+        for _ in range(tokens):
+            row = torch.log_softmax(model(torch.tensor([ids]), use_cache=False).logits[0, -1].double(), -1)
+            ids.append(int(row.argmax()))
+            logprobs.append(float(row.max()))
+    return ids[len(prompt) :], logprobs
+
+
+def prompts(count: int) -> list[list[int]]:
+    random = torch.Generator().manual_seed(1)
+    return [torch.randint(0, WORDS, (1 + 3 * i % 17,), generator=random).tolist() for i in range(count)]
+
+
+async def ask(engine: TorchEngine, *asked: tuple[Sequence[int], SamplingParams]) -> list[Completion]:
+    return await asyncio.gather(
+        *(engine.generate(prompt, params, request_id=str(i)) for i, (prompt, params) in enumerate(asked))
+    )
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 64])
+def test_greedy_is_the_plain_models(model: Any, max_rows: int) -> None:
+    """Prompts and lengths all differ, so rows come and go and change places."""
+    engine = TorchEngine(model, max_rows=max_rows)
+    lengths = [3 + 5 * i % 23 for i in range(12)]
+    asked = [
+        (prompt, SamplingParams(temperature=0, max_tokens=n))
+        for prompt, n in zip(prompts(12), lengths, strict=True)
+    ]
+    for (prompt, params), answer in zip(asked, run(ask(engine, *asked)), strict=True):
+        ids, logprobs = plain_greedy(model, prompt, params.max_tokens or 0)
+        assert list(answer.token_ids) == ids
+        assert answer.logprobs == pytest.approx(logprobs, abs=1e-4)
+        assert answer.finish_reason == "length"
+
+
+def test_samples_do_not_depend_on_the_batch(model: Any) -> None:
+    asked = [(prompt, SamplingParams(max_tokens=20, seed=i)) for i, prompt in enumerate(prompts(8))]
+    together = run(ask(TorchEngine(model), *asked))
+    alone = [run(ask(TorchEngine(model), one))[0] for one in asked]
+    assert [a.token_ids for a in together] == [a.token_ids for a in alone]
+    same_prompt = [(prompts(1)[0], SamplingParams(max_tokens=20, seed=i)) for i in range(4)]
+    assert len({answer.token_ids for answer in run(ask(TorchEngine(model), *same_prompt))}) == 4
+
+
+def test_samples_follow_the_distribution(model: Any) -> None:
+    """2,000 draws of one token: each probability within five standard errors."""
+    draws, prompt, temperature = 2000, [1, 2, 3], 1.7
+    params = [SamplingParams(temperature=temperature, max_tokens=1, seed=seed) for seed in range(draws)]
+    answers = run(ask(TorchEngine(model, max_rows=500), *((prompt, p) for p in params)))
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt])).logits[0, -1].double()
+    probability = torch.softmax(logits / temperature, -1)
+    counts = torch.bincount(torch.tensor([a.token_ids[0] for a in answers]), minlength=WORDS)
+    error = (probability * (1 - probability) / draws).sqrt()
+    assert ((counts / draws - probability).abs() < 5 * error + 1e-3).all()
+    for answer in answers[:20]:
+        assert answer.logprobs[0] == pytest.approx(float(probability[answer.token_ids[0]].log()), abs=1e-4)
+
+
+def test_stop_token_is_the_last(model: Any) -> None:
+    ids, _ = plain_greedy(model, [1, 2, 3], 20)
+    stop = ids[7]
+    params = SamplingParams(temperature=0, max_tokens=20, stop_token_ids=(stop,))
+    (answer,) = run(ask(TorchEngine(model), ([1, 2, 3], params)))
+    assert list(answer.token_ids) == ids[: ids.index(stop) + 1]
+    assert answer.finish_reason == "stop"
+
+
+def test_context_length_bounds(model: Any) -> None:
+    free = SamplingParams(temperature=0)
+    answers = run(
+        ask(TorchEngine(model), ([1] * 60, free), ([1] * CONTEXT, free), ([1] * 99, free), ([], free))
+    )
+    assert [len(a.token_ids) for a in answers] == [4, 0, 0, 0]
+    assert [a.finish_reason for a in answers] == ["length", "length", "length", "error"]
+
+
+def test_tokens_stream_in_order(model: Any) -> None:
+    heard: list[int] = []
+
+    async def listen() -> Completion:
+        engine = TorchEngine(model)
+        params = SamplingParams(max_tokens=9)
+        return await engine.generate([1, 2], params, request_id="r", on_tokens=heard.extend)
+
+    assert run(listen()).token_ids == tuple(heard)
+    assert len(heard) == 9
+
+
+def test_abort_cancel_and_close(model: Any) -> None:
+    engine = TorchEngine(model)
+    heard: dict[str, list[int]] = {"abort": [], "cancel": [], "close": []}
+
+    async def start(name: str) -> Completion:
+        params = SamplingParams(max_tokens=60)
+        return await engine.generate([1, 2], params, request_id=name, on_tokens=heard[name].extend)
+
+    async def main() -> None:
+        tasks = {name: asyncio.create_task(start(name)) for name in heard}
+        while not all(heard.values()):
+            await asyncio.sleep(0)
+        engine.abort("abort")
+        engine.abort("unknown")
+        tasks["cancel"].cancel()
+        aborted = await tasks["abort"]
+        assert aborted.finish_reason == "abort"
+        assert list(aborted.token_ids) == heard["abort"]
+        assert len(aborted.token_ids) < 60
+        with pytest.raises(asyncio.CancelledError):
+            await tasks["cancel"]
+        await engine.close()
+        assert (await tasks["close"]).finish_reason == "abort"
+        assert (await start("close")).finish_reason == "error"
+
+    run(main())
+
+
+def test_failure_is_an_error_completion_and_the_engine_lives_on(model: Any) -> None:
+    engine = TorchEngine(model)
+    broken = [([1, WORDS + 5], SamplingParams(max_tokens=3)), ([1], SamplingParams(max_tokens=3))]
+    assert {answer.finish_reason for answer in run(ask(engine, *broken))} == {"error"}
+    (answer,) = run(ask(engine, ([1], SamplingParams(max_tokens=3))))
+    assert answer.finish_reason == "length"
+
+
+def test_weights_change_the_version(model: Any) -> None:
+    engine = TorchEngine(model)
+    assert engine.update_weights({k: v.clone() for k, v in model.state_dict().items()}) == 1
+    (answer,) = run(ask(engine, ([1], SamplingParams(max_tokens=3))))
+    assert answer.policy_version == engine.policy_version == 1
+
+    async def too_early() -> None:
+        task = asyncio.create_task(engine.generate([1], SamplingParams(max_tokens=60), request_id="r"))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="requests are open"):
+            engine.update_weights()
+        await task
+
+    run(too_early())
+
+
+def test_training_mode_is_given_back(model: Any) -> None:
+    model.train()
+    run(ask(TorchEngine(model), ([1], SamplingParams(max_tokens=3))))
+    assert model.training
+    model.eval()

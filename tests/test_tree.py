@@ -1,0 +1,198 @@
+"""The tree: what it derives, what it refuses, and the teacher's own rollouts through the real grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+import apr
+from apr import _core
+from apr.engine.scripted import ScriptedEngine, trace_texts
+from apr.events import (
+    Event,
+    RolloutStarted,
+    ThreadClosed,
+    ThreadOpened,
+    ThreadSpawned,
+    TokensForced,
+    TokensSampled,
+)
+from apr.grammar import Countdown
+from apr.orchestrator import run_threads
+from apr.tree import ThreadTree
+from toy import Characters, Toy
+
+BASE = {"rollout": "r", "time": 0.0}
+STARTED = RolloutStarted(
+    **BASE,
+    problem={},
+    method="toy",
+    condition=None,
+    limits={},
+    join="all",
+    temperature=1.0,
+    seed=0,
+    policy_version=0,
+)  # type: ignore[arg-type]
+
+
+def opened(thread: str, parent: str | None = None) -> ThreadOpened:
+    return ThreadOpened(
+        rollout="r",
+        time=0.0,
+        thread=thread,
+        parent=parent,
+        depth=thread.count("."),
+        token_ids=(1, 63),
+        text="?",
+    )
+
+
+def sampled(thread: str, text: str) -> TokensSampled:
+    return TokensSampled(rollout="r", time=0.0, thread=thread, token_ids=tuple(map(ord, text)), text=text)
+
+
+def test_an_empty_tree_has_numbers_too() -> None:
+    tree = ThreadTree()
+    assert (tree.total_tokens, tree.sequential_tokens, tree.longest_context, tree.children) == (0, 0, 0, 0)
+    assert tree.correct is None
+    assert tree.latency is None
+
+
+def test_sequential_tokens_are_the_longest_child_of_each_round() -> None:
+    def spawn(thread: str, *children: str) -> list[Event]:
+        spawned = ThreadSpawned(rollout="r", time=0.0, thread=thread, children=children)
+        return [spawned, *(opened(child, thread) for child in children)]
+
+    tree = ThreadTree.fold(
+        [
+            STARTED,
+            opened("0"),
+            sampled("0", "123"),
+            *spawn("0", "0.0", "0.1"),
+            sampled("0.0", "1"),
+            *spawn("0.0", "0.0.0"),
+            sampled("0.0.0", "1234567"),
+            sampled("0.1", "12345"),
+            *spawn("0", "0.2", "0.3"),
+            sampled("0.2", "12"),
+        ]
+    )
+    assert tree.sequential_tokens == 3 + max(1 + 7, 5) + 2
+    assert tree.total_tokens == 3 + 1 + 7 + 5 + 2
+    assert (tree.rounds, tree.children, tree.depth) == (3, 5, 2)
+    assert tree.main.waiting
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [opened("0")],
+        [STARTED, STARTED],
+        [STARTED, sampled("0", "a")],
+        [STARTED, opened("0"), opened("0")],
+        [STARTED, opened("0.0", "0")],
+        [
+            STARTED,
+            opened("0"),
+            ThreadClosed(rollout="r", time=0.0, thread="0", reason="no_answer"),
+            sampled("0", "a"),
+        ],
+        [
+            STARTED,
+            ThreadOpened(rollout="s", time=0.0, thread="0", parent=None, depth=0, token_ids=(), text=""),
+        ],
+        [
+            STARTED,
+            opened("0"),
+            TokensForced(
+                rollout="r", time=0.0, thread="0", cause="join", kept=3, kept_text=1, token_ids=(), text=""
+            ),
+        ],
+    ],
+)
+def test_events_out_of_place_are_refused(events: Sequence[Event]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        ThreadTree.fold(events)
+
+
+def test_every_prefix_of_a_log_is_a_tree() -> None:
+    """A live view folds what is there so far."""
+    events: list[Event] = []
+    texts = "?think{", "?think[a,b]", "?think{-,win}so!win", "a no", "b yes!win"
+    run_threads("win", ScriptedEngine(texts, Characters()), emit=events.append, grammar=Toy())
+    tokens = 0
+    for n in range(len(events)):
+        tree = ThreadTree.fold(events[:n])
+        assert tree.total_tokens >= max(tokens, tree.sequential_tokens)
+        tokens = tree.total_tokens
+        for thread in tree.threads.values():
+            assert [i for s in thread.branches()[-1] for i in s.token_ids] == thread.token_ids
+
+
+def teacher(rounds: int = 1) -> tuple[_core.Problem, _core.Trace]:
+    """A trace that spawns this often and solves its problem."""
+    problem = _core.Problem([66, 3, 4, 22], 40)
+    for seed in range(200):
+        trace = apr.search(problem, "apr", seed=seed, beam_size=3, child_beam_size=3, promising=0.5)
+        if len(trace.children) == rounds and trace.solved:
+            return problem, trace
+    raise AssertionError("no such trace")
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_the_teacher_played_through_the_orchestrator(rounds: int) -> None:
+    problem, trace = teacher(rounds)
+    grammar = Countdown("apr")
+    engine = ScriptedEngine(trace_texts(trace), grammar.tokenizer)
+    events: list[Event] = []
+    tree = run_threads(problem, engine, emit=events.append)
+    assert ThreadTree.fold(events) == tree
+    assert tree.correct is True
+    assert not tree.failed
+    assert len(tree.steps) == 3
+    assert [len(spawn.children) for spawn in tree.main.rounds] == [len(spawn) for spawn in trace.children]
+    assert tree.main.text == trace.main_calls[-1]
+    children = [child for spawn in trace.children for child in spawn]
+    for child_id, child in zip(tree.main.children, children, strict=True):
+        assert tree.threads[child_id].text == child.main_calls[0]
+        assert (tree.threads[child_id].result is not None) == child.solved
+    # The tokens are those of the texts, wherever the prompts and joins cut them.
+    for branch, text in zip(tree.main.branches(), trace.main_calls, strict=True):
+        ids = [i for segment in branch for i in segment.token_ids]
+        end = [grammar.tokenizer.eos] if text is trace.main_calls[-1] else []
+        assert ids == [grammar.tokenizer.bos, *grammar.tokenizer.encode(text), *end]
+
+
+def test_first_stops_the_teachers_other_children() -> None:
+    problem, trace = teacher()
+    grammar = Countdown("apr")
+    spawn_text = trace.main_calls[0].removesuffix("\n")
+    winners = [i for i, child in enumerate(trace.children[0]) if child.solved]
+    shortest = min(winners, key=lambda i: len(trace.children[0][i].main_calls[0]))
+    # Whoever solves first, the parent has a text to go on with.
+    results = [None] * len(trace.children[0])
+    tail = trace.main_calls[1][len(_core.join(spawn_text, [c.main_calls[0] for c in trace.children[0]])) :]
+    texts = trace_texts(trace)
+    engine = ScriptedEngine(texts, grammar.tokenizer)
+    claim = _core.search_result(trace.children[0][shortest].main_calls[0].removesuffix("\n"))
+    told = [claim if i == shortest else r for i, r in enumerate(results)]
+    others = [i for i in range(len(told)) if i != shortest]
+    trunk = trace.main_calls[0][: trace.main_calls[0].rindex(_core.SPAWN_OPEN)]
+    engine.texts.append(trunk + _core.join_block(spawn_text, told, others, 1) + tail)
+    tree = run_threads(problem, engine, join="first")
+    outcomes = tree.main.rounds[0].outcomes
+    assert outcomes is not None
+    assert outcomes[shortest] == "found"
+
+
+def test_serial_methods_are_one_thread() -> None:
+    problem = _core.Problem([66, 3, 4, 22], 40)
+    trace = next(t for t in (apr.search(problem, "sos+", seed=s, beam_size=5) for s in range(99)) if t.solved)
+    grammar = Countdown("sos+")
+    tree = run_threads(problem, ScriptedEngine(trace_texts(trace), grammar.tokenizer), method="sos+")
+    assert tree.correct is True
+    assert list(tree.threads) == ["0"]
+    assert tree.total_tokens == tree.sequential_tokens
+    assert len(tree.steps) == 3

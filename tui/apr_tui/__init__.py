@@ -1,0 +1,1 @@
+"""Terminal screens of APR."""
