@@ -184,6 +184,9 @@ def test_first_ignores_a_false_claim() -> None:
         (Limits(rounds=0), "limit_rounds"),
         (Limits(depth=0), "limit_depth"),
         (Limits(tokens_per_thread=5), "length"),
+        (Limits(tokens_per_thread=0), "length"),
+        (Limits(total_tokens=0), "limit_tokens"),
+        (Limits(seconds=0), "limit_time"),
         (Limits(total_tokens=6), "limit_tokens"),
     ],
 )
@@ -402,7 +405,7 @@ class Deaf(ScriptedEngine):
 
 
 def test_an_engine_that_ignores_aborts_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apr.orchestrator._GRACE_S", 0.05)
+    monkeypatch.setattr("apr.threads._GRACE_S", 0.05)
     engine = Deaf(WIN, Characters(), faults=[Fault("a", "delay", after=2, seconds=60)])
     events: list[Event] = []
     tree = run_threads("win", engine, Limits(seconds=0.05), events.append, grammar=Toy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from apr.engine import load_engine  # noqa: E402
 from apr.engine.torch import TorchEngine  # noqa: E402
 from apr.types import Completion, SamplingParams  # noqa: E402
 
@@ -186,3 +188,17 @@ def test_training_mode_is_given_back(model: Any) -> None:
     run(ask(TorchEngine(model), ([1], SamplingParams(max_tokens=3))))
     assert model.training
     model.eval()
+
+
+def test_load_engine(model: Any, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    engine = load_engine("torch", tmp_path, max_rows=2)
+    asked = ([1, 2, 3], SamplingParams(temperature=0, max_tokens=5))
+    assert run(ask(engine, asked)) == run(ask(TorchEngine(model), asked))  # type: ignore[arg-type]
+    assert engine.context_length == CONTEXT
+    with pytest.raises(TypeError):
+        load_engine("torch", model, rows=2)
+    with pytest.raises(NotImplementedError):
+        load_engine("sglang", tmp_path)
+    with pytest.raises(ValueError, match="unknown engine"):
+        load_engine("other", tmp_path)

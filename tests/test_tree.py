@@ -8,7 +8,7 @@ import pytest
 
 import apr
 from apr import _core
-from apr.engine.scripted import ScriptedEngine, trace_texts
+from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
 from apr.events import (
     Event,
     RolloutStarted,
@@ -159,32 +159,30 @@ def test_the_teacher_played_through_the_orchestrator(rounds: int) -> None:
         assert tree.threads[child_id].text == child.main_calls[0]
         assert (tree.threads[child_id].result is not None) == child.solved
     # The tokens are those of the texts, wherever the prompts and joins cut them.
-    for branch, text in zip(tree.main.branches(), trace.main_calls, strict=True):
-        ids = [i for segment in branch for i in segment.token_ids]
-        end = [grammar.tokenizer.eos] if text is trace.main_calls[-1] else []
-        assert ids == [grammar.tokenizer.bos, *grammar.tokenizer.encode(text), *end]
+    begin, end = grammar.tokenizer.bos, grammar.tokenizer.eos
+    expected = [[begin, *grammar.tokenizer.encode(text)] for text in trace.main_calls]
+    expected[-1].append(end)
+    assert [[i for s in branch for i in s.token_ids] for branch in tree.main.branches()] == expected
 
 
 def test_first_stops_the_teachers_other_children() -> None:
     problem, trace = teacher()
     grammar = Countdown("apr")
     spawn_text = trace.main_calls[0].removesuffix("\n")
-    winners = [i for i, child in enumerate(trace.children[0]) if child.solved]
-    shortest = min(winners, key=lambda i: len(trace.children[0][i].main_calls[0]))
-    # Whoever solves first, the parent has a text to go on with.
-    results = [None] * len(trace.children[0])
-    tail = trace.main_calls[1][len(_core.join(spawn_text, [c.main_calls[0] for c in trace.children[0]])) :]
-    texts = trace_texts(trace)
-    engine = ScriptedEngine(texts, grammar.tokenizer)
-    claim = _core.search_result(trace.children[0][shortest].main_calls[0].removesuffix("\n"))
-    told = [claim if i == shortest else r for i, r in enumerate(results)]
-    others = [i for i in range(len(told)) if i != shortest]
-    trunk = trace.main_calls[0][: trace.main_calls[0].rindex(_core.SPAWN_OPEN)]
-    engine.texts.append(trunk + _core.join_block(spawn_text, told, others, 1) + tail)
+    children = [child.main_calls[0] for child in trace.children[0]]
+    tail = trace.main_calls[1][len(apr.join(spawn_text, children)) :]
+    trunk = spawn_text[: spawn_text.rindex(_core.SPAWN_OPEN)]
+    winner = next(i for i, child in enumerate(trace.children[0]) if child.solved)
+    losers = [i for i in range(len(children)) if i != winner]
+    slow = [Fault(apr.child_prompts(spawn_text)[i], "delay", after=3, seconds=60) for i in losers]
+    told = [_core.search_result(children[i]) if i == winner else None for i in range(len(children))]
+    joined = trunk + _core.join_block(spawn_text, told, losers, 1) + tail
+    engine = ScriptedEngine([*trace_texts(trace), joined], grammar.tokenizer, faults=slow)
     tree = run_threads(problem, engine, join="first")
     outcomes = tree.main.rounds[0].outcomes
-    assert outcomes is not None
-    assert outcomes[shortest] == "found"
+    assert outcomes == tuple("found" if i == winner else "cancelled" for i in range(len(children)))
+    assert tree.main.text == joined
+    assert tree.correct is True
 
 
 def test_serial_methods_are_one_thread() -> None:

@@ -1,6 +1,6 @@
 """The policy: a Llama with the compact vocabulary, kept in Hugging Face layout.
 
-Shapes: B rows, T positions, V vocabulary.
+Shapes: B rows, H heads, T positions, D head size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,16 +10,41 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
 
 from apr._core import Tokenizer
 from apr.config import ModelConfig
 
 TOKENIZER_FILE = "tokenizer.json"
 
+CAUSAL = "apr_causal"
+"""Attention for training: causal and nothing else. Rows are padded on the right, where no row looks, so there is no
+mask to build; a mask, even an all-causal one, costs the fused kernels up to half their speed on long rows."""
+
+
+def _causal_attention(
+    module: torch.nn.Module,
+    query_BHTD: Tensor,
+    key_BHTD: Tensor,
+    value_BHTD: Tensor,
+    attention_mask: None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
+    out_BHTD = torch.nn.functional.scaled_dot_product_attention(
+        query_BHTD, key_BHTD, value_BHTD, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+    )
+    return out_BHTD.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(CAUSAL, _causal_attention)
+AttentionMaskInterface.register(CAUSAL, lambda *args, **kwargs: None)
+
 
 def new_model(config: ModelConfig, tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
-    """A Llama with random weights in float32, the same for the same seed."""
+    """A Llama with random weights in float32, the same for the same seed; its attention is for training."""
     llama = LlamaConfig(
         vocab_size=tokenizer.vocab_size,
         hidden_size=config.hidden_size,
@@ -34,19 +59,20 @@ def new_model(config: ModelConfig, tokenizer: Tokenizer, seed: int) -> LlamaForC
         bos_token_id=tokenizer.bos,
         eos_token_id=tokenizer.eos,
         pad_token_id=tokenizer.pad,
-        attn_implementation="sdpa",
-        use_cache=False,
+        attn_implementation=CAUSAL,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(llama)
 
 
-def load_model(directory: str | Path, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
+def load_model(
+    directory: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
+) -> LlamaForCausalLM:
     """The Llama in a Hugging Face directory. ValueError if there is none."""
     if not (Path(directory) / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: config.json is missing")
-    return LlamaForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="sdpa")
+    return LlamaForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention)
 
 
 def save_model(

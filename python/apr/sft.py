@@ -8,6 +8,7 @@ later loss, so a run that was killed goes on as if it had not been.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from apr._core import Tokenizer
 from apr.config import OptimizerConfig, SftConfig
 from apr.data import Batch, SftData, batches, result_positions
 from apr.losses import sft_loss
-from apr.model import load_model, new_model, save_model
+from apr.model import CAUSAL, load_model, new_model, save_model
 from apr.run import RunDirectory
 
 STATE_FILE = "trainer.pt"
@@ -109,7 +110,7 @@ class SftTrainer:
         self.step = 0
         latest = run.latest()
         source = latest or start_from
-        model = load_model(source) if source else new_model(config.model, self.tokenizer, config.seed)
+        model = load_model(source, attention=CAUSAL) if source else new_model(config.model, self.tokenizer, config.seed)
         self.model = model.to(self.device).train()
         self.optimizers = Optimizers(self.model, config.optimizer)
         if latest:
@@ -122,9 +123,8 @@ class SftTrainer:
                 run.rewind(self.step)
         else:
             torch.manual_seed(config.seed)
-        self._forward: Callable[..., Any] = (
-            torch.compile(self.model, dynamic=True) if config.compile else self.model
-        )
+        compiles = config.compile and (self.device.type != "cpu" or shutil.which("c++") is not None)
+        self._forward: Callable[..., Any] = torch.compile(self.model, dynamic=True) if compiles else self.model
 
     def train(self, watch: Callable[[Progress], None], *, until: int | None = None) -> None:
         """Train to the recipe's last step, or to step `until`, and leave a checkpoint there."""

@@ -25,11 +25,12 @@ async def guarded(
     token or weights of another version are all a completion with `finish_reason` "error"."""
     seen: list[int] = []
     ours: list[Exception] = []
+    ended = False
 
     def listen(token_ids: Sequence[int]) -> None:
-        seen.extend(token_ids)
-        if on_tokens is None or ours:
+        if on_tokens is None or ours or ended:
             return
+        seen.extend(token_ids)
         try:
             on_tokens(token_ids)
         except Exception as error:
@@ -45,6 +46,9 @@ async def guarded(
         if ours:
             raise ours[0] from error
         return Completion(tuple(seen), (), "error", error=f"{type(error).__name__}: {error}")
+    finally:
+        # A cancelled request's last tokens may still be under way.
+        ended = True
     if ours:
         raise ours[0]
     ids, reason = completion.token_ids, completion.finish_reason

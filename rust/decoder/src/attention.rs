@@ -5,28 +5,25 @@
 
 use crate::cache::PAGE;
 use crate::simd::{Lanes, dispatch, exp, reduce};
+use crate::slab::HeadPages;
 
-/// Where the keys and values of one layer and head lie; see `Slab`.
-#[derive(Clone, Copy)]
-pub(crate) struct Pages<'a> {
-    /// The block of page 0.
-    pub(crate) base: *const f32,
-    /// Floats between two pages.
-    pub(crate) stride: usize,
-    /// Floats from a block's keys to its values.
-    pub(crate) values: usize,
-    /// The sequence's pages, in order.
-    pub(crate) table: &'a [u32],
-    /// Tokens to attend to.
-    pub(crate) len: usize,
-}
+/// Pages ahead whose first lines are asked for: where a sequence jumps in memory, the processor's own prefetching
+/// starts only after the first misses.
+const AHEAD: usize = 2;
 
 dispatch! {
-    /// `out = softmax(query · keys / sqrt(dimension)) values`.
+    /// `out = softmax(query · keys / sqrt(dimension)) values` over the first `len` tokens of the pages in `table`.
     ///
-    /// `query` holds `dimension` floats, `out` that many rounded up to whole vectors, `scores` a whole page for each
-    /// begun page of `pages.len` tokens (at least one), all of which are in the table and written.
-    attend = attend_body(query: *const f32, dimension: usize, pages: Pages<'_>, scores: *mut f32, out: *mut f32)
+    /// `query` holds as many floats as the head is wide, `out` that many rounded up to whole vectors, `scores` a whole
+    /// page for each begun page of `len` tokens (at least one), all of which are in the table and written.
+    attend = attend_body(
+        query: *const f32,
+        head: HeadPages,
+        table: &[u32],
+        len: usize,
+        scores: *mut f32,
+        out: *mut f32,
+    )
 }
 
 /// # Safety
@@ -34,26 +31,24 @@ dispatch! {
 #[inline(always)]
 unsafe fn attend_body<L: Lanes>(
     query: *const f32,
-    dimension: usize,
-    pages: Pages<'_>,
+    head: HeadPages,
+    table: &[u32],
+    len: usize,
     scores: *mut f32,
     out: *mut f32,
 ) {
     // SAFETY: blocks of pages in the table lie inside the slab; scores and out are as long as promised.
     unsafe {
-        let Pages {
-            base,
-            stride,
-            values,
-            table,
-            len,
-        } = pages;
+        let dimension = head.dimension;
         let count = len.div_ceil(PAGE);
         let padded = dimension.next_multiple_of(16);
         let scale = L::splat(1.0 / (dimension as f32).sqrt());
         let mut most = L::splat(f32::NEG_INFINITY);
         for (index, page) in table[..count].iter().enumerate() {
-            let keys = base.add(*page as usize * stride);
+            let keys = head.keys.add(*page as usize * PAGE * dimension);
+            if let Some(next) = table.get(index + AHEAD) {
+                begin::<L>(head.keys.wrapping_add(*next as usize * PAGE * dimension));
+            }
             let mut sums = [L::splat(0.0); 4];
             for quarter in 0..dimension / 4 {
                 for (part, sum) in sums.iter_mut().enumerate() {
@@ -87,91 +82,102 @@ unsafe fn attend_body<L: Lanes>(
             total = total.add(L::load(at));
         }
         let share = L::splat(1.0 / reduce(total, |a, b| a + b));
+        let weighing = Weighing {
+            values: head.values,
+            padded,
+            table,
+            len,
+            weights: scores,
+            share,
+        };
         let mut column = 0;
         while column < padded {
             // Two vectors of values at once where the registers hold their eight sums.
             if L::ACCUMULATORS >= 8 && padded - column >= 32 {
-                weigh::<L, 2>(
-                    base,
-                    stride,
-                    values + column,
-                    padded,
-                    table,
-                    len,
-                    scores,
-                    share,
-                    out.add(column),
-                );
+                weighing.run::<2>(column, out);
                 column += 32;
             } else {
-                weigh::<L, 1>(
-                    base,
-                    stride,
-                    values + column,
-                    padded,
-                    table,
-                    len,
-                    scores,
-                    share,
-                    out.add(column),
-                );
+                weighing.run::<1>(column, out);
                 column += 16;
             }
         }
     }
 }
 
-/// Weighted sum of `B` vectors of the values.
+/// Asks for the first lines of a block.
 ///
 /// # Safety
-/// As `attend`.
+/// As `Lanes`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn weigh<L: Lanes, const B: usize>(
-    base: *const f32,
-    stride: usize,
-    offset: usize,
+unsafe fn begin<L: Lanes>(block: *const f32) {
+    for line in 0..8 {
+        // SAFETY: a hint, which may point anywhere.
+        unsafe { L::prefetch(block.wrapping_add(line * 16).cast()) };
+    }
+}
+
+/// The second pass: values of the first `len` tokens, weighted and summed.
+struct Weighing<'a, L> {
+    /// The block of page 0.
+    values: *const f32,
+    /// Floats of a token in a block.
     padded: usize,
-    table: &[u32],
+    table: &'a [u32],
     len: usize,
     weights: *const f32,
+    /// Scales the sum.
     share: L,
-    out: *mut f32,
-) {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        let mut sums = [[L::splat(0.0); B]; 4];
-        let whole = len / PAGE;
-        for (index, page) in table[..whole].iter().enumerate() {
-            let values = base.add(*page as usize * stride + offset);
-            for quarter in 0..PAGE / 4 {
+}
+
+impl<L: Lanes> Weighing<'_, L> {
+    /// Writes `B` vectors from `column` on.
+    ///
+    /// # Safety
+    /// As `attend`.
+    #[inline(always)]
+    unsafe fn run<const B: usize>(&self, column: usize, out: *mut f32) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let padded = self.padded;
+            let block = |page: u32| {
+                let block = page as usize * PAGE * padded + column;
+                self.values.wrapping_add(block)
+            };
+            let mut sums = [[L::splat(0.0); B]; 4];
+            let whole = self.len / PAGE;
+            for (index, page) in self.table[..whole].iter().enumerate() {
+                if let Some(next) = self.table.get(index + AHEAD) {
+                    begin::<L>(block(*next));
+                }
+                let values = block(*page);
+                for quarter in 0..PAGE / 4 {
+                    for (part, sums) in sums.iter_mut().enumerate() {
+                        let token = quarter * 4 + part;
+                        let weight = L::splat(*self.weights.add(index * PAGE + token));
+                        for (vector, sum) in sums.iter_mut().enumerate() {
+                            let value = L::load(values.add(token * padded + vector * 16));
+                            *sum = weight.fma(value, *sum);
+                        }
+                    }
+                }
+            }
+            for token in 0..self.len % PAGE {
+                let values = block(self.table[whole]).add(token * padded);
+                let weight = L::splat(*self.weights.add(whole * PAGE + token));
+                // Constant indices keep the sums in registers.
                 for (part, sums) in sums.iter_mut().enumerate() {
-                    let token = quarter * 4 + part;
-                    let weight = L::splat(*weights.add(index * PAGE + token));
-                    for (block, sum) in sums.iter_mut().enumerate() {
-                        let value = L::load(values.add(token * padded + block * 16));
-                        *sum = weight.fma(value, *sum);
+                    if part == token % 4 {
+                        for (vector, sum) in sums.iter_mut().enumerate() {
+                            *sum = weight.fma(L::load(values.add(vector * 16)), *sum);
+                        }
                     }
                 }
             }
-        }
-        for token in 0..len % PAGE {
-            let values = base.add(table[whole] as usize * stride + offset);
-            let weight = L::splat(*weights.add(whole * PAGE + token));
-            // A constant index keeps the sums in registers.
-            for (part, sums) in sums.iter_mut().enumerate() {
-                if part == token % 4 {
-                    for (block, sum) in sums.iter_mut().enumerate() {
-                        let value = L::load(values.add(token * padded + block * 16));
-                        *sum = weight.fma(value, *sum);
-                    }
-                }
+            for vector in 0..B {
+                let sum = sums[0][vector].add(sums[1][vector]);
+                let sum = sum.add(sums[2][vector].add(sums[3][vector]));
+                sum.mul(self.share).store(out.add(column + vector * 16));
             }
-        }
-        for block in 0..B {
-            let sum = sums[0][block].add(sums[1][block]);
-            let sum = sum.add(sums[2][block].add(sums[3][block]));
-            sum.mul(share).store(out.add(block * 16));
         }
     }
 }

@@ -7,6 +7,8 @@
 //! `llama` the forward pass; `cache` says which tokens the slab holds, `scheduler` what the next step computes.
 
 mod attention;
+#[doc(hidden)]
+pub mod bench;
 pub mod cache;
 mod config;
 mod decoder;

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use crate::attention::{Pages, attend};
+use crate::attention::attend;
 use crate::cache::PAGE;
 use crate::config::Config;
 use crate::kernels::{rms_norm, silu_mul};
@@ -354,13 +354,7 @@ fn attend_rows(
                 let table = &batch.tables[row.table as usize..][..len.div_ceil(PAGE)];
                 let scores = table.len() * PAGE;
                 scratch.resize(scores + dimension.next_multiple_of(16), 0.0);
-                let pages = Pages {
-                    base: slab.head(layer, kv_head),
-                    stride: slab.page_stride(),
-                    values: slab.values_offset(),
-                    table,
-                    len,
-                };
+                let pages = slab.head(layer, kv_head);
                 for head in kv_head * group..(kv_head + 1) * group {
                     let query = &qkv[index * qkv_stride + head * dimension..][..dimension];
                     let (scores, padded) = scratch.split_at_mut(scores);
@@ -370,8 +364,9 @@ fn attend_rows(
                         attend(
                             isa,
                             query.as_ptr(),
-                            dimension,
                             pages,
+                            table,
+                            len,
                             scores.as_mut_ptr(),
                             padded.as_mut_ptr(),
                         );

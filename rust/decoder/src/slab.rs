@@ -1,8 +1,9 @@
 //! The memory of the KV cache: keys and values of sixteen tokens a page.
 //!
-//! `[layer][page][head]` blocks; a block is the keys `[dimension][16 tokens]`, then the values `[token][dimension]`
-//! with the dimension padded to a whole vector. Keys lie across tokens, so that the scores of sixteen tokens are one
-//! vector; the pages of a sequence may lie anywhere. Padding is never written and stays zero.
+//! `[layer][head][page]` blocks, all keys before all values. A block of keys is `[dimension][16 tokens]`, so that the
+//! scores of sixteen tokens are one vector; one of values is `[token][dimension]` with the dimension padded to a whole
+//! vector, and the padding stays zero. The pages of a sequence may lie anywhere, but they follow each other more often
+//! than not: a head's next block is then the next in memory, which the processor fetches by itself.
 
 use crate::cache::PAGE;
 use crate::config::Config;
@@ -13,6 +14,7 @@ pub(crate) struct Slab {
     /// Owns what `start` points to; every access goes through `start`.
     _memory: Memory,
     start: *mut f32,
+    layers: usize,
     pages: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -38,6 +40,7 @@ impl Slab {
         Ok(Self {
             _memory: memory,
             start,
+            layers: config.layers,
             pages,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
@@ -45,28 +48,24 @@ impl Slab {
         })
     }
 
-    /// Floats from one page to the next, within a layer and head.
-    pub(crate) fn page_stride(&self) -> usize {
-        self.kv_heads * self.block()
+    /// A layer's keys and values of one head, in all pages.
+    pub(crate) fn head(&self, layer: usize, head: usize) -> HeadPages {
+        HeadPages {
+            keys: self.keys(layer, head, 0),
+            values: self.values(layer, head, 0),
+            dimension: self.head_dim,
+        }
     }
 
-    /// Floats from the keys of a block to its values.
-    pub(crate) fn values_offset(&self) -> usize {
-        self.head_dim * PAGE
+    fn keys(&self, layer: usize, head: usize, page: u32) -> *mut f32 {
+        let block = (layer * self.kv_heads + head) * self.pages + page as usize;
+        self.start.wrapping_add(block * PAGE * self.head_dim)
     }
 
-    /// The block of `layer` and `head` in page 0.
-    pub(crate) fn head(&self, layer: usize, head: usize) -> *const f32 {
-        self.block_at(layer, 0, head)
-    }
-
-    fn block(&self) -> usize {
-        PAGE * (self.head_dim + self.padded)
-    }
-
-    fn block_at(&self, layer: usize, page: u32, head: usize) -> *mut f32 {
-        let block = (layer * self.pages + page as usize) * self.kv_heads + head;
-        self.start.wrapping_add(block * self.block())
+    fn values(&self, layer: usize, head: usize, page: u32) -> *mut f32 {
+        let keys = self.layers * self.kv_heads * self.pages * PAGE * self.head_dim;
+        let block = (layer * self.kv_heads + head) * self.pages + page as usize;
+        self.start.wrapping_add(keys + block * PAGE * self.padded)
     }
 
     /// Writes one token's keys and values of one layer.
@@ -86,13 +85,13 @@ impl Slab {
             .chunks_exact(self.head_dim)
             .zip(values.chunks_exact(self.head_dim));
         for (head, (keys, values)) in heads.enumerate().take(self.kv_heads) {
-            let block = self.block_at(layer, page, head);
+            let to = self.keys(layer, head, page);
             // SAFETY: the block lies inside the slab by the assertion, the slot is the caller's.
             unsafe {
                 for (dimension, key) in keys.iter().enumerate() {
-                    *block.add(dimension * PAGE + lane) = *key;
+                    *to.add(dimension * PAGE + lane) = *key;
                 }
-                let to = block.add(self.values_offset() + lane * self.padded);
+                let to = self.values(layer, head, page).add(lane * self.padded);
                 to.copy_from_nonoverlapping(values.as_ptr(), self.head_dim);
             }
         }
@@ -105,20 +104,30 @@ impl Slab {
     pub(crate) unsafe fn copy(&self, layer: usize, from: u32, to: u32, count: usize) {
         assert!((from.max(to) as usize) < self.pages && from != to && count <= PAGE);
         for head in 0..self.kv_heads {
-            let (from, to) = (
-                self.block_at(layer, from, head),
-                self.block_at(layer, to, head),
-            );
-            // SAFETY: two different blocks inside the slab.
+            // SAFETY: two different blocks inside the slab, of keys and of values.
             unsafe {
                 for dimension in 0..self.head_dim {
                     let at = dimension * PAGE;
-                    to.add(at).copy_from_nonoverlapping(from.add(at), count);
+                    let source = self.keys(layer, head, from).add(at);
+                    self.keys(layer, head, to)
+                        .add(at)
+                        .copy_from_nonoverlapping(source, count);
                 }
-                let at = self.values_offset();
-                to.add(at)
-                    .copy_from_nonoverlapping(from.add(at), count * self.padded);
+                let source = self.values(layer, head, from);
+                self.values(layer, head, to)
+                    .copy_from_nonoverlapping(source, count * self.padded);
             }
         }
     }
+}
+
+/// Where the keys and values of one layer and head lie.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadPages {
+    /// The block of keys of page 0; that of page p is p blocks further.
+    pub(crate) keys: *const f32,
+    /// The block of values of page 0.
+    pub(crate) values: *const f32,
+    /// Width of the head.
+    pub(crate) dimension: usize,
 }

@@ -1,0 +1,161 @@
+"""What several commands share: arguments that are read and refused alike, and the model they run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+SHIPPED_MODEL = "apr-tiny"
+"""The checkpoint inside the package that is run when no other is named."""
+METHODS = ("apr", "sos+")
+"""Methods that a model can be asked for."""
+MIN_NUMBERS = 2
+
+T = TypeVar("T")
+
+
+class UsageError(Exception):
+    """Bad input: one line for stderr, exit status 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that complains in one line."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*arguments, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def natural(text: str) -> int:
+    """An integer from 0 on."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """An integer from 1 on."""
+    value = natural(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("it is at least 1")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """A finite number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value
+
+
+def span(text: str) -> tuple[int, int]:
+    """"8" or "8-10": a smallest and a largest value."""
+    low, dash, high = text.partition("-")
+    pair = positive(low), positive(high) if dash else positive(low)
+    if pair[0] > pair[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range: the smaller value comes first")
+    return pair
+
+
+def make_problem(numbers: Sequence[int], target: int) -> Any:
+    """A `Problem`; UsageError where no search makes sense."""
+    from apr._core import Problem
+
+    if len(numbers) < MIN_NUMBERS:
+        raise UsageError(f"a problem needs at least {MIN_NUMBERS} numbers, not {len(numbers)}")
+    try:
+        return Problem(list(numbers), target)
+    except OverflowError:
+        raise UsageError("a number is too large") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+@dataclass(slots=True)
+class Policy:
+    """A loaded model: what samples, and the language it writes."""
+
+    engine: Any
+    grammar: Any
+    files: ExitStack
+    """Holds the shipped checkpoint's files on disk as long as they are needed."""
+
+    async def close(self) -> None:
+        await self.engine.close()
+        self.files.close()
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model runs, and how."""
+    parser.add_argument(
+        "--engine", default="native", help="native (default), torch or sglang: what runs the model"
+    )
+    parser.add_argument("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
+    parser.add_argument("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
+    parser.add_argument("--join", choices=("all", "first"), default="all", help="a parent goes on when all "
+                        "children have ended (default), or at the first solution, ending the others")  # fmt: skip
+    parser.add_argument("--temperature", type=not_negative, default=0.0, metavar="T", help="0 (default): greedy")
+    parser.add_argument("--seed", type=natural, default=0, metavar="N")
+
+
+def open_policy(engine: str, model: str | None, method: Any) -> Policy:
+    """Load a model. UsageError if it cannot be."""
+    from apr._core import Tokenizer
+    from apr.engine import ENGINES, load_engine
+    from apr.grammar import Countdown
+
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    files = ExitStack()
+    directory = _shipped(files) if model is None else Path(model)
+    if not (directory / "config.json").is_file():
+        what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
+        raise UsageError(f"{directory} {what}")
+    try:
+        words = directory / "tokenizer.json"
+        tokenizer = Tokenizer.from_json(words.read_text()) if words.is_file() else None
+        return Policy(load_engine(engine, str(directory)), Countdown(method, tokenizer), files)
+    except ModuleNotFoundError as error:
+        extra = "sglang" if engine == "sglang" else "train"
+        raise UsageError(
+            f"the {engine} engine needs {error.name}: install the extra with `pip install 'apr[{extra}]'`"
+        ) from None
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UsageError(f"cannot load {directory}: {_first_line(error)}") from None
+
+
+def _shipped(files: ExitStack) -> Path:
+    from importlib import resources
+
+    place = resources.files("apr") / "checkpoints" / SHIPPED_MODEL
+    if not (place / "config.json").is_file():
+        raise UsageError("this installation has no model of its own; name one with --model DIR")
+    return files.enter_context(resources.as_file(place))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def note(text: str) -> None:
+    """One line for people, beside the data."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def compact(value: Any) -> str:
+    """A JSON line, without its newline."""
+    import json
+
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

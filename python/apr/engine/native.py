@@ -1,0 +1,252 @@
+"""The Rust decoder as an engine: tokens on the CPU, without torch.
+
+One thread steps the decoder as long as any request is open; it starts with the first and ends with the last, so an
+idle engine costs nothing and a forgotten one is collected. `_inbox` carries submissions and aborts to it under
+`_lock`; results go back to each request's own loop, all of one loop in one callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from apr._core import Decoder
+from apr.engine.base import OnTokens
+from apr.types import Completion, FinishReason, SamplingParams
+
+_SLICE = 0.004
+"""Seconds of decoding between two looks at the inbox. Handing the interpreter lock back and forth for every step of a
+small model would cost more than the step."""
+
+_Update = tuple[int, list[int], list[float], FinishReason | None, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeStats:
+    """Counters since the engine was made, and its state now."""
+
+    steps: int
+    """Batches the model computed."""
+    computed_tokens: int
+    """Tokens the model computed, of prompts and completions."""
+    prompt_tokens: int
+    """Tokens of the prompts that were begun."""
+    cached_tokens: int
+    """Those of them that the engine did not compute."""
+    sampled_tokens: int
+    preemptions: int
+    """Times a running request was put back for want of cache memory."""
+    waiting: int
+    """Requests in the queue."""
+    running: int
+    """Requests in the batch."""
+    used_pages: int
+    """Cache pages that hold tokens, sixteen a page."""
+    pages: int
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    handle: int
+    prompt: Sequence[int]
+    params: SamplingParams
+    on_tokens: OnTokens | None
+    done: asyncio.Future[Completion]
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    def finish(
+        self, reason: FinishReason, version: int, cached_tokens: int = 0, error: str | None = None
+    ) -> None:
+        if not self.done.done():
+            completion = Completion(
+                tuple(self.token_ids), tuple(self.logprobs), reason, cached_tokens, version, error
+            )
+            self.done.set_result(completion)
+
+
+class NativeEngine:
+    """Samples from a checkpoint directory in Hugging Face layout (Llama, float32 or bfloat16)."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        cache_bytes: int | None = None,
+        threads: int | None = None,
+        max_batch: int | None = None,
+    ) -> None:
+        """`cache_bytes` limits the memory of cached prefixes, `threads` the processors, `max_batch` the requests that
+        decode at once. A checkpoint that cannot run is a ValueError or a FileNotFoundError."""
+        self._decoder = Decoder(model, cache_bytes=cache_bytes, threads=threads, max_batch=max_batch)
+        self._lock = threading.Lock()
+        self._inbox: list[_Request | int] = []
+        self._handles: dict[str, int] = {}
+        self._numbers = count(1)
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def context_length(self) -> int:
+        return self._decoder.context_length
+
+    @property
+    def policy_version(self) -> int:
+        return self._decoder.policy_version
+
+    @property
+    def stats(self) -> NativeStats:
+        """A snapshot; waits for the step under way."""
+        return NativeStats(**self._decoder.stats())
+
+    async def generate(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        *,
+        request_id: str,
+        on_tokens: OnTokens | None = None,
+    ) -> Completion:
+        """See `Engine.generate`. An exception of `on_tokens` ends the request and comes out here."""
+        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        request = _Request(next(self._numbers), prompt, params, on_tokens, done)
+        with self._lock:
+            reason = "the engine is closed" if self._closed else None
+            if request_id in self._handles:
+                reason = f"a request {request_id!r} is still open"
+            if reason is not None:
+                return Completion((), (), "error", policy_version=self.policy_version, error=reason)
+            self._handles[request_id] = request.handle
+            self._send(request)
+        try:
+            return await done
+        except BaseException:
+            with self._lock:
+                self._send(request.handle)
+            raise
+        finally:
+            with self._lock:
+                del self._handles[request_id]
+
+    def abort(self, request_id: str) -> None:
+        """See `Engine.abort`."""
+        with self._lock:
+            handle = self._handles.get(request_id)
+            if handle is not None:
+                self._send(handle)
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        with self._lock:
+            self._closed = True
+            for handle in self._handles.values():
+                self._send(handle)
+            thread = self._thread
+        if thread is not None:
+            await asyncio.to_thread(thread.join)
+
+    def update_weights(self, state: Mapping[str, object]) -> int:
+        """Serve other weights; returns the new policy version.
+
+        `state` maps each Hugging Face parameter name to a buffer: float32, or bfloat16 seen as 16-bit unsigned
+        integers. A RuntimeError while requests are open; a ValueError for a wrong name or shape, and the old weights
+        stay.
+        """
+        with self._lock:
+            if self._inbox:
+                raise RuntimeError("requests are still open")
+            return self._decoder.update_weights(state)
+
+    def _send(self, message: _Request | int) -> None:
+        """Hands a submission, or the handle of a request to abort, to the thread; `_lock` is held."""
+        self._inbox.append(message)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="apr-native-engine", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        requests: dict[int, _Request] = {}
+        try:
+            while self._receive(requests):
+                self._tell(requests, self._decoder.run(_SLICE))
+        except BaseException as error:
+            # A fault in the decoder: nothing more can be sampled, and nobody may be left waiting.
+            with self._lock:
+                self._closed = True
+                self._thread = None
+                requests.update((item.handle, item) for item in self._inbox if isinstance(item, _Request))
+                self._inbox.clear()
+            for request in requests.values():
+                self._fail(request, f"{type(error).__name__}: {error}")
+            raise
+
+    def _receive(self, requests: dict[int, _Request]) -> bool:
+        """Takes the inbox; False, and the thread is no longer the engine's, if nothing is open after it."""
+        with self._lock:
+            messages, self._inbox = self._inbox, []
+            for message in messages:
+                if isinstance(message, int):
+                    self._decoder.abort(message)
+                    continue
+                params = message.params
+                try:
+                    self._decoder.submit(
+                        message.handle,
+                        list(message.prompt),
+                        temperature=params.temperature,
+                        max_tokens=params.max_tokens,
+                        stop_token_ids=list(params.stop_token_ids),
+                        seed=params.seed & 0xFFFF_FFFF_FFFF_FFFF,
+                    )
+                except (ValueError, OverflowError, TypeError) as error:
+                    self._fail(message, str(error))
+                else:
+                    requests[message.handle] = message
+            if not requests:
+                self._thread = None
+            return bool(requests)
+
+    def _tell(self, requests: dict[int, _Request], updates: list[_Update]) -> None:
+        """Posts what a slice brought, one callback a loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Request, _Update]]] = {}
+        for update in updates:
+            handle, _, _, reason, _, _ = update
+            request = requests[handle] if reason is None else requests.pop(handle)
+            by_loop.setdefault(request.done.get_loop(), []).append((request, update))
+        for loop, news in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._deliver, news)
+            except RuntimeError:
+                # The loop is closed, and whoever waited on it is gone.
+                with self._lock:
+                    self._inbox.extend(request.handle for request, _ in news)
+
+    def _deliver(self, news: list[tuple[_Request, _Update]]) -> None:
+        """Runs on the requests' loop."""
+        for request, (_, token_ids, logprobs, reason, cached_tokens, version) in news:
+            if request.done.done():
+                continue
+            request.token_ids += token_ids
+            request.logprobs += logprobs
+            if token_ids and request.on_tokens is not None:
+                try:
+                    request.on_tokens(token_ids)
+                except Exception as error:
+                    request.done.set_exception(error)
+                    continue
+            if reason is not None:
+                request.finish(reason, version, cached_tokens)
+
+    def _fail(self, request: _Request, reason: str) -> None:
+        def finish() -> None:
+            request.finish("error", self.policy_version, error=reason)
+
+        try:
+            request.done.get_loop().call_soon_threadsafe(finish)
+        except RuntimeError:
+            # The loop is closed, and whoever waited on it is gone.
+            return

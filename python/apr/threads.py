@@ -1,0 +1,343 @@
+"""The threads of one running rollout: decoded, spawned and joined on one engine as the grammar reads them.
+
+The state is the `ThreadTree`; every change is an event that is applied and then emitted. A request's seed
+derives from the rollout's seed, the thread and the call, so the tree does not depend on scheduling. Three
+things do: the limit of seconds, the join policy "first", and the limit of threads once children spawn too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from apr.engine.base import Engine
+from apr.engine.guard import guarded
+from apr.events import (
+    CallFinished,
+    CloseReason,
+    Event,
+    ForcedCause,
+    Outcome,
+    RolloutFinished,
+    RolloutStarted,
+    ThreadClosed,
+    ThreadJoined,
+    ThreadOpened,
+    ThreadSpawned,
+    TokensForced,
+    TokensSampled,
+)
+from apr.grammar import Grammar, MalformedSpawn
+from apr.limits import Limits, request_seed
+from apr.tree import MAIN, Thread, ThreadTree
+from apr.types import Completion, SamplingParams
+
+JoinPolicy = Literal["all", "first"]
+Emit = Callable[[Event], None]
+
+_UNLIMITED = 1 << 62
+_GRACE_S = 5.0
+"""How long an aborted request may take to return what it sampled before its task is cancelled."""
+_CHUNK = 32
+"""Most tokens of one streamed event; a line's end closes a chunk earlier."""
+_CUT_OFF: frozenset[CloseReason] = frozenset(("length", "limit_tokens", "limit_time", "interrupted"))
+"""Threads that end so keep a solution they found before; the others end in a spawn that came to nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Rollout:
+    """Runs once; `tree` may be read at any time."""
+
+    problem: Any
+    engine: Engine
+    limits: Limits
+    grammar: Grammar
+    params: SamplingParams
+    join: JoinPolicy
+    emit: Emit | None
+    id: str
+    stream: bool
+    policy_version: int
+    """Of the weights when the rollout started; every call must be sampled by them."""
+    tree: ThreadTree = field(default_factory=ThreadTree)
+    begin: float = field(default_factory=time.monotonic)
+    halted: CloseReason | None = None
+    """Why the whole rollout ends early."""
+    cancelled: set[str] = field(default_factory=set)
+    """Threads that a sibling's solution made needless; their descendants are too."""
+    requests: dict[str, str] = field(default_factory=dict)
+    """Open request id -> its thread."""
+
+    async def run(self, budget: int | None) -> ThreadTree:
+        self.event(
+            RolloutStarted,
+            problem=self.grammar.describe(self.problem),
+            method=self.grammar.method,
+            condition=budget,
+            limits=asdict(self.limits),
+            join=self.join,
+            temperature=self.params.temperature,
+            seed=self.params.seed,
+            policy_version=self.policy_version,
+        )
+        self.open(MAIN, None, 0, self.grammar.prompt(self.problem, budget))
+        allowance = _UNLIMITED if self.limits.total_tokens is None else self.limits.total_tokens
+        main = asyncio.create_task(self.thread(MAIN, allowance))
+        try:
+            done, _ = await asyncio.wait({main}, timeout=self.limits.seconds)
+            if not done:
+                await self.halt(main, "limit_time")
+        except asyncio.CancelledError:
+            await self.halt(main, "interrupted")
+            self.finish()
+            raise
+        if not main.cancelled():
+            main.result()
+        self.finish()
+        return self.tree
+
+    async def halt(self, main: asyncio.Task[None], reason: CloseReason) -> None:
+        self.halted = reason
+        try:
+            self.abort(MAIN)
+            await _drain({main})
+        finally:
+            main.cancel()
+
+    def finish(self) -> None:
+        self.sweep(MAIN)
+        main = self.tree.main
+        assert main.reason is not None
+        verdict = self.grammar.verify(self.problem, main.text)
+        unfair = self.tree.failed or main.reason == "interrupted"
+        self.event(
+            RolloutFinished,
+            reason=main.reason,
+            failed=self.tree.failed,
+            correct=None if unfair and not verdict.correct else verdict.correct,
+            verdict=verdict.reason,
+            steps=verdict.steps,
+            total_tokens=self.tree.total_tokens,
+            sequential_tokens=self.tree.sequential_tokens,
+            longest_context=self.tree.longest_context,
+            cached_tokens=self.tree.cached_tokens,
+        )
+
+    async def thread(self, thread_id: str, allowance: int) -> None:
+        """Decode one open thread to its end; it and its descendants sample at most `allowance` tokens."""
+        thread = self.tree.threads[thread_id]
+        try:
+            reason, detail = await self.decode(thread, allowance)
+        except asyncio.CancelledError:
+            self.close(thread, self.stopped(thread_id) or "cancelled")
+            raise
+        self.close(thread, reason, detail)
+
+    async def decode(self, thread: Thread, allowance: int) -> tuple[CloseReason, str | None]:
+        bound = self.limits.tokens_per_thread
+        context = min(self.engine.context_length, _UNLIMITED if bound is None else bound)
+        while True:
+            room = context - len(thread.token_ids)
+            left = allowance - sum(t.sampled_tokens for t in self.family(thread.id))
+            if reason := self.stopped(thread.id):
+                return reason, None
+            if room <= 0 or left <= 0:
+                return "length" if room <= 0 else "limit_tokens", None
+            completion = await self.call(thread, min(room, left))
+            if completion.finish_reason == "length":
+                short = left < room and len(completion.token_ids) == left
+                return "limit_tokens" if short else "length", None
+            if completion.finish_reason == "error":
+                return "engine_error", completion.error
+            if reason := self.stopped(thread.id):
+                return reason, None
+            if completion.finish_reason == "abort":
+                return "engine_error", "the engine aborted the request by itself"
+            last = completion.token_ids[-1]
+            if (instead := self.grammar.replacement(last)) is not None:
+                self.force(thread, "replace", len(thread.token_ids) - 1, instead)
+            elif self.grammar.spawns(last):
+                if ended := await self.spawn(thread, allowance):
+                    return ended
+            else:
+                return "answered" if self.grammar.claim(thread.text) is not None else "no_answer", None
+
+    async def call(self, thread: Thread, max_tokens: int) -> Completion:
+        """One engine request; its tokens and its end are events when this returns."""
+        index = len(thread.calls) - 1
+        request_id = f"{self.id}/{thread.id}/{index}"
+        bound = max_tokens if self.params.max_tokens is None else min(max_tokens, self.params.max_tokens)
+        stops = (*self.grammar.stop_token_ids, *self.params.stop_token_ids)
+        seed = request_seed(self.params.seed, thread.id, index)
+        params = replace(self.params, max_tokens=bound, stop_token_ids=stops, seed=seed)
+        chunk: list[int] = []
+
+        def flush() -> None:
+            if chunk:
+                text = self.grammar.text(chunk)
+                self.event(TokensSampled, thread=thread.id, token_ids=tuple(chunk), text=text)
+                chunk.clear()
+
+        def on_tokens(token_ids: Sequence[int]) -> None:
+            chunk.extend(token_ids)
+            if len(chunk) >= _CHUNK or "\n" in self.grammar.text(token_ids):
+                flush()
+
+        self.requests[request_id] = thread.id
+        before = len(thread.token_ids)
+        # Stays if the task is cancelled: what was streamed is kept.
+        completion = Completion((), (), "abort")
+        try:
+            completion = await guarded(
+                self.engine,
+                tuple(thread.token_ids),
+                params,
+                request_id=request_id,
+                policy_version=self.policy_version,
+                on_tokens=on_tokens if self.stream else None,
+            )
+        finally:
+            del self.requests[request_id]
+            chunk += completion.token_ids[len(thread.token_ids) - before + len(chunk) :]
+            flush()
+            self.event(
+                CallFinished,
+                thread=thread.id,
+                finish_reason=completion.finish_reason,
+                logprobs=completion.logprobs,
+                cached_tokens=completion.cached_tokens,
+                error=completion.error,
+            )
+        return completion
+
+    async def spawn(self, thread: Thread, allowance: int) -> tuple[CloseReason, str | None] | None:
+        """Run the children of the spawn block the thread ends in and join them; or why the thread ends
+        here."""
+        level = thread.depth + 1
+        try:
+            prompts = self.grammar.parse_spawn(thread.token_ids, level)
+        except MalformedSpawn as error:
+            return "malformed_spawn", str(error)
+        if level > self.limits.depth:
+            return "limit_depth", None
+        if len(thread.rounds) >= self.limits.rounds:
+            return "limit_rounds", None
+        if len(prompts) > self.limits.children:
+            return "limit_children", None
+        if len(self.tree.threads) + len(prompts) > self.limits.threads:
+            return "limit_threads", None
+        first = len(thread.children)
+        children = [f"{thread.id}.{first + i}" for i in range(len(prompts))]
+        self.event(ThreadSpawned, thread=thread.id, children=tuple(children))
+        for child, prompt in zip(children, prompts, strict=True):
+            self.open(child, thread.id, level, prompt)
+        left = allowance - sum(t.sampled_tokens for t in self.family(thread.id))
+        await self.run_children(children, left // (len(children) + 1))
+        if reason := self.stopped(thread.id):
+            return reason, None
+        ended = [self.tree.threads[child] for child in children]
+        stopped = [i for i, child in enumerate(ended) if child.reason == "cancelled"]
+        outcomes: list[Outcome] = ["failed" if child.result is None else "found" for child in ended]
+        for i in stopped:
+            outcomes[i] = "cancelled"
+        results = [child.result for child in ended]
+        block = self.grammar.resume(
+            thread.token_ids, self.grammar.join_message(thread.token_ids, results, stopped, level)
+        )
+        self.event(ThreadJoined, thread=thread.id, outcomes=tuple(outcomes))
+        self.force(thread, "join", block.kept, block.token_ids)
+        return None
+
+    async def run_children(self, children: list[str], allowance: int) -> None:
+        tasks = {asyncio.create_task(self.thread(child, allowance)): child for child in children}
+        pending = set(tasks)
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                if pending and self.join == "first" and any(self.solved(tasks[task]) for task in done):
+                    losers = [tasks[task] for task in pending]
+                    self.cancelled.update(losers)
+                    for loser in losers:
+                        self.abort(loser)
+                    await _drain(pending)
+                    for loser in losers:
+                        self.sweep(loser)
+                    break
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    def solved(self, child_id: str) -> bool:
+        child = self.tree.threads[child_id]
+        if child.result is None:
+            return False
+        return self.grammar.verify_claim(self.problem, child.prompt_text, child.result).correct
+
+    def family(self, root: str) -> list[Thread]:
+        """The thread and its descendants."""
+        return [t for t in self.tree.threads.values() if t.id == root or t.id.startswith(f"{root}.")]
+
+    def stopped(self, thread_id: str) -> CloseReason | None:
+        """Why this thread has to end now."""
+        if self.halted is not None:
+            return self.halted
+        needless = any(thread_id == root or thread_id.startswith(f"{root}.") for root in self.cancelled)
+        return "cancelled" if needless else None
+
+    def abort(self, root: str) -> None:
+        """Abort the open requests of a thread and its descendants."""
+        family = {thread.id for thread in self.family(root)}
+        for request_id in [request for request, thread in self.requests.items() if thread in family]:
+            self.engine.abort(request_id)
+
+    def sweep(self, root: str) -> None:
+        """Close what is still open there: a task cancelled before its first step could not do it itself."""
+        for thread in reversed(self.family(root)):
+            if thread.reason is None:
+                self.close(thread, self.stopped(thread.id) or "cancelled")
+
+    def open(self, thread_id: str, parent: str | None, depth: int, prompt: str) -> None:
+        ids = self.grammar.open(prompt)
+        self.event(ThreadOpened, thread=thread_id, parent=parent, depth=depth, token_ids=ids, text=prompt)
+
+    def close(self, thread: Thread, reason: CloseReason, detail: str | None = None) -> None:
+        keeps = reason == "answered" or (reason in _CUT_OFF and not thread.waiting)
+        result = self.grammar.claim(thread.text) if keeps else None
+        self.event(ThreadClosed, thread=thread.id, reason=reason, result=result, detail=detail)
+
+    def force(self, thread: Thread, cause: ForcedCause, kept: int, token_ids: tuple[int, ...]) -> None:
+        self.event(
+            TokensForced,
+            thread=thread.id,
+            cause=cause,
+            kept=kept,
+            kept_text=len(self.grammar.text(thread.token_ids[:kept])),
+            token_ids=token_ids,
+            text=self.grammar.text(token_ids),
+        )
+
+    def event(self, kind: Callable[..., Event], **values: Any) -> None:
+        """The one way anything changes: apply, then emit."""
+        event = kind(rollout=self.id, time=round(time.monotonic() - self.begin, 6), **values)
+        self.tree.apply(event)
+        if self.emit is not None:
+            self.emit(event)
+
+
+async def _drain(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Wait for tasks whose requests were aborted; cancel those that do not come back."""
+    _, late = await asyncio.wait(tasks, timeout=_GRACE_S)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
