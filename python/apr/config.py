@@ -142,7 +142,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(args) == len(value):
-            return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True)))
+            return tuple(
+                _convert(a, item, f"{where}[{i}]")
+                for i, (a, item) in enumerate(zip(args, value, strict=True))
+            )
     if origin is Literal and value in args:
         return value
     if origin in (types.UnionType, typing.Union):

@@ -72,7 +72,8 @@ class SftData:
     def __init__(self, config: SftConfig) -> None:
         self._config = config
         self._stages = [
-            (stage.until, lesson_stream(config, stage.parts, "train", config.seed)) for stage in config.data.stages
+            (stage.until, lesson_stream(config, stage.parts, "train", config.seed))
+            for stage in config.data.stages
         ]
         self.position = 0
         """The first lesson that no step has taken yet."""
@@ -89,7 +90,9 @@ class SftData:
 
     def validation(self) -> list[Sample]:
         """Held-out samples of the last stage; the same at every call."""
-        lessons = lesson_stream(self._config, self._config.data.stages[-1].parts, "val", self._config.seed + 1)
+        lessons = lesson_stream(
+            self._config, self._config.data.stages[-1].parts, "val", self._config.seed + 1
+        )
         return [s for lesson in lessons.get(0, self._config.validation_lessons) for s in _samples(lesson)]
 
 
@@ -130,7 +133,9 @@ def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     equals = tokenizer.token_id("=")
     numbered = torch.zeros_like(batch.token_ids_BT)
     count = 0
-    for row, (ids, mask) in enumerate(zip(batch.token_ids_BT.tolist(), batch.loss_mask_BT.tolist(), strict=True)):
+    for row, (ids, mask) in enumerate(
+        zip(batch.token_ids_BT.tolist(), batch.loss_mask_BT.tolist(), strict=True)
+    ):
         inside = False
         for position, (token, written) in enumerate(zip(ids, mask, strict=True)):
             if token == equals and written:

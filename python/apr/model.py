@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from apr._core import Tokenizer
 from apr.config import ModelConfig
@@ -39,6 +40,8 @@ def _causal_attention(
     return out_BHTD.transpose(1, 2).contiguous(), None
 
 
+# Its bars would break into ours.
+disable_progress_bar()
 AttentionInterface.register(CAUSAL, _causal_attention)
 AttentionMaskInterface.register(CAUSAL, lambda *args, **kwargs: None)
 
@@ -97,5 +100,7 @@ def save_model(
 def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor) -> Tensor:
     """Log-probability of each token from the second on, given those before it: [B, T - 1], float32."""
     return (
-        torch.log_softmax(logits_BTV[:, :-1].float(), dim=-1).gather(-1, token_ids_BT[:, 1:, None]).squeeze(-1)
+        torch.log_softmax(logits_BTV[:, :-1].float(), dim=-1)
+        .gather(-1, token_ids_BT[:, 1:, None])
+        .squeeze(-1)
     )

@@ -1,8 +1,8 @@
 """A run directory: recipe, log and checkpoints of one training run, safe to kill at any moment.
 
-    RUN/recipe.toml           what was asked for
-    RUN/log.jsonl             one JSON object a line
-    RUN/checkpoints/STEP/     a checkpoint; complete if it has this name, since it is renamed into place
+RUN/recipe.toml           what was asked for
+RUN/log.jsonl             one JSON object a line
+RUN/checkpoints/STEP/     a checkpoint; complete if it has this name, since it is renamed into place
 """
 
 from __future__ import annotations

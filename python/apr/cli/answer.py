@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_EQUATION = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
-_QUOTED = re.compile(r"'(\d+[-+*/]\d+=\d+)'")
+_EQUATION = re.compile(r"([0-9]{1,30})([-+*/])([0-9]{1,30})=([0-9]{1,30})")
+_QUOTED = re.compile(r"'([0-9]+[-+*/][0-9]+=[0-9]+)'")
 
 
 class _Part(NamedTuple):
@@ -17,7 +17,7 @@ class _Part(NamedTuple):
 
 
 def equations(text: str) -> tuple[str, ...]:
-    """The equations of the last path in a text: those its last quoted list holds, then the last one of all."""
+    """The equations of the last path in a text: those of its last quoted list, then the last one of all."""
     listed: list[str] = []
     for line in text.splitlines():
         if quoted := _QUOTED.findall(line):

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from apr._core import Problem
+    from apr.engine.base import Engine
+    from apr.grammar import Grammar
 
 SHIPPED_MODEL = "apr-tiny"
 """The checkpoint inside the package that is run when no other is named."""
@@ -16,7 +21,9 @@ METHODS = ("apr", "sos+")
 """Methods that a model can be asked for."""
 MIN_NUMBERS = 2
 
-T = TypeVar("T")
+_JOIN = (
+    "a parent goes on when all its children have ended (default), or at the first solution, ending the rest"
+)
 
 
 class UsageError(Exception):
@@ -32,6 +39,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def integer(text: str) -> int:
+    """A whole number; its sign and size are judged where it is used."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 40:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def natural(text: str) -> int:
@@ -60,8 +75,16 @@ def not_negative(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = not_negative(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def span(text: str) -> tuple[int, int]:
-    """"8" or "8-10": a smallest and a largest value."""
+    """ "8" or "8-10": a smallest and a largest value."""
     low, dash, high = text.partition("-")
     pair = positive(low), positive(high) if dash else positive(low)
     if pair[0] > pair[1]:
@@ -69,7 +92,7 @@ def span(text: str) -> tuple[int, int]:
     return pair
 
 
-def make_problem(numbers: Sequence[int], target: int) -> Any:
+def make_problem(numbers: Sequence[int], target: int) -> Problem:
     """A `Problem`; UsageError where no search makes sense."""
     from apr._core import Problem
 
@@ -87,8 +110,8 @@ def make_problem(numbers: Sequence[int], target: int) -> Any:
 class Policy:
     """A loaded model: what samples, and the language it writes."""
 
-    engine: Any
-    grammar: Any
+    engine: Engine
+    grammar: Grammar
     files: ExitStack
     """Holds the shipped checkpoint's files on disk as long as they are needed."""
 
@@ -99,15 +122,13 @@ class Policy:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and how."""
-    parser.add_argument(
-        "--engine", default="native", help="native (default), torch or sglang: what runs the model"
-    )
-    parser.add_argument("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
-    parser.add_argument("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
-    parser.add_argument("--join", choices=("all", "first"), default="all", help="a parent goes on when all "
-                        "children have ended (default), or at the first solution, ending the others")  # fmt: skip
-    parser.add_argument("--temperature", type=not_negative, default=0.0, metavar="T", help="0 (default): greedy")
-    parser.add_argument("--seed", type=natural, default=0, metavar="N")
+    add = parser.add_argument
+    add("--engine", default="native", help="what runs the model: native (default), torch or sglang")
+    add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
+    add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
+    add("--join", choices=("all", "first"), default="all", help=_JOIN)
+    add("--temperature", type=not_negative, default=0.0, metavar="T", help="0 (default): greedy")
+    add("--seed", type=natural, default=0, metavar="N")
 
 
 def open_policy(engine: str, model: str | None, method: Any) -> Policy:
@@ -129,10 +150,10 @@ def open_policy(engine: str, model: str | None, method: Any) -> Policy:
         return Policy(load_engine(engine, str(directory)), Countdown(method, tokenizer), files)
     except ModuleNotFoundError as error:
         extra = "sglang" if engine == "sglang" else "train"
-        raise UsageError(
-            f"the {engine} engine needs {error.name}: install the extra with `pip install 'apr[{extra}]'`"
-        ) from None
+        raise UsageError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
     except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, NotImplementedError):
+            raise UsageError(str(error)) from None
         raise UsageError(f"cannot load {directory}: {_first_line(error)}") from None
 
 
@@ -147,6 +168,11 @@ def _shipped(files: ExitStack) -> Path:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def install(extra: str) -> str:
+    """How to get what is missing."""
+    return f"install the extra with `pip install 'apr[{extra}]'`"
 
 
 def note(text: str) -> None:

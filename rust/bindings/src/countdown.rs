@@ -123,6 +123,9 @@ struct Verdict {
     correct: bool,
     #[pyo3(get)]
     reason: String,
+    /// The equations of the accepted path in order; empty if nothing was accepted.
+    #[pyo3(get)]
+    steps: Vec<String>,
 }
 
 #[pymethods]
@@ -138,7 +141,11 @@ impl Verdict {
 
 impl From<check::Verdict> for Verdict {
     fn from(verdict: check::Verdict) -> Verdict {
-        Verdict { correct: verdict.correct, reason: verdict.reason.to_string() }
+        Verdict {
+            correct: verdict.correct,
+            reason: verdict.reason.to_string(),
+            steps: verdict.steps.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 
@@ -174,13 +181,21 @@ impl Trace {
     }
 }
 
-fn method(name: &str, beam_size: usize, child_beam_size: usize, promising: Option<f64>, order: &str) -> PyResult<Method> {
+fn method(
+    name: &str,
+    beam_size: usize,
+    child_beam_size: usize,
+    promising: Option<f64>,
+    order: &str,
+) -> PyResult<Method> {
     Ok(match (name, order) {
         ("apr", _) => Method::Apr { beam_size, child_beam_size, promising: promising.unwrap_or(0.9) },
         ("sos+", _) => Method::SosPlus { beam_size, promising: promising.unwrap_or(0.5) },
         ("sos", "bfs") => Method::SosBfs { beam_size },
         ("sos", "dfs") => Method::SosDfs { beam_size },
-        ("sos", _) => return Err(PyValueError::new_err(format!("order is \"bfs\" or \"dfs\", not {order:?}"))),
+        ("sos", _) => {
+            return Err(PyValueError::new_err(format!("order is \"bfs\" or \"dfs\", not {order:?}")));
+        }
         _ => return Err(unknown_method(name)),
     })
 }
@@ -315,7 +330,7 @@ fn split(name: &str) -> PyResult<Split> {
 }
 
 /// An endless stream of solvable problems: item i is the same for every worker.
-#[pyclass(frozen, module = "apr")]
+#[pyclass(frozen, module = "apr._core")]
 struct ProblemStream(apr_countdown::sample::ProblemStream);
 
 fn space(
@@ -354,14 +369,14 @@ impl ProblemStream {
 
     /// Problems `start` to `start + count`.
     fn get(&self, py: Python<'_>, start: u64, count: u64) -> PyResult<Vec<Problem>> {
-        let problems: Result<Vec<_>, Error> =
-            py.detach(|| (start..start + count).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect());
+        let problems: Result<Vec<_>, Error> = py
+            .detach(|| (start..start + count).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect());
         problems.map_err(raise)
     }
 }
 
 /// An endless stream of problems with teacher traces.
-#[pyclass(frozen, module = "apr")]
+#[pyclass(frozen, module = "apr._core")]
 struct Traces(TraceStream);
 
 #[pymethods]
@@ -418,7 +433,7 @@ impl Traces {
 }
 
 /// An endless stream of supervised samples.
-#[pyclass(frozen, module = "apr")]
+#[pyclass(frozen, module = "apr._core")]
 struct Lessons(LessonStream);
 
 #[pymethods]
@@ -554,8 +569,18 @@ fn prompt(problem: &Problem, method: &str, budget: Option<u64>) -> PyResult<Stri
 }
 
 #[pyfunction]
-fn child_prompts(parent_text: &Bound<'_, PyString>) -> PyResult<Vec<String>> {
-    read::child_prompts(&parent_text.to_string_lossy(), ChildHead::Inherited).map_err(raise_grammar)
+#[pyo3(signature = (parent_text, budget=None, shared=false))]
+fn child_prompts(
+    parent_text: &Bound<'_, PyString>,
+    budget: Option<u32>,
+    shared: bool,
+) -> PyResult<Vec<String>> {
+    let head = match budget {
+        None => ChildHead::Bare,
+        Some(budget) if shared => ChildHead::SharedBudget(budget),
+        Some(budget) => ChildHead::Budget(budget),
+    };
+    read::child_prompts(&parent_text.to_string_lossy(), head).map_err(raise_grammar)
 }
 
 #[pyfunction]
@@ -584,9 +609,7 @@ fn join_block(
             None => ChildResult::Failed,
         })
         .collect();
-    let joined = read::join_results(parent_text, &results, level).map_err(raise_grammar)?;
-    let block = joined.rfind(trace::JOIN).unwrap_or(0);
-    Ok(joined[block..].to_owned())
+    read::join_block(parent_text, &results, level).map_err(raise_grammar)
 }
 
 #[pyfunction]

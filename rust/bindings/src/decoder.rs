@@ -33,14 +33,7 @@ fn raise(error: Error) -> PyErr {
 
 /// What one call of `run` brought for one request: id, tokens, log-probabilities, finish reason or None, cached
 /// tokens, policy version.
-type Update = (
-    u64,
-    Vec<u32>,
-    Vec<f32>,
-    Option<&'static str>,
-    usize,
-    u64,
-);
+type Update = (u64, Vec<u32>, Vec<f32>, Option<&'static str>, usize, u64);
 
 /// A model on the CPU that decodes many requests at once.
 #[pyclass(frozen, module = "apr._core")]
@@ -75,9 +68,7 @@ impl Decoder {
             threads: threads.unwrap_or(default.threads),
             max_batch: max_batch.unwrap_or(default.max_batch),
         };
-        let inner = py
-            .detach(|| apr_decoder::Decoder::open(directory, &options))
-            .map_err(raise)?;
+        let inner = py.detach(|| apr_decoder::Decoder::open(directory, &options)).map_err(raise)?;
         Ok(Self {
             context_length: inner.config().context_length,
             vocab_size: inner.config().vocab_size,
@@ -122,14 +113,7 @@ impl Decoder {
         stop_token_ids: Vec<u32>,
         seed: u64,
     ) -> PyResult<()> {
-        let request = Request {
-            id,
-            prompt,
-            temperature,
-            max_tokens,
-            stop_tokens: stop_token_ids,
-            seed,
-        };
+        let request = Request { id, prompt, temperature, max_tokens, stop_tokens: stop_token_ids, seed };
         py.detach(|| self.lock().submit(request)).map_err(raise)
     }
 
@@ -140,8 +124,8 @@ impl Decoder {
 
     /// Steps until the time is over, a request ends, or nothing is left to do.
     fn run(&self, py: Python<'_>, seconds: f64) -> PyResult<Vec<Update>> {
-        let time = Duration::try_from_secs_f64(seconds)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let time =
+            Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let updates = py.detach(|| self.lock().run(time));
         Ok(updates
             .into_iter()
@@ -175,9 +159,7 @@ impl Decoder {
         let version = py
             .detach(|| {
                 let mut inner = self.lock();
-                inner
-                    .update_weights(&tensors)
-                    .map(|()| inner.policy_version())
+                inner.update_weights(&tensors).map(|()| inner.policy_version())
             })
             .map_err(raise)?;
         self.policy_version.store(version, Ordering::Relaxed);
@@ -215,8 +197,5 @@ fn tensor(py: Python<'_>, name: &str, array: &Bound<'_, PyAny>) -> PyResult<Tens
             "weight {name}: expected a buffer of float32, or of uint16 that holds bfloat16"
         ))
     })?;
-    Ok(Tensor {
-        shape: buffer.shape().to_vec(),
-        elements: Elements::Brain(Cow::Owned(buffer.to_vec(py)?)),
-    })
+    Ok(Tensor { shape: buffer.shape().to_vec(), elements: Elements::Brain(Cow::Owned(buffer.to_vec(py)?)) })
 }

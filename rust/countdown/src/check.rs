@@ -8,17 +8,19 @@
 use std::fmt;
 
 use crate::arithmetic;
-use crate::problem::{Number, Op};
+use crate::problem::{Number, Op, Step};
 use crate::trace::read::{MAX_DIGITS, search_result, summary};
 use crate::trace::{COMMA, END_LIST, EQUAL, EXPLORE, GOAL, RESULTING, STATE, TARGET_LIST};
 
 /// Whether a text is right, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Verdict {
     /// Whether the text proves what it claims.
     pub correct: bool,
     /// The first thing that decided.
     pub reason: Reason,
+    /// The steps of the accepted path in order; empty if nothing was accepted.
+    pub steps: Vec<Step>,
 }
 
 /// What decides a verdict.
@@ -71,17 +73,14 @@ impl fmt::Display for Reason {
 
 impl From<Reason> for Verdict {
     fn from(reason: Reason) -> Verdict {
-        Verdict {
-            correct: reason == Reason::Solved,
-            reason,
-        }
+        Verdict { correct: reason == Reason::Solved, reason, steps: Vec::new() }
     }
 }
 
 /// Judges a solution: the steps in `text` from the first state in `prompt` on.
 pub fn check_solution(prompt: &str, text: &str) -> Verdict {
     match State::first_in(prompt) {
-        Ok(state) => state.judge(text).into(),
+        Ok(state) => state.judge(text),
         Err(reason) => reason.into(),
     }
 }
@@ -103,7 +102,7 @@ pub fn check_trace(text: &str) -> Verdict {
         (Ok(state), Some(rest)) => {
             // The summary starts on the next line: what is left of the goal's own line proves nothing.
             let next_lines = rest.split_once('\n').map_or("", |(_, lines)| lines);
-            state.judge(next_lines).into()
+            state.judge(next_lines)
         }
     }
 }
@@ -128,20 +127,25 @@ impl State {
         Ok(State { target, numbers })
     }
 
-    fn judge(mut self, text: &str) -> Reason {
+    fn judge(mut self, text: &str) -> Verdict {
+        let mut steps = Vec::new();
         for line in text.split('\n') {
             if line.contains(keyword(EXPLORE)) {
-                if let Err(reason) = self.step(line) {
-                    return reason;
+                match self.step(line) {
+                    Ok(step) => steps.push(step),
+                    Err(reason) => return reason.into(),
                 }
             } else if line.contains(GOAL) {
-                return self.goal(line).err().unwrap_or(Reason::Solved);
+                return match self.goal(line) {
+                    Ok(()) => Verdict { steps, ..Reason::Solved.into() },
+                    Err(reason) => reason.into(),
+                };
             }
         }
-        Reason::NoGoal
+        Reason::NoGoal.into()
     }
 
-    fn step(&mut self, line: &str) -> Result<(), Reason> {
+    fn step(&mut self, line: &str) -> Result<Step, Reason> {
         let mut scan = Scan::new(line, Reason::MalformedStep);
         scan.phrase(EXPLORE)?;
         let left = scan.number()?;
@@ -158,21 +162,13 @@ impl State {
         if arithmetic::apply(left, op, right) != Some(result) {
             return Err(Reason::WrongResult);
         }
-        self.numbers
-            .insert(self.numbers.partition_point(|&n| n < result), result);
+        self.numbers.insert(self.numbers.partition_point(|&n| n < result), result);
         listed.sort_unstable();
-        if listed == self.numbers {
-            Ok(())
-        } else {
-            Err(Reason::WrongNumbers)
-        }
+        if listed == self.numbers { Ok(Step { left, op, right, result }) } else { Err(Reason::WrongNumbers) }
     }
 
     fn take(&mut self, n: Number) -> Result<(), Reason> {
-        let position = self
-            .numbers
-            .binary_search(&n)
-            .map_err(|_| Reason::NumberMissing)?;
+        let position = self.numbers.binary_search(&n).map_err(|_| Reason::NumberMissing)?;
         self.numbers.remove(position);
         Ok(())
     }
@@ -187,11 +183,7 @@ impl State {
         if reached != self.target || target != self.target {
             return Err(Reason::WrongGoal);
         }
-        if self.numbers == [self.target] {
-            Ok(())
-        } else {
-            Err(Reason::GoalNotReached)
-        }
+        if self.numbers == [self.target] { Ok(()) } else { Err(Reason::GoalNotReached) }
     }
 }
 
@@ -238,21 +230,12 @@ impl<'a> Scan<'a> {
     }
 
     fn op(&mut self) -> Result<Op, Reason> {
-        let op = self
-            .rest
-            .bytes()
-            .next()
-            .and_then(Op::from_symbol)
-            .ok_or(self.malformed)?;
+        let op = self.rest.bytes().next().and_then(Op::from_symbol).ok_or(self.malformed)?;
         self.rest = &self.rest[1..];
         Ok(op)
     }
 
     fn end(&self) -> Result<(), Reason> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(self.malformed)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed) }
     }
 }

@@ -57,8 +57,14 @@ impl Score {
 pub struct Scorer {
     kind: Heuristic,
     target: Number,
+    /// Sorted; empty for the sum heuristic.
     divisors: Vec<Number>,
+    /// For small numbers below the target the distance to the nearest divisor.
+    near: Vec<Number>,
 }
+
+/// So many distances are listed beforehand.
+const NEAR: Number = 1024;
 
 impl Scorer {
     /// Lists the divisors of `target` where the heuristic needs them.
@@ -70,7 +76,11 @@ impl Scorer {
             Heuristic::Mult => divisors(target)?,
             Heuristic::Sum => Vec::new(),
         };
-        Ok(Scorer { kind, target, divisors })
+        let mut scorer = Scorer { kind, target, divisors, near: Vec::new() };
+        if kind == Heuristic::Mult {
+            scorer.near = (0..target.min(NEAR)).map(|n| scorer.scan(n)).collect();
+        }
+        Ok(scorer)
     }
 
     /// The score of a state.
@@ -78,35 +88,50 @@ impl Scorer {
     /// # Errors
     /// [`Error::Overflow`] if the sum of distances does not fit.
     pub fn score(&self, numbers: &[Number]) -> Result<Score, Error> {
+        let mut total: Number = 0;
+        for &n in numbers {
+            // The distance of a hugely negative number does not fit.
+            let distance = match n < 0 || self.target < 0 {
+                true => self.nearest().checked_sub(n).and_then(Number::checked_abs),
+                false => Some(self.distance(n)),
+            };
+            total = distance.and_then(|d| total.checked_add(d)).ok_or(Error::Overflow)?;
+        }
+        Ok(self.score_of(total, numbers.len()))
+    }
+
+    /// The score of `count` numbers with this sum of distances.
+    pub(crate) fn score_of(&self, total: Number, count: usize) -> Score {
         match self.kind {
-            Heuristic::Mult => {
-                let mut total: Number = 0;
-                for &n in numbers {
-                    total = total.checked_add(self.distance(n)).ok_or(Error::Overflow)?;
-                }
-                Ok(Score::Integer(total))
-            }
-            Heuristic::Sum => {
-                let mut total: Number = 0;
-                for &n in numbers {
-                    total = total.checked_add((n - self.target).abs()).ok_or(Error::Overflow)?;
-                }
-                Ok(Score::Real(total as f64 / numbers.len() as f64))
-            }
+            Heuristic::Mult => Score::Integer(total),
+            Heuristic::Sum => Score::Real(total as f64 / count as f64),
         }
     }
 
-    /// Distance of one number to the nearest divisor from 2 on; the divisors are sorted.
-    fn distance(&self, n: Number) -> Number {
-        let mut best = Number::MAX;
-        for &d in &self.divisors {
-            let distance = (d - n).abs();
-            if distance > best {
-                break;
-            }
-            best = distance;
+    /// What a number that is not negative adds to the score.
+    #[inline]
+    pub(crate) fn distance(&self, n: Number) -> Number {
+        if n >= self.target {
+            // The target divides itself.
+            return n - self.target;
         }
-        best
+        match self.kind {
+            Heuristic::Mult => self.near.get(n as usize).copied().unwrap_or_else(|| self.scan(n)),
+            Heuristic::Sum => self.target - n,
+        }
+    }
+
+    /// The least number that distances are measured to.
+    fn nearest(&self) -> Number {
+        self.divisors.first().copied().unwrap_or(self.target)
+    }
+
+    /// Distance to the nearest divisor.
+    fn scan(&self, n: Number) -> Number {
+        let after = self.divisors.partition_point(|&d| d < n);
+        let above = self.divisors.get(after).map(|d| d - n);
+        let below = after.checked_sub(1).map(|before| n - self.divisors[before]);
+        above.into_iter().chain(below).min().unwrap_or(Number::MAX)
     }
 }
 

@@ -13,10 +13,8 @@ use crate::search::{Method, Trace, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
     CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, SPAWN, STATE, TOKEN_BUDGET,
+    TOKEN_BUDGET_BIN,
 };
-
-/// Token budgets are multiples of this many Llama-2 tokens (paper, section 4.1).
-pub const TOKEN_BUDGET_BIN: usize = 512;
 
 const WIDTH_STREAM: u64 = 2;
 const LESSON_STREAM: u64 = 4;
@@ -53,12 +51,14 @@ pub enum Teacher {
 
 impl Teacher {
     fn method(&self, random: &mut Random) -> Result<Method, Error> {
-        let mut width = |(low, high): (usize, usize)| match low <= high {
+        let mut width = |(low, high): (usize, usize)| match 1 <= low && low <= high {
             true => Ok(random.between(low as u64, high as u64) as usize),
             false => Err(Error::Parameter(format!("a width from {low} to {high}"))),
         };
         Ok(match *self {
-            Teacher::SosPlus { beam_size, promising } => Method::SosPlus { beam_size: width(beam_size)?, promising },
+            Teacher::SosPlus { beam_size, promising } => {
+                Method::SosPlus { beam_size: width(beam_size)?, promising }
+            }
             Teacher::Apr { beam_size, child_beam_size: (low, high), promising } => {
                 let beam_size = width(beam_size)?;
                 let child_beam_size = width((low.max(beam_size.min(high)), high))?;
@@ -152,7 +152,8 @@ impl LessonStream {
         let cancelled = random.unit() < self.plan.cancelled;
         let condition = conditioned.then(|| condition(&method, &trace));
         let mut samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
-        let mut children: Vec<(u64, &Trace)> = trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
+        let mut children: Vec<(u64, &Trace)> =
+            trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
         children.sort_by_key(|(draw, child)| (!child.solved, *draw));
         for (_, child) in children.iter().take(self.plan.children) {
             samples.extend(thread_samples(child, None, false, &self.tokenizer));
@@ -165,7 +166,9 @@ impl LessonStream {
 /// The condition before the root prompt of a trace: how many children it spawned in all, or how long it became.
 pub fn condition(method: &Method, trace: &Trace) -> String {
     match method {
-        Method::Apr { .. } => format!("{CHILD_BUDGET}{} ", trace.children.iter().map(Vec::len).sum::<usize>()),
+        Method::Apr { .. } => {
+            format!("{CHILD_BUDGET}{} ", trace.children.iter().map(Vec::len).sum::<usize>())
+        }
         _ => {
             // The sentence's begin and end count too.
             let tokens = llama2_tokens(trace.text()) + 2;
@@ -246,7 +249,8 @@ fn cancel_losers(block: &str, children: &[Trace]) -> String {
         let result = [CHILD_FAILED, CHILD_SOLVED].iter().find_map(|head| line.strip_prefix(head));
         if let Some(result) = result {
             let index = result.split(' ').next().and_then(|index| index.parse::<usize>().ok());
-            losing = index.is_some_and(|i| i != winner && children.get(i).is_some_and(|c| c.text().len() > won_at));
+            losing = index
+                .is_some_and(|i| i != winner && children.get(i).is_some_and(|c| c.text().len() > won_at));
             if losing {
                 joined.push_str(CHILD_CANCELLED);
                 joined.push_str(result);

@@ -44,11 +44,12 @@ impl Random {
 
     /// Uniform in `0..n`; `n` is at least 1.
     pub fn below(&mut self, n: u64) -> u64 {
-        // Lemire (2019): multiply, and reject the few low products that would favour some results.
-        let threshold = n.wrapping_neg() % n;
+        // Lemire (2019): multiply, and reject the few low products that would favour some results. The threshold is
+        // below n, so that the division is rarely needed.
         loop {
             let product = u128::from(self.bits()) * u128::from(n);
-            if product as u64 >= threshold {
+            let low = product as u64;
+            if low >= n || low >= n.wrapping_neg() % n {
                 return (product >> 64) as u64;
             }
         }
@@ -120,9 +121,10 @@ impl Recorded {
         let index = self.next;
         let choice = self.choices.get(index).cloned();
         self.next += 1;
-        choice
-            .map(|c| (index, c))
-            .ok_or_else(|| Error::Choice { index, what: format!("the search wants {wanted}, the record has ended") })
+        choice.map(|c| (index, c)).ok_or_else(|| Error::Choice {
+            index,
+            what: format!("the search wants {wanted}, the record has ended"),
+        })
     }
 }
 
@@ -228,11 +230,15 @@ impl ProblemSpace {
             return invalid(format!("max_number is 1 to 1000000, not {}", self.max_number));
         }
         if self.min_target < 1 || self.min_target > self.max_target || self.max_target > 1_000_000 {
-            return invalid(format!("targets run from 1 to 1000000, not {} to {}", self.min_target, self.max_target));
+            return invalid(format!(
+                "targets run from 1 to 1000000, not {} to {}",
+                self.min_target, self.max_target
+            ));
         }
         let held_out = |t: &u64| self.held_out_targets.contains(t);
         let only_held_out = self.split == Split::Test && !self.held_out_targets.is_empty();
-        let targets: Vec<u64> = (self.min_target..=self.max_target).filter(|t| held_out(t) == only_held_out).collect();
+        let targets: Vec<u64> =
+            (self.min_target..=self.max_target).filter(|t| held_out(t) == only_held_out).collect();
         if targets.is_empty() {
             return invalid("no target is left".into());
         }
@@ -276,6 +282,8 @@ impl ProblemStream {
                 return Problem::new(numbers, target);
             }
         }
-        Err(Error::Parameter(format!("no solvable problem of {count} numbers reaches {target} in this split")))
+        Err(Error::Parameter(format!(
+            "no solvable problem of {count} numbers reaches {target} in this split"
+        )))
     }
 }

@@ -21,12 +21,7 @@ pub use solution::Solution;
 /// A wrong count of numbers, a negative number, a target below 1, or numbers whose combinations may pass 128 bits.
 pub fn solve(numbers: &[Number], target: Number) -> Result<Option<Solution>, Error> {
     fn run<V: Value>(state: State<V>, target: V) -> Option<Vec<Step>> {
-        First {
-            target,
-            failed: Set::default(),
-            steps: Vec::new(),
-        }
-        .run(state)
+        First { target, failed: Set::default(), steps: Vec::new() }.run(state)
     }
     let steps = match Width::of(numbers, target)? {
         Width::Unreachable => None,
@@ -62,13 +57,8 @@ pub fn solve_shortest(numbers: &[Number], target: Number) -> Result<Option<Solut
 /// Those of [`solve`].
 pub fn solve_all(numbers: &[Number], target: Number) -> Result<Vec<Solution>, Error> {
     fn run<V: Value>(state: State<V>, target: V) -> Vec<Vec<Step>> {
-        let mut all = All {
-            target,
-            reach: Map::default(),
-            seen: Set::default(),
-            path: Vec::new(),
-            found: Vec::new(),
-        };
+        let mut all =
+            All { target, reach: Map::default(), seen: Set::default(), path: Vec::new(), found: Vec::new() };
         all.walk(state);
         all.found
     }
@@ -176,8 +166,7 @@ impl<V: Value> All<V> {
             return known;
         }
         let reached = state.pairs().any(|(i, j)| {
-            moves(state.values[i], state.values[j])
-                .any(|step| self.reaches(state.child(i, j, step.result)))
+            moves(state.values[i], state.values[j]).any(|step| self.reaches(state.child(i, j, step.result)))
         });
         self.reach.insert(key, reached);
         reached
@@ -190,8 +179,7 @@ impl<V: Value> All<V> {
         }
         key.sort_unstable();
         if self.seen.insert(key) {
-            self.found
-                .push(self.path.iter().map(|step| step.step()).collect());
+            self.found.push(self.path.iter().map(|step| step.step()).collect());
         }
     }
 }

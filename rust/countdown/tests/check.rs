@@ -28,11 +28,7 @@ fn golden_traces() {
 #[test]
 fn a_solved_teacher_trace_proves_its_claim() {
     for row in golden("apr_traces.jsonl.gz") {
-        let main = row["trace_dict"]["main_calls"]
-            .as_array()
-            .unwrap()
-            .last()
-            .unwrap();
+        let main = row["trace_dict"]["main_calls"].as_array().unwrap().last().unwrap();
         let main = main.as_str().unwrap();
         let prompt: Vec<&str> = main.lines().take(2).collect();
         assert_eq!(check_claim(&prompt.join("\n"), main).correct, row["solved"]);
@@ -52,66 +48,28 @@ fn every_reason_has_its_case() {
     let both = format!("{first}Exploring Operation: 4+6=10, Resulting Numbers: [10]\n");
     let after_both = |line: &str| reason(&format!("{both}{line}"));
     assert_eq!(after_both("10,10 equal: Goal Reached"), Reason::Solved);
-    assert_eq!(
-        after_both("10,10 equal: Goal Reached\nand what not"),
-        Reason::Solved
-    );
+    assert_eq!(after_both("10,10 equal: Goal Reached\nand what not"), Reason::Solved);
     assert_eq!(after_both("10,11 equal: Goal Reached"), Reason::WrongGoal);
-    assert_eq!(
-        after_both("10,10 equal: Goal Reached\r"),
-        Reason::MalformedGoal
-    );
-    assert_eq!(
-        after_both("<Goal Reached in Sub Search 0"),
-        Reason::MalformedGoal
-    );
+    assert_eq!(after_both("10,10 equal: Goal Reached\r"), Reason::MalformedGoal);
+    assert_eq!(after_both("<Goal Reached in Sub Search 0"), Reason::MalformedGoal);
     assert_eq!(after_both(""), Reason::NoGoal);
-    assert_eq!(
-        reason(&format!("{first}10,10 equal: Goal Reached")),
-        Reason::GoalNotReached
-    );
+    assert_eq!(reason(&format!("{first}10,10 equal: Goal Reached")), Reason::GoalNotReached);
     assert_eq!(reason("Exploring Operation: 2*3=6"), Reason::MalformedStep);
     assert_eq!(reason(&format!(" {first}")), Reason::MalformedStep);
-    assert_eq!(
-        reason("Exploring Operation: 2-3=-1, Resulting Numbers: [4, -1]"),
-        Reason::MalformedStep
-    );
-    assert_eq!(
-        reason("Exploring Operation: 2-3=1, Resulting Numbers: [4, 1]"),
-        Reason::WrongResult
-    );
-    assert_eq!(
-        reason("Exploring Operation: 2/3=0, Resulting Numbers: [4, 0]"),
-        Reason::WrongResult
-    );
-    assert_eq!(
-        reason("Exploring Operation: 2*2=4, Resulting Numbers: [3, 4]"),
-        Reason::NumberMissing
-    );
-    assert_eq!(
-        reason("Exploring Operation: 2*3=6, Resulting Numbers: [4]"),
-        Reason::WrongNumbers
-    );
+    assert_eq!(reason("Exploring Operation: 2-3=-1, Resulting Numbers: [4, -1]"), Reason::MalformedStep);
+    assert_eq!(reason("Exploring Operation: 2-3=1, Resulting Numbers: [4, 1]"), Reason::WrongResult);
+    assert_eq!(reason("Exploring Operation: 2/3=0, Resulting Numbers: [4, 0]"), Reason::WrongResult);
+    assert_eq!(reason("Exploring Operation: 2*2=4, Resulting Numbers: [3, 4]"), Reason::NumberMissing);
+    assert_eq!(reason("Exploring Operation: 2*3=6, Resulting Numbers: [4]"), Reason::WrongNumbers);
     let long = "1".repeat(31);
     assert_eq!(
-        reason(&format!(
-            "Exploring Operation: {long}*3=6, Resulting Numbers: [4]"
-        )),
+        reason(&format!("Exploring Operation: {long}*3=6, Resulting Numbers: [4]")),
         Reason::NumberTooLong
     );
     assert_eq!(check_solution("", "").reason, Reason::NoState);
-    assert_eq!(
-        check_solution("Current State: 3:[3, x]", "").reason,
-        Reason::NoState
-    );
-    assert_eq!(
-        check_solution("Current State: x\nCurrent State: 3:[3]", "").reason,
-        Reason::NoState
-    );
-    assert_eq!(
-        check_claim(PROMPT, "10,10 equal: Goal Reached").reason,
-        Reason::NoSummary
-    );
+    assert_eq!(check_solution("Current State: 3:[3, x]", "").reason, Reason::NoState);
+    assert_eq!(check_solution("Current State: x\nCurrent State: 3:[3]", "").reason, Reason::NoState);
+    assert_eq!(check_claim(PROMPT, "10,10 equal: Goal Reached").reason, Reason::NoSummary);
     assert_eq!(check_trace(PROMPT).reason, Reason::NoSummary);
 }
 
@@ -119,8 +77,7 @@ fn every_reason_has_its_case() {
 fn a_product_beyond_128_bits_is_wrong() {
     let n = "9".repeat(30);
     let prompt = format!("Current State: 1:[{n}, {n}], Operations: []");
-    let step =
-        format!("Exploring Operation: {n}*{n}=1, Resulting Numbers: [1]\n1,1 equal: Goal Reached");
+    let step = format!("Exploring Operation: {n}*{n}=1, Resulting Numbers: [1]\n1,1 equal: Goal Reached");
     assert_eq!(check_solution(&prompt, &step).reason, Reason::WrongResult);
 }
 
@@ -132,11 +89,7 @@ fn written(numbers: &[Number], target: Number, steps: &[Step]) -> (String, Strin
     let mut solution = Writer::default();
     for step in steps {
         for operand in [step.left, step.right] {
-            left.remove(
-                left.iter()
-                    .position(|&n| n == operand)
-                    .expect("an operand that is left"),
-            );
+            left.remove(left.iter().position(|&n| n == operand).expect("an operand that is left"));
         }
         left.push(step.result);
         solution.explore(step, &left);

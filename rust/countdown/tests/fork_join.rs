@@ -3,8 +3,8 @@
 mod common;
 
 use apr_countdown::trace::read::{
-    ChildHead, ChildOutcome, GrammarError, Line, child_prompts, is_spawn, join, join_results,
-    search_result, spawn_requests,
+    ChildHead, ChildOutcome, GrammarError, Line, child_prompts, is_spawn, join, join_results, search_result,
+    spawn_requests,
 };
 use apr_countdown::trace::write::{ChildResult, Writer};
 use common::{golden, number, numbers, text, texts};
@@ -16,11 +16,7 @@ fn child_head(row: &Value) -> ChildHead {
         return ChildHead::Bare;
     };
     let budget = budget.try_into().unwrap();
-    if row["avg_sub_call"] == true {
-        ChildHead::SharedBudget(budget)
-    } else {
-        ChildHead::Budget(budget)
-    }
+    if row["avg_sub_call"] == true { ChildHead::SharedBudget(budget) } else { ChildHead::Budget(budget) }
 }
 
 #[test]
@@ -44,15 +40,7 @@ fn golden_spawns() {
         for ((id, state), node) in nodes.iter().zip(expected) {
             assert_eq!(format!("#{id}"), node[0]);
             assert_eq!(state.target, number(&node[1]));
-            assert_eq!(
-                state.numbers,
-                node[2]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(number)
-                    .collect::<Vec<_>>()
-            );
+            assert_eq!(state.numbers, node[2].as_array().unwrap().iter().map(number).collect::<Vec<_>>());
             let steps: Vec<String> = state.steps.iter().map(|step| step.to_string()).collect();
             assert_eq!(Value::from(steps), node[3]);
         }
@@ -65,41 +53,22 @@ fn golden_joins() {
     for row in golden("fork_join.jsonl.gz") {
         let parent = text(&row, "parent");
         if row["error"].is_string() || row["kind"] == "no_open_line" {
-            assert!(
-                join(parent, &[], 1).is_err() || row["kind"] != "no_open_line",
-                "{row}"
-            );
+            assert!(join(parent, &[], 1).is_err() || row["kind"] != "no_open_line", "{row}");
             continue;
         }
         let results = texts(&row, "results");
-        let summaries: Vec<Option<String>> = results
-            .iter()
-            .map(|text| text.map(|text| format!("{text}\n")))
-            .collect();
+        let summaries: Vec<Option<String>> =
+            results.iter().map(|text| text.map(|text| format!("{text}\n"))).collect();
         let results: Vec<ChildResult> = summaries
             .iter()
-            .map(|text| {
-                text.as_deref()
-                    .map_or(ChildResult::Failed, ChildResult::Solved)
-            })
+            .map(|text| text.as_deref().map_or(ChildResult::Failed, ChildResult::Solved))
             .collect();
-        assert_eq!(
-            join_results(parent, &results, 1).unwrap(),
-            text(&row, "joined"),
-            "{row}"
-        );
+        assert_eq!(join_results(parent, &results, 1).unwrap(), text(&row, "joined"), "{row}");
         if row.get("child_texts").is_some_and(Value::is_array) {
             let children = texts(&row, "child_texts");
-            let children: Vec<ChildOutcome> = children
-                .into_iter()
-                .flatten()
-                .map(ChildOutcome::Finished)
-                .collect();
-            assert_eq!(
-                join(parent, &children, 1).unwrap(),
-                text(&row, "joined"),
-                "{row}"
-            );
+            let children: Vec<ChildOutcome> =
+                children.into_iter().flatten().map(ChildOutcome::Finished).collect();
+            assert_eq!(join(parent, &children, 1).unwrap(), text(&row, "joined"), "{row}");
             from_texts += 1;
         }
     }
@@ -109,11 +78,7 @@ fn golden_joins() {
 #[test]
 fn golden_results() {
     for row in golden("search_result.jsonl.gz") {
-        assert_eq!(
-            search_result(text(&row, "text")),
-            row["result"].as_str(),
-            "{row}"
-        );
+        assert_eq!(search_result(text(&row, "text")), row["result"].as_str(), "{row}");
     }
 }
 
@@ -130,20 +95,10 @@ Generated Node #0,0: 10:[4, 6] Operation: 2*3=6
 #[test]
 fn equal_children_stay_two() {
     let prompts = child_prompts(PARENT, ChildHead::Bare).unwrap();
-    assert_eq!(
-        prompts,
-        ["Moving to Node #0,0\nCurrent State: 10:[4, 6], Operations: ['2*3=6']"; 2]
-    );
+    assert_eq!(prompts, ["Moving to Node #0,0\nCurrent State: 10:[4, 6], Operations: ['2*3=6']"; 2]);
     let solved = "x Goal Reached\nMoving on\n10,10 equal: Goal Reached\n";
-    let joined = join(
-        PARENT,
-        &[
-            ChildOutcome::Finished("nothing"),
-            ChildOutcome::Finished(solved),
-        ],
-        1,
-    )
-    .unwrap();
+    let joined =
+        join(PARENT, &[ChildOutcome::Finished("nothing"), ChildOutcome::Finished(solved)], 1).unwrap();
     let block = joined.split_once("<Sub Searches>\n").unwrap().1;
     assert_eq!(
         block,
@@ -155,116 +110,57 @@ fn equal_children_stay_two() {
 
 #[test]
 fn a_cancelled_child_of_a_deeper_thread_says_so() {
-    let joined = join(
-        PARENT,
-        &[ChildOutcome::Finished(""), ChildOutcome::Cancelled],
-        3,
-    )
-    .unwrap();
+    let joined = join(PARENT, &[ChildOutcome::Finished(""), ChildOutcome::Cancelled], 3).unwrap();
     assert!(joined.ends_with(
         "<No Solution in Sub Search 0 at level 3 at Node #0,0>\n\
          <Cancelled Sub Search 1 at level 3 at Node #0,0>\n<End Sub Searches>\n"
     ));
     assert_eq!(
         Line::parse("<Cancelled Sub Search 1 at level 3 at Node #0,0>"),
-        Some(Line::ChildCancelled {
-            index: 1,
-            level: 3,
-            id: "0,0"
-        })
+        Some(Line::ChildCancelled { index: 1, level: 3, id: "0,0" })
     );
 }
 
 #[test]
 fn children_inherit_a_token_budget_only() {
-    let with = |head: &str| {
-        child_prompts(&format!("{head}{PARENT}"), ChildHead::Inherited)
-            .unwrap()
-            .remove(0)
-    };
+    let with =
+        |head: &str| child_prompts(&format!("{head}{PARENT}"), ChildHead::Inherited).unwrap().remove(0);
     assert!(with("Token Budget: 1024 ").starts_with("Token Budget: 1024 Moving to Node #0,0\n"));
     assert!(with("Sub Call Budget: 6 ").starts_with("Moving to Node #0,0\n"));
 }
 
 #[test]
 fn garbage_is_an_error_with_its_line() {
-    let error = |from: &str, to: &str| {
-        child_prompts(&PARENT.replacen(from, to, 1), ChildHead::Bare).unwrap_err()
-    };
+    let error =
+        |from: &str, to: &str| child_prompts(&PARENT.replacen(from, to, 1), ChildHead::Bare).unwrap_err();
+    assert_eq!(error("<Calling Sub Searches>", "x <Calling Sub Searches>"), GrammarError::NoSpawnOpening);
+    assert_eq!(error("[2, 3, 4]", "[2, 3, __import__('os')]"), GrammarError::Malformed { line: 2 });
+    assert_eq!(error("[2, 3, 4]", "[2, 03, 4]"), GrammarError::Malformed { line: 2 });
+    assert_eq!(error("[4, 6] Op", "[4,6] Op"), GrammarError::Malformed { line: 4 });
     assert_eq!(
-        error("<Calling Sub Searches>", "x <Calling Sub Searches>"),
-        GrammarError::NoSpawnOpening
-    );
-    assert_eq!(
-        error("[2, 3, 4]", "[2, 3, __import__('os')]"),
-        GrammarError::Malformed { line: 2 }
-    );
-    assert_eq!(
-        error("[2, 3, 4]", "[2, 03, 4]"),
-        GrammarError::Malformed { line: 2 }
-    );
-    assert_eq!(
-        error("[4, 6] Op", "[4,6] Op"),
-        GrammarError::Malformed { line: 4 }
-    );
-    assert_eq!(
-        error(
-            "level 1> Moving to Node #0,0",
-            "level 1> Moving to Node #0,٣"
-        ),
+        error("level 1> Moving to Node #0,0", "level 1> Moving to Node #0,٣"),
         GrammarError::Malformed { line: 6 }
     );
-    let unknown = |line, id: &str| GrammarError::UnknownNode {
-        line,
-        id: id.into(),
-    };
-    assert_eq!(
-        error(
-            "level 1> Moving to Node #0,0",
-            "level 1> Moving to Node #0,1"
-        ),
-        unknown(6, "0,1")
-    );
-    assert_eq!(
-        error("Generated Node #0,0", "Generated Node #0,7,0"),
-        unknown(4, "0,7")
-    );
-    assert_eq!(
-        child_prompts("", ChildHead::Bare),
-        Err(GrammarError::NotASpawn)
-    );
+    let unknown = |line, id: &str| GrammarError::UnknownNode { line, id: id.into() };
+    assert_eq!(error("level 1> Moving to Node #0,0", "level 1> Moving to Node #0,1"), unknown(6, "0,1"));
+    assert_eq!(error("Generated Node #0,0", "Generated Node #0,7,0"), unknown(4, "0,7"));
+    assert_eq!(child_prompts("", ChildHead::Bare), Err(GrammarError::NotASpawn));
     assert_eq!(
         join(PARENT, &[ChildOutcome::Cancelled; 3], 1),
-        Err(GrammarError::TooManyResults {
-            children: 2,
-            results: 3
-        })
+        Err(GrammarError::TooManyResults { children: 2, results: 3 })
     );
 }
 
 /// Writes lines again; a tried step and its node, and the blocks, are written as the writer does: together.
 fn rewrite(lines: &[Line]) -> String {
-    let path = |id: &str| -> Vec<u16> {
-        id.split(',')
-            .skip(1)
-            .map(|part| part.parse().unwrap())
-            .collect()
-    };
+    let path = |id: &str| -> Vec<u16> { id.split(',').skip(1).map(|part| part.parse().unwrap()).collect() };
     let mut writer = Writer::default();
     let mut lines = lines.iter().enumerate().peekable();
     while let Some((at, line)) = lines.next() {
         match line {
             Line::State(state) => writer.state(state.target, &state.numbers, &state.steps),
             Line::Explore { step, numbers } => match lines.peek() {
-                Some((
-                    _,
-                    Line::Generated {
-                        id,
-                        target,
-                        step: kept,
-                        numbers: left,
-                    },
-                )) => {
+                Some((_, Line::Generated { id, target, step: kept, numbers: left })) => {
                     assert_eq!((step, numbers), (kept, left), "line {at}");
                     writer.explore_and_keep(*target, step, numbers, &path(id));
                     lines.next();
@@ -294,13 +190,7 @@ fn rewrite(lines: &[Line]) -> String {
                         Line::EndJoin => break,
                         Line::ChildFailed { id, .. } => results.push((id, None)),
                         Line::ChildSolved { id, .. } => results.push((id, Some(Vec::new()))),
-                        line => results
-                            .last_mut()
-                            .unwrap()
-                            .1
-                            .as_mut()
-                            .unwrap()
-                            .push(line.clone()),
+                        line => results.last_mut().unwrap().1.as_mut().unwrap().push(line.clone()),
                     }
                 }
                 let results: Vec<(&str, Option<String>)> = results
@@ -308,12 +198,7 @@ fn rewrite(lines: &[Line]) -> String {
                     .map(|(id, summary)| (id, summary.map(|lines| rewrite(&lines))))
                     .collect();
                 let results = results.iter().map(|(id, summary)| {
-                    (
-                        *id,
-                        summary
-                            .as_deref()
-                            .map_or(ChildResult::Failed, ChildResult::Solved),
-                    )
+                    (*id, summary.as_deref().map_or(ChildResult::Failed, ChildResult::Solved))
                 });
                 writer.join_block(1, results);
             }
@@ -341,16 +226,9 @@ fn every_line_of_a_teacher_reads_and_writes_back() {
         for main in texts(trace, "main_calls").into_iter().flatten() {
             round_trip(main);
         }
-        for child in trace["sub_calls"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .flat_map(|round| round.as_array().unwrap())
+        for child in trace["sub_calls"].as_array().unwrap().iter().flat_map(|round| round.as_array().unwrap())
         {
-            texts(child, "main_calls")
-                .into_iter()
-                .flatten()
-                .for_each(round_trip);
+            texts(child, "main_calls").into_iter().flatten().for_each(round_trip);
         }
         assert!(!numbers(&row, "nums").is_empty());
     }
@@ -398,11 +276,6 @@ proptest! {
 fn golden_parents() -> &'static [String] {
     static PARENTS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
     PARENTS.get_or_init(|| {
-        golden("fork_join.jsonl.gz")
-            .iter()
-            .rev()
-            .take(50)
-            .map(|row| text(row, "parent").into())
-            .collect()
+        golden("fork_join.jsonl.gz").iter().rev().take(50).map(|row| text(row, "parent").into()).collect()
     })
 }

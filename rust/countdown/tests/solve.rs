@@ -20,14 +20,8 @@ fn golden_first_solutions() {
     for file in ["solve.jsonl", "problems.jsonl"] {
         for row in golden(file) {
             let (nums, target) = (numbers(&row, "nums"), number(&row["target"]));
-            let found = solve(&nums, target)
-                .unwrap()
-                .map(|solution| texts(&solution));
-            assert_eq!(
-                found.map_or(Value::Null, Value::from),
-                row["solution"],
-                "{row}"
-            );
+            let found = solve(&nums, target).unwrap().map(|solution| texts(&solution));
+            assert_eq!(found.map_or(Value::Null, Value::from), row["solution"], "{row}");
         }
     }
 }
@@ -35,11 +29,7 @@ fn golden_first_solutions() {
 /// All step lists of the plain recursion, first to last.
 fn brute_force(numbers: &[Number], target: Number) -> Vec<Vec<Step>> {
     if let [last] = numbers {
-        return if *last == target {
-            vec![vec![]]
-        } else {
-            vec![]
-        };
+        return if *last == target { vec![vec![]] } else { vec![] };
     }
     let mut found = Vec::new();
     for i in 0..numbers.len() {
@@ -60,13 +50,7 @@ fn brute_force(numbers: &[Number], target: Number) -> Vec<Vec<Step>> {
 
 /// Two solutions are the same if these are.
 fn canonical(steps: &[Step]) -> Vec<(Op, Number, Number)> {
-    let key = |step: &Step| {
-        (
-            step.op,
-            step.left.max(step.right),
-            step.left.min(step.right),
-        )
-    };
+    let key = |step: &Step| (step.op, step.left.max(step.right), step.left.min(step.right));
     let mut keys: Vec<_> = steps.iter().map(key).collect();
     keys.sort();
     keys
@@ -79,11 +63,7 @@ fn evaluate(text: &str) -> (Number, Vec<Number>) {
         while let Some(&sign @ (b'+' | b'-')) = text.first() {
             *text = &text[1..];
             let right = product(text, leaves);
-            value = if sign == b'+' {
-                value + right
-            } else {
-                value - right
-            };
+            value = if sign == b'+' { value + right } else { value - right };
             assert!(value >= 0);
         }
         value
@@ -96,11 +76,7 @@ fn evaluate(text: &str) -> (Number, Vec<Number>) {
             if sign == b'/' {
                 assert_eq!(value % right, 0);
             }
-            value = if sign == b'*' {
-                value * right
-            } else {
-                value / right
-            };
+            value = if sign == b'*' { value * right } else { value / right };
         }
         value
     }
@@ -113,10 +89,7 @@ fn evaluate(text: &str) -> (Number, Vec<Number>) {
             return value;
         }
         let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let value = std::str::from_utf8(&text[..digits])
-            .unwrap()
-            .parse()
-            .unwrap();
+        let value = std::str::from_utf8(&text[..digits]).unwrap().parse().unwrap();
         *text = &text[digits..];
         leaves.push(value);
         value
@@ -137,33 +110,19 @@ fn check_against_twin(numbers: &[Number], target: Number) {
 
     let expected: BTreeSet<_> = all.iter().map(|steps| canonical(steps)).collect();
     let found = solve_all(numbers, target).unwrap();
-    let keys: BTreeSet<_> = found
-        .iter()
-        .map(|solution| canonical(&solution.steps))
-        .collect();
+    let keys: BTreeSet<_> = found.iter().map(|solution| canonical(&solution.steps)).collect();
     assert_eq!(keys.len(), found.len(), "a solution is found twice");
     assert_eq!(keys, expected);
 
     let expressions: Vec<String> = found.iter().map(Solution::expression).collect();
     assert!(expressions.is_sorted_by_key(|text| (text.len(), text.clone())));
-    assert_eq!(
-        expressions.iter().collect::<BTreeSet<_>>().len(),
-        expressions.len(),
-        "{expressions:?}"
-    );
+    assert_eq!(expressions.iter().collect::<BTreeSet<_>>().len(), expressions.len(), "{expressions:?}");
     let mut leaves = numbers.to_vec();
     leaves.sort();
     for expression in &expressions {
-        assert_eq!(
-            evaluate(expression),
-            (target, leaves.clone()),
-            "{expression}"
-        );
+        assert_eq!(evaluate(expression), (target, leaves.clone()), "{expression}");
     }
-    assert_eq!(
-        solve_shortest(numbers, target).unwrap(),
-        found.into_iter().next()
-    );
+    assert_eq!(solve_shortest(numbers, target).unwrap(), found.into_iter().next());
 }
 
 proptest! {
@@ -190,13 +149,7 @@ proptest! {
 
 #[test]
 fn equal_numbers_and_zeros() {
-    for numbers in [
-        &[5, 5, 5, 5][..],
-        &[0, 0, 7, 7],
-        &[1, 1, 1, 1, 1],
-        &[2, 2, 2, 4, 4],
-        &[0, 0, 0, 1],
-    ] {
+    for numbers in [&[5, 5, 5, 5][..], &[0, 0, 7, 7], &[1, 1, 1, 1, 1], &[2, 2, 2, 4, 4], &[0, 0, 0, 1]] {
         for target in 1..12 {
             check_against_twin(numbers, target);
         }
@@ -205,17 +158,10 @@ fn equal_numbers_and_zeros() {
 
 #[test]
 fn expressions_have_only_the_parentheses_they_need() {
-    let shortest = |numbers: &[Number], target| {
-        solve_shortest(numbers, target)
-            .unwrap()
-            .unwrap()
-            .expression()
-    };
+    let shortest =
+        |numbers: &[Number], target| solve_shortest(numbers, target).unwrap().unwrap().expression();
     assert_eq!(shortest(&[39], 39), "39");
-    assert_eq!(
-        solve(&[66, 3, 4, 22], 40).unwrap().unwrap().expression(),
-        "66/3-4+22"
-    );
+    assert_eq!(solve(&[66, 3, 4, 22], 40).unwrap().unwrap().expression(), "66/3-4+22");
     assert_eq!(shortest(&[2, 3, 5], 25), "(2+3)*5");
     assert_eq!(shortest(&[20, 3, 4], 13), "20-3-4");
     assert_eq!(shortest(&[1, 2, 3, 4], 24), "1*2*3*4");
@@ -227,26 +173,14 @@ fn large_numbers() {
     let large = Number::pow(10, 18) + 3;
     let target = large * large - 1;
     assert_eq!(
-        solve(&[large, large, 1], target)
-            .unwrap()
-            .unwrap()
-            .expression(),
+        solve(&[large, large, 1], target).unwrap().unwrap().expression(),
         format!("{large}*{large}-1")
     );
     assert_eq!(solve_all(&[large, large, 1], target + 3), Ok(vec![]));
     assert_eq!(solve(&[2, 3], large), Ok(None));
-    assert_eq!(
-        solve(&[Number::MAX], Number::MAX)
-            .unwrap()
-            .unwrap()
-            .expression(),
-        Number::MAX.to_string()
-    );
+    assert_eq!(solve(&[Number::MAX], Number::MAX).unwrap().unwrap().expression(), Number::MAX.to_string());
     assert_eq!(solve(&[Number::MAX, 2], 5), Err(Error::Overflow));
-    assert_eq!(
-        solve_all(&[Number::pow(10, 20), Number::pow(10, 20)], 1),
-        Err(Error::Overflow)
-    );
+    assert_eq!(solve_all(&[Number::pow(10, 20), Number::pow(10, 20)], 1), Err(Error::Overflow));
 }
 
 #[test]

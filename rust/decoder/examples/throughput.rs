@@ -13,9 +13,7 @@ use apr_decoder::{Decoder, Options, Request};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let threads = arguments
-        .next()
-        .map_or(1, |text| text.parse().expect("threads"));
+    let threads = arguments.next().map_or(1, |text| text.parse().expect("threads"));
     let directory = arguments.next().map(PathBuf::from);
     products(threads);
     match directory {
@@ -74,8 +72,7 @@ fn products(threads: usize) {
                     black_box(&out);
                 })
             });
-            ours.iter_mut()
-                .for_each(|seconds| *seconds *= 1e6 / raw.len() as f64);
+            ours.iter_mut().for_each(|seconds| *seconds *= 1e6 / raw.len() as f64);
             let parallelism = match threads {
                 1 => gemm::Parallelism::None,
                 threads => gemm::Parallelism::Rayon(threads),
@@ -120,17 +117,10 @@ fn products(threads: usize) {
 }
 
 fn streams(directory: &Path, threads: usize) {
-    for (streams, prompt, new) in [
-        (1, 16, 1000),
-        (1, 1000, 1000),
-        (8, 16, 500),
-        (32, 16, 500),
-        (32, 500, 500),
-    ] {
-        let options = Options {
-            threads,
-            ..Options::default()
-        };
+    for (streams, prompt, new) in
+        [(1, 16, 1000), (1, 1000, 1000), (8, 16, 500), (32, 16, 500), (32, 500, 500)]
+    {
+        let options = Options { threads, ..Options::default() };
         let start = Instant::now();
         let mut decoder = Decoder::open(directory, &options).expect("a model");
         let loaded = start.elapsed();
@@ -178,10 +168,7 @@ fn write_model(directory: &Path) {
     );
     std::fs::write(directory.join("config.json"), config).expect("config.json");
     let mut shapes = vec![
-        (
-            "model.embed_tokens.weight".to_owned(),
-            vec![vocabulary, hidden],
-        ),
+        ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),
         ("model.norm.weight".to_owned(), vec![hidden]),
     ];
     for layer in 0..layers {
@@ -204,19 +191,11 @@ fn write_model(directory: &Path) {
         .enumerate()
         .map(|(seed, (name, shape))| {
             let values = random(shape.iter().product(), seed as u64);
-            (
-                name,
-                shape,
-                values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            )
+            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
         })
         .collect();
     let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
         (name.clone(), view.expect("a tensor"))
     });
     let file = directory.join("model.safetensors");

@@ -82,14 +82,7 @@ unsafe fn attend_body<L: Lanes>(
             total = total.add(L::load(at));
         }
         let share = L::splat(1.0 / reduce(total, |a, b| a + b));
-        let weighing = Weighing {
-            values: head.values,
-            padded,
-            table,
-            len,
-            weights: scores,
-            share,
-        };
+        let weighing = Weighing { values: head.values, padded, table, len, weights: scores, share };
         let mut column = 0;
         while column < padded {
             // Two vectors of values at once where the registers hold their eight sums.

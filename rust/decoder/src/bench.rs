@@ -13,31 +13,14 @@ pub struct Product {
 
 impl Product {
     /// Packs row-major `outputs` by `inputs` matrices, in float32 or cut down to bfloat16.
-    pub fn new(
-        threads: usize,
-        inputs: usize,
-        outputs: usize,
-        raw: &[Vec<f32>],
-        brain: bool,
-    ) -> Self {
+    pub fn new(threads: usize, inputs: usize, outputs: usize, raw: &[Vec<f32>], brain: bool) -> Self {
         let matrices = raw.iter().map(|values| {
-            let cut: Vec<u16> = values
-                .iter()
-                .map(|value| (value.to_bits() >> 16) as u16)
-                .collect();
-            let values = if brain {
-                Values::Brain(&cut)
-            } else {
-                Values::Float(values)
-            };
+            let cut: Vec<u16> = values.iter().map(|value| (value.to_bits() >> 16) as u16).collect();
+            let values = if brain { Values::Brain(&cut) } else { Values::Float(values) };
             let rows: Vec<_> = (0..outputs).map(|row| Some((values, row))).collect();
             Matrix::pack(inputs, &rows).expect("memory")
         });
-        Self {
-            matrices: matrices.collect(),
-            pool: Pool::new(threads).expect("threads"),
-            inputs,
-        }
+        Self { matrices: matrices.collect(), pool: Pool::new(threads).expect("threads"), inputs }
     }
 
     /// Multiplies `rows` rows with one of the matrices.

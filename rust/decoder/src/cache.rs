@@ -29,10 +29,7 @@ struct Key {
 
 impl Key {
     fn new(tokens: &[u32]) -> Self {
-        let mut key = Self {
-            len: tokens.len() as u8,
-            tokens: [0; PAGE],
-        };
+        let mut key = Self { len: tokens.len() as u8, tokens: [0; PAGE] };
         key.tokens[..tokens.len()].copy_from_slice(tokens);
         key
     }
@@ -102,13 +99,8 @@ pub struct Cache {
 impl Cache {
     /// A cache of `pages` free pages.
     pub fn new(pages: usize) -> Self {
-        let root = Node {
-            key: Key::new(&[]),
-            page: PageId::MAX,
-            parent: ROOT,
-            children: Vec::new(),
-            last_used: 0,
-        };
+        let root =
+            Node { key: Key::new(&[]), page: PageId::MAX, parent: ROOT, children: Vec::new(), last_used: 0 };
         Self {
             nodes: vec![Some(root)],
             free_nodes: Vec::new(),
@@ -138,11 +130,7 @@ impl Cache {
     /// The longest cached prefix of `tokens`; marks it as used now, but does not lock it.
     pub fn match_prefix(&mut self, tokens: &[u32]) -> Match {
         self.clock += 1;
-        let mut found = Match {
-            node: ROOT,
-            pages: Vec::new(),
-            partial: None,
-        };
+        let mut found = Match { node: ROOT, pages: Vec::new(), partial: None };
         for chunk in tokens.chunks(PAGE) {
             let siblings = &self.node(found.node).children;
             let place = self.place(found.node, chunk);
@@ -195,13 +183,7 @@ impl Cache {
             }
         }
         let place = self.place(parent, tokens);
-        let node = Node {
-            key: Key::new(tokens),
-            page,
-            parent,
-            children: Vec::new(),
-            last_used: self.clock,
-        };
+        let node = Node { key: Key::new(tokens), page, parent, children: Vec::new(), last_used: self.clock };
         let id = match self.free_nodes.pop() {
             Some(id) => {
                 self.nodes[id as usize] = Some(node);
@@ -268,13 +250,11 @@ impl Cache {
     pub fn evict(&mut self, count: usize) -> usize {
         let leaf = |cache: &Self, id: NodeId| {
             let node = cache.nodes[id as usize].as_ref()?;
-            let evictable =
-                id != ROOT && node.children.is_empty() && cache.users[node.page as usize] == 1;
+            let evictable = id != ROOT && node.children.is_empty() && cache.users[node.page as usize] == 1;
             evictable.then_some(Reverse((node.last_used, id)))
         };
-        let mut leaves: BinaryHeap<_> = (0..self.nodes.len() as NodeId)
-            .filter_map(|id| leaf(self, id))
-            .collect();
+        let mut leaves: BinaryHeap<_> =
+            (0..self.nodes.len() as NodeId).filter_map(|id| leaf(self, id)).collect();
         let mut freed = 0;
         while freed < count {
             let Some(Reverse((_, id))) = leaves.pop() else {
@@ -307,9 +287,7 @@ impl Cache {
 
     /// Where among the children of `parent` a key of these tokens stands or would stand.
     fn place(&self, parent: NodeId, tokens: &[u32]) -> usize {
-        self.node(parent)
-            .children
-            .partition_point(|id| self.node(*id).key.as_slice() < tokens)
+        self.node(parent).children.partition_point(|id| self.node(*id).key.as_slice() < tokens)
     }
 
     fn node(&self, id: NodeId) -> &Node {

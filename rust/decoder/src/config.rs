@@ -38,14 +38,10 @@ impl Config {
     /// Reads `config.json` of a Hugging Face directory.
     pub fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let value: Value = serde_json::from_str(&text).map_err(|error| Error::Format {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| Error::Format { path: path.clone(), reason: error.to_string() })?;
         Self::parse(&value).map_err(|error| match error {
             Problem::Invalid(reason) => Error::Format { path, reason },
             Problem::Unsupported(what) => Error::Unsupported(what),
@@ -55,14 +51,10 @@ impl Config {
     fn parse(value: &Value) -> Result<Self, Problem> {
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         let model_type = text("model_type").unwrap_or("llama");
-        let architecture = value
-            .pointer("/architectures/0")
-            .and_then(Value::as_str)
-            .unwrap_or("LlamaForCausalLM");
+        let architecture =
+            value.pointer("/architectures/0").and_then(Value::as_str).unwrap_or("LlamaForCausalLM");
         if model_type != "llama" || architecture != "LlamaForCausalLM" {
-            return Err(Problem::Unsupported(format!(
-                "{architecture} ({model_type})"
-            )));
+            return Err(Problem::Unsupported(format!("{architecture} ({model_type})")));
         }
         for key in ["attention_bias", "mlp_bias"] {
             if value.get(key).and_then(Value::as_bool) == Some(true) {
@@ -84,14 +76,8 @@ impl Config {
             head_dim: whole(value, "head_dim", Some(hidden_size / heads))?,
             context_length: whole(value, "max_position_embeddings", Some(2048))?,
             rope_theta: rope_theta(value)?,
-            rms_norm_eps: value
-                .get("rms_norm_eps")
-                .and_then(Value::as_f64)
-                .unwrap_or(1e-6) as f32,
-            tied_embeddings: value
-                .get("tie_word_embeddings")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            rms_norm_eps: value.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6) as f32,
+            tied_embeddings: value.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
         };
         if !config.heads.is_multiple_of(config.kv_heads) {
             return Err(Problem::Invalid(
@@ -137,18 +123,11 @@ fn rope_theta(value: &Value) -> Result<f32, Problem> {
         if kind != "default" {
             return Err(Problem::Unsupported(format!("rope type {kind:?}")));
         }
-        if rope
-            .get("partial_rotary_factor")
-            .and_then(Value::as_f64)
-            .unwrap_or(1.0)
-            != 1.0
-        {
+        if rope.get("partial_rotary_factor").and_then(Value::as_f64).unwrap_or(1.0) != 1.0 {
             return Err(Problem::Unsupported("partial rotary embedding".into()));
         }
     }
-    let theta = value
-        .pointer("/rope_parameters/rope_theta")
-        .or_else(|| value.get("rope_theta"));
+    let theta = value.pointer("/rope_parameters/rope_theta").or_else(|| value.get("rope_theta"));
     match theta {
         None | Some(Value::Null) => Ok(10_000.0),
         Some(theta) => theta

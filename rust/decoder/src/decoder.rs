@@ -33,11 +33,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cache_bytes: 2 << 30,
-            threads: 0,
-            max_batch: 128,
-        }
+        Self { cache_bytes: 2 << 30, threads: 0, max_batch: 128 }
     }
 }
 
@@ -65,19 +61,13 @@ impl Decoder {
         let pages = (options.cache_bytes / page_bytes).min(u32::MAX as usize - 1);
         if pages < least {
             let needed = least * page_bytes;
-            return out_of_range(
-                "cache_bytes",
-                format!("must hold one full context, {needed} bytes"),
-            );
+            return out_of_range("cache_bytes", format!("must hold one full context, {needed} bytes"));
         }
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let system = |source| Error::Io {
-            path: directory.as_ref().to_owned(),
-            source,
-        };
+        let system = |source| Error::Io { path: directory.as_ref().to_owned(), source };
         let slab = Slab::new(&config, pages).map_err(system)?;
         let pool = Pool::new(threads).map_err(system)?;
         Ok(Self {
@@ -123,17 +113,12 @@ impl Decoder {
         }
         let mut tokens = request.prompt.iter();
         if let Some(token) = tokens.find(|&&token| token as usize >= config.vocab_size) {
-            return refuse(format!(
-                "token {token} is outside the vocabulary of {}",
-                config.vocab_size
-            ));
+            return refuse(format!("token {token} is outside the vocabulary of {}", config.vocab_size));
         }
         // Below this the reciprocal overflows the logits' differences.
         let temperature = request.temperature;
         if temperature != 0.0 && !(temperature.is_finite() && temperature >= 1e-4) {
-            return refuse(format!(
-                "temperature {temperature} is neither 0 nor at least 0.0001"
-            ));
+            return refuse(format!("temperature {temperature} is neither 0 nor at least 0.0001"));
         }
         if self.scheduler.holds(id) {
             return refuse("a request of this id is still open".into());

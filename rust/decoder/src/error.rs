@@ -59,9 +59,6 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn weight(name: &str, reason: impl Into<String>) -> Self {
-        Self::Weight {
-            name: name.to_owned(),
-            reason: reason.into(),
-        }
+        Self::Weight { name: name.to_owned(), reason: reason.into() }
     }
 }

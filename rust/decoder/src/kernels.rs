@@ -4,26 +4,11 @@
 use crate::simd::{Isa, Lanes, dispatch, exp, reduce};
 
 /// `out = x / rms(x) * weight`, the mean over the first `width` values (those after are zero).
-pub(crate) fn rms_norm(
-    isa: Isa,
-    x: &[f32],
-    weight: &[f32],
-    width: usize,
-    eps: f32,
-    out: &mut [f32],
-) {
+pub(crate) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], width: usize, eps: f32, out: &mut [f32]) {
     assert!(x.len() == weight.len() && x.len() == out.len() && x.len().is_multiple_of(16));
     // SAFETY: three slices of `x.len()` floats, whole vectors.
     unsafe {
-        rms_norm_kernel(
-            isa,
-            x.as_ptr(),
-            weight.as_ptr(),
-            x.len(),
-            width,
-            eps,
-            out.as_mut_ptr(),
-        );
+        rms_norm_kernel(isa, x.as_ptr(), weight.as_ptr(), x.len(), width, eps, out.as_mut_ptr());
     }
 }
 
@@ -116,9 +101,7 @@ mod tests {
 
     #[test]
     fn kernels_agree_with_plain_arithmetic_on_every_set() {
-        let x: Vec<f32> = (0..48)
-            .map(|i| ((i * 37 % 41) as f32 - 20.0) / 3.0)
-            .collect();
+        let x: Vec<f32> = (0..48).map(|i| ((i * 37 % 41) as f32 - 20.0) / 3.0).collect();
         let weight: Vec<f32> = (0..48).map(|i| 1.0 + i as f32 / 48.0).collect();
         let mean = x.iter().map(|v| f64::from(v * v)).sum::<f64>() / 48.0;
         for isa in Isa::available() {
@@ -140,10 +123,7 @@ mod tests {
             exp_shifted(isa, &mut values, 0.5, 1.0);
             for (i, value) in values.iter().enumerate() {
                 let expected = f64::from(i as f32 * -0.05 - 0.5).exp();
-                assert!(
-                    (f64::from(*value) / expected - 1.0).abs() < 5e-7,
-                    "{isa:?} {i}"
-                );
+                assert!((f64::from(*value) / expected - 1.0).abs() < 5e-7, "{isa:?} {i}");
             }
         }
     }

@@ -77,21 +77,9 @@ impl Llama {
     pub(crate) fn new(config: Config, weights: Weights, slab: Slab, pool: Pool, isa: Isa) -> Self {
         let half = config.head_dim / 2;
         let frequencies = (0..half)
-            .map(|index| {
-                1.0 / config
-                    .rope_theta
-                    .powf((2 * index) as f32 / config.head_dim as f32)
-            })
+            .map(|index| 1.0 / config.rope_theta.powf((2 * index) as f32 / config.head_dim as f32))
             .collect();
-        Self {
-            config,
-            weights,
-            slab,
-            pool,
-            isa,
-            frequencies,
-            buffers: Buffers::default(),
-        }
+        Self { config, weights, slab, pool, isa, frequencies, buffers: Buffers::default() }
     }
 
     pub(crate) fn isa(&self) -> Isa {
@@ -101,15 +89,7 @@ impl Llama {
     /// Computes the batch. Returns the logits of the sampled rows, in order, and the floats from one to the next;
     /// those past the vocabulary are padding.
     pub(crate) fn forward(&mut self, batch: &Batch) -> (&mut [f32], usize) {
-        let Self {
-            config,
-            weights,
-            slab,
-            pool,
-            isa,
-            frequencies,
-            buffers,
-        } = self;
+        let Self { config, weights, slab, pool, isa, frequencies, buffers } = self;
         let isa = *isa;
         let rows = batch.rows.len();
         let width = config.hidden_size.next_multiple_of(PANEL);
@@ -135,31 +115,17 @@ impl Llama {
         for (row, out) in batch.rows.iter().zip(residual.chunks_exact_mut(width)) {
             weights.embed(row.token, out);
         }
-        for (row, out) in batch
-            .rows
-            .iter()
-            .zip(rotation.chunks_exact_mut(config.head_dim))
-        {
+        for (row, out) in batch.rows.iter().zip(rotation.chunks_exact_mut(config.head_dim)) {
             let (cosines, sines) = out.split_at_mut(config.head_dim / 2);
             for (index, frequency) in frequencies.iter().enumerate() {
                 (sines[index], cosines[index]) = (row.position as f32 * frequency).sin_cos();
             }
         }
         for (index, layer) in weights.layers.iter().enumerate() {
-            norm_rows(
-                pool,
-                isa,
-                residual,
-                &layer.attention_norm,
-                config.hidden_size,
-                eps,
-                normed,
-            );
+            norm_rows(pool, isa, residual, &layer.attention_norm, config.hidden_size, eps, normed);
             let stride = layer.qkv.outputs();
             let qkv = sized(qkv_buffer, rows * stride);
-            layer
-                .qkv
-                .multiply(pool, isa, (normed, width), rows, qkv, Store::Set, &nothing);
+            layer.qkv.multiply(pool, isa, (normed, width), rows, qkv, Store::Set, &nothing);
             {
                 let parts = Disjoint::new(qkv);
                 each_row(pool, rows, &|row| {
@@ -171,13 +137,7 @@ impl Llama {
                         let position = batch.rows[row].position as usize;
                         let page = batch.tables[batch.rows[row].table as usize + position / PAGE];
                         let (keys, values) = qkv[queries..].split_at(config.kv_width());
-                        slab.put(
-                            index,
-                            page,
-                            position % PAGE,
-                            keys,
-                            &values[..config.kv_width()],
-                        );
+                        slab.put(index, page, position % PAGE, keys, &values[..config.kv_width()]);
                     }
                 });
             }
@@ -186,34 +146,9 @@ impl Llama {
                 unsafe { slab.copy(index, copy.from, copy.to, copy.count) };
             }
             let out = sized(attended_buffer, rows * attended);
-            attend_rows(
-                pool,
-                isa,
-                config,
-                slab,
-                batch,
-                index,
-                (qkv, stride),
-                (out, attended),
-            );
-            layer.output.multiply(
-                pool,
-                isa,
-                (out, attended),
-                rows,
-                residual,
-                Store::Add,
-                &nothing,
-            );
-            norm_rows(
-                pool,
-                isa,
-                residual,
-                &layer.mlp_norm,
-                config.hidden_size,
-                eps,
-                normed,
-            );
+            attend_rows(pool, isa, config, slab, batch, index, (qkv, stride), (out, attended));
+            layer.output.multiply(pool, isa, (out, attended), rows, residual, Store::Add, &nothing);
+            norm_rows(pool, isa, residual, &layer.mlp_norm, config.hidden_size, eps, normed);
             let gate_up = sized(gate_up_buffer, rows * layer.gate_up.outputs());
             let activated = sized(inner_buffer, rows * inner);
             {
@@ -223,25 +158,9 @@ impl Llama {
                     let out = unsafe { parts.part(row * inner + column / 2, block.len() / 2) };
                     silu_mul(isa, block, out);
                 };
-                layer.gate_up.multiply(
-                    pool,
-                    isa,
-                    (normed, width),
-                    rows,
-                    gate_up,
-                    Store::Set,
-                    &activate,
-                );
+                layer.gate_up.multiply(pool, isa, (normed, width), rows, gate_up, Store::Set, &activate);
             }
-            layer.down.multiply(
-                pool,
-                isa,
-                (activated, inner),
-                rows,
-                residual,
-                Store::Add,
-                &nothing,
-            );
+            layer.down.multiply(pool, isa, (activated, inner), rows, residual, Store::Add, &nothing);
         }
         let mut sampled = 0;
         for (index, row) in batch.rows.iter().enumerate() {
@@ -255,15 +174,7 @@ impl Llama {
         let stride = weights.head.outputs();
         let logits = sized(logits, sampled * stride);
         if sampled > 0 {
-            weights.head.multiply(
-                pool,
-                isa,
-                (normed, width),
-                sampled,
-                logits,
-                Store::Set,
-                &nothing,
-            );
+            weights.head.multiply(pool, isa, (normed, width), sampled, logits, Store::Set, &nothing);
         }
         (logits, stride)
     }
@@ -289,15 +200,7 @@ fn each_row(pool: &mut Pool, rows: usize, call: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-fn norm_rows(
-    pool: &mut Pool,
-    isa: Isa,
-    x: &[f32],
-    weight: &[f32],
-    width: usize,
-    eps: f32,
-    out: &mut [f32],
-) {
+fn norm_rows(pool: &mut Pool, isa: Isa, x: &[f32], weight: &[f32], width: usize, eps: f32, out: &mut [f32]) {
     let stride = weight.len();
     let rows = x.len() / stride;
     let parts = Disjoint::new(out);

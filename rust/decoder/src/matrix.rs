@@ -54,16 +54,10 @@ pub(crate) enum Store {
 
 impl Matrix {
     /// Packs one output per entry of `rows`: a tensor and the row in it, None for a column of zeros.
-    pub(crate) fn pack(
-        inputs: usize,
-        rows: &[Option<(Values<'_>, usize)>],
-    ) -> std::io::Result<Self> {
+    pub(crate) fn pack(inputs: usize, rows: &[Option<(Values<'_>, usize)>]) -> std::io::Result<Self> {
         let outputs = rows.len().next_multiple_of(PANEL);
         let brain = inputs.is_multiple_of(2)
-            && rows
-                .iter()
-                .flatten()
-                .all(|(values, _)| matches!(values, Values::Brain(_)));
+            && rows.iter().flatten().all(|(values, _)| matches!(values, Values::Brain(_)));
         let steps = if brain { inputs / 2 } else { inputs };
         let mut words = Memory::zeroed(outputs * steps)?;
         for (output, row) in rows.iter().enumerate() {
@@ -91,12 +85,7 @@ impl Matrix {
                 }
             }
         }
-        Ok(Self {
-            words,
-            inputs,
-            outputs,
-            brain,
-        })
+        Ok(Self { words, inputs, outputs, brain })
     }
 
     /// Outputs, rounded up to a whole panel.
@@ -122,11 +111,7 @@ impl Matrix {
         assert!(out.len() >= rows * self.outputs);
         let groups = self.outputs.div_ceil(GROUP * PANEL);
         let blocks = rows.div_ceil(ROWS_PER_TASK);
-        let steps = if self.brain {
-            self.inputs / 2
-        } else {
-            self.inputs
-        };
+        let steps = if self.brain { self.inputs / 2 } else { self.inputs };
         let words = self.words.words();
         let out = Disjoint::new(&mut out[..rows * self.outputs]);
         let task = |index: usize| {
@@ -155,9 +140,7 @@ impl Matrix {
             }
             for row in first..first + count {
                 // SAFETY: this task's own part, written above.
-                then(row, column, unsafe {
-                    out.part(row * self.outputs + column, width)
-                });
+                then(row, column, unsafe { out.part(row * self.outputs + column, width) });
             }
         };
         if rows * self.inputs * self.outputs < SERIAL {
@@ -317,11 +300,7 @@ impl Tile {
             for (row, sums) in sums.iter().enumerate() {
                 for (panel, sum) in sums.iter().enumerate() {
                     let at = self.out.add(row * self.out_stride + panel * PANEL);
-                    let sum = if self.add {
-                        L::load(at).add(*sum)
-                    } else {
-                        *sum
-                    };
+                    let sum = if self.add { L::load(at).add(*sum) } else { *sum };
                     sum.store(at);
                 }
             }

@@ -59,10 +59,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Self {
-            shared,
-            workers: Vec::new(),
-        };
+        let mut pool = Self { shared, workers: Vec::new() };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let parked = Arc::new(AtomicBool::new(false));
@@ -70,11 +67,7 @@ impl Pool {
             let handle = std::thread::Builder::new()
                 .name(format!("apr-decoder-{index}"))
                 .spawn(move || work(&shared, &flag))?;
-            pool.workers.push(Worker {
-                parked,
-                thread: handle.thread().clone(),
-                handle,
-            });
+            pool.workers.push(Worker { parked, thread: handle.thread().clone(), handle });
         }
         Ok(pool)
     }
@@ -95,34 +88,20 @@ impl Pool {
         let erased: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(call) };
         // SAFETY: the job is closed and no worker is inside, so nobody reads `job` now.
         unsafe {
-            *shared.job.get() = Some(Job {
-                call: erased,
-                tasks,
-            });
+            *shared.job.get() = Some(Job { call: erased, tasks });
         }
         shared.next.store(0, Ordering::Relaxed);
         let epoch = (shared.state.load(Ordering::Relaxed) / EPOCH).wrapping_add(1);
-        shared
-            .state
-            .store(epoch.wrapping_mul(EPOCH) | OPEN, Ordering::SeqCst);
+        shared.state.store(epoch.wrapping_mul(EPOCH) | OPEN, Ordering::SeqCst);
         for worker in &self.workers {
             if worker.parked.load(Ordering::SeqCst) {
                 worker.thread.unpark();
             }
         }
         let closing = Closing(shared);
-        claim(
-            shared,
-            Job {
-                call: erased,
-                tasks,
-            },
-        );
+        claim(shared, Job { call: erased, tasks });
         drop(closing);
-        assert!(
-            !shared.panicked.load(Ordering::Relaxed),
-            "a task of the pool panicked"
-        );
+        assert!(!shared.panicked.load(Ordering::Relaxed), "a task of the pool panicked");
     }
 }
 
@@ -188,12 +167,8 @@ fn work(shared: &Shared, parked: &AtomicBool) {
         let state = shared.state.load(Ordering::SeqCst);
         let epoch = state / EPOCH;
         if state & OPEN != 0 && epoch != seen {
-            let entered = shared.state.compare_exchange_weak(
-                state,
-                state + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            );
+            let entered =
+                shared.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed);
             if entered.is_ok() {
                 let inside = Inside(shared, PhantomData);
                 // SAFETY: this thread is inside an open job, so the caller does not write `job`.
@@ -236,11 +211,7 @@ unsafe impl Sync for Disjoint<'_> {}
 
 impl<'a> Disjoint<'a> {
     pub(crate) fn new(slice: &'a mut [f32]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-            slice: PhantomData,
-        }
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
     /// The start, for kernels that write a strided part; the promise of `part` holds for what they write.
@@ -269,16 +240,11 @@ mod tests {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).unwrap();
             for round in 0..2000 {
-                let counts: Vec<AtomicUsize> =
-                    (0..round % 37).map(|_| AtomicUsize::new(0)).collect();
+                let counts: Vec<AtomicUsize> = (0..round % 37).map(|_| AtomicUsize::new(0)).collect();
                 pool.run(counts.len(), &|task| {
                     counts[task].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(
-                    counts
-                        .iter()
-                        .all(|count| count.load(Ordering::Relaxed) == 1)
-                );
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
                 if round % 500 == 0 {
                     std::thread::sleep(2 * SPIN);
                 }

@@ -35,10 +35,7 @@ pub(crate) fn sample(
     let most = logits[best];
     if temperature == 0.0 {
         exp_shifted(isa, logits, most, 1.0);
-        return Sampled {
-            token: best as u32,
-            logprob: -total(&logits[..vocabulary]).ln() as f32,
-        };
+        return Sampled { token: best as u32, logprob: -total(&logits[..vocabulary]).ln() as f32 };
     }
     let scale = 1.0 / temperature;
     let before = logits.to_vec();
@@ -53,10 +50,7 @@ pub(crate) fn sample(
     });
     // Rounding may leave the target at the very end: then the most likely token.
     let token = token.unwrap_or(best);
-    Sampled {
-        token: token as u32,
-        logprob: (f64::from(scale * (before[token] - most)) - total.ln()) as f32,
-    }
+    Sampled { token: token as u32, logprob: (f64::from(scale * (before[token] - most)) - total.ln()) as f32 }
 }
 
 fn total(weights: &[f32]) -> f64 {

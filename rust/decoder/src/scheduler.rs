@@ -254,11 +254,7 @@ impl Scheduler {
     pub(crate) fn draw(&self, index: usize) -> (u64, u64, f32) {
         let sequence = &self.running[self.sampling[index]];
         let position = sequence.tokens.len() as u64;
-        (
-            sequence.request.seed,
-            position,
-            sequence.request.temperature,
-        )
+        (sequence.request.seed, position, sequence.request.temperature)
     }
 
     /// Takes the tokens of the plan's sampled rows, in order; returns what happened since the last call.
@@ -368,9 +364,7 @@ impl Scheduler {
             sequence.published = found.pages.len();
             sequence.node = found.node;
             sequence.pages = found.pages;
-            sequence
-                .pages
-                .extend((0..new_pages).map_while(|_| self.cache.allocate()));
+            sequence.pages.extend((0..new_pages).map_while(|_| self.cache.allocate()));
             if let Some((from, count)) = found.partial {
                 let to = sequence.pages[sequence.published];
                 batch.copies.push(PageCopy { from, to, count });

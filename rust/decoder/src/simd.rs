@@ -128,9 +128,7 @@ impl Lanes for Plain {
     }
     #[inline(always)]
     unsafe fn fma(self, factor: Self, addend: Self) -> Self {
-        Self(std::array::from_fn(|lane| {
-            self.0[lane] * factor.0[lane] + addend.0[lane]
-        }))
+        Self(std::array::from_fn(|lane| self.0[lane] * factor.0[lane] + addend.0[lane]))
     }
     #[inline(always)]
     unsafe fn round(self) -> Self {
@@ -140,9 +138,7 @@ impl Lanes for Plain {
     }
     #[inline(always)]
     unsafe fn scale(self, exponent: Self) -> Self {
-        self.map(exponent, |x, e| {
-            x * f32::from_bits((((e as i32) + 127) as u32) << 23)
-        })
+        self.map(exponent, |x, e| x * f32::from_bits((((e as i32) + 127) as u32) << 23))
     }
     #[inline(always)]
     unsafe fn bf16_pairs(from: *const u32) -> (Self, Self) {
@@ -319,14 +315,8 @@ pub(crate) use dispatch;
 #[inline(always)]
 pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
     // Cephes: e^x = 2^n * e^r with |r| <= ln(2)/2, n's share subtracted in two parts to keep r exact.
-    const POLYNOMIAL: [f32; 6] = [
-        1.987_569_1e-4,
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5.000_000_1e-1,
-    ];
+    const POLYNOMIAL: [f32; 6] =
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
     // SAFETY: passed on to the caller.
     unsafe {
         let x = x.min(L::splat(88.0)).max(L::splat(-87.0));

@@ -72,18 +72,9 @@ impl Slab {
     ///
     /// # Safety
     /// No other thread reads or writes this slot at the same time; `layer` exists.
-    pub(crate) unsafe fn put(
-        &self,
-        layer: usize,
-        page: u32,
-        lane: usize,
-        keys: &[f32],
-        values: &[f32],
-    ) {
+    pub(crate) unsafe fn put(&self, layer: usize, page: u32, lane: usize, keys: &[f32], values: &[f32]) {
         assert!((page as usize) < self.pages && lane < PAGE);
-        let heads = keys
-            .chunks_exact(self.head_dim)
-            .zip(values.chunks_exact(self.head_dim));
+        let heads = keys.chunks_exact(self.head_dim).zip(values.chunks_exact(self.head_dim));
         for (head, (keys, values)) in heads.enumerate().take(self.kv_heads) {
             let to = self.keys(layer, head, page);
             // SAFETY: the block lies inside the slab by the assertion, the slot is the caller's.
@@ -109,13 +100,10 @@ impl Slab {
                 for dimension in 0..self.head_dim {
                     let at = dimension * PAGE;
                     let source = self.keys(layer, head, from).add(at);
-                    self.keys(layer, head, to)
-                        .add(at)
-                        .copy_from_nonoverlapping(source, count);
+                    self.keys(layer, head, to).add(at).copy_from_nonoverlapping(source, count);
                 }
                 let source = self.values(layer, head, from);
-                self.values(layer, head, to)
-                    .copy_from_nonoverlapping(source, count * self.padded);
+                self.values(layer, head, to).copy_from_nonoverlapping(source, count * self.padded);
             }
         }
     }

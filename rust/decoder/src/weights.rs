@@ -85,24 +85,16 @@ impl Weights {
     }
 
     /// Packs tensors by name; a missing, unknown or misshapen one is an error.
-    pub(crate) fn build(
-        config: &Config,
-        tensors: &HashMap<String, Tensor<'_>>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn build(config: &Config, tensors: &HashMap<String, Tensor<'_>>) -> Result<Self, Error> {
         let mut seen = BTreeSet::new();
         let mut take = |name: String, shape: &[usize]| -> Result<&Tensor<'_>, Error> {
-            let tensor = tensors
-                .get(&name)
-                .ok_or_else(|| Error::weight(&name, "missing"))?;
+            let tensor = tensors.get(&name).ok_or_else(|| Error::weight(&name, "missing"))?;
             let len = match &tensor.elements {
                 Elements::Float(values) => values.len(),
                 Elements::Brain(values) => values.len(),
             };
             if tensor.shape != shape || len != shape.iter().product::<usize>() {
-                let reason = format!(
-                    "shape {:?} with {len} elements, expected {shape:?}",
-                    tensor.shape
-                );
+                let reason = format!("shape {:?} with {len} elements, expected {shape:?}", tensor.shape);
                 return Err(Error::weight(&name, reason));
             }
             seen.insert(name);
@@ -110,15 +102,11 @@ impl Weights {
         };
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_dim, config.kv_width());
-        let embedding = take(
-            "model.embed_tokens.weight".into(),
-            &[config.vocab_size, hidden],
-        )?;
+        let embedding = take("model.embed_tokens.weight".into(), &[config.vocab_size, hidden])?;
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
-            let mut take = |name: &str, shape: &[usize]| {
-                take(format!("model.layers.{index}.{name}.weight"), shape)
-            };
+            let mut take =
+                |name: &str, shape: &[usize]| take(format!("model.layers.{index}.{name}.weight"), shape);
             let attention_norm = padded(take("input_layernorm", &[hidden])?);
             let q = rows(take("self_attn.q_proj", &[queries, hidden])?);
             let k = rows(take("self_attn.k_proj", &[keys, hidden])?);
@@ -162,13 +150,7 @@ impl Weights {
             Elements::Float(values) => Elements::Float(Cow::Owned(values.to_vec())),
             Elements::Brain(values) => Elements::Brain(Cow::Owned(values.to_vec())),
         };
-        Ok(Self {
-            embedding,
-            width: hidden,
-            layers,
-            norm,
-            head,
-        })
+        Ok(Self { embedding, width: hidden, layers, norm, head })
     }
 
     /// Writes the embedding of `token` to the start of `out`.
@@ -186,16 +168,11 @@ impl Weights {
 }
 
 fn rows<'a>(tensor: &'a Tensor<'_>) -> Vec<Option<(Values<'a>, usize)>> {
-    (0..tensor.shape[0])
-        .map(|row| Some((tensor.values(), row)))
-        .collect()
+    (0..tensor.shape[0]).map(|row| Some((tensor.values(), row))).collect()
 }
 
 fn pack(inputs: usize, rows: &[Option<(Values<'_>, usize)>]) -> Result<Matrix, Error> {
-    Matrix::pack(inputs, rows).map_err(|source| Error::Io {
-        path: PathBuf::from("memory"),
-        source,
-    })
+    Matrix::pack(inputs, rows).map_err(|source| Error::Io { path: PathBuf::from("memory"), source })
 }
 
 /// A vector with zeros up to a whole vector of lanes.
@@ -211,20 +188,14 @@ fn elements<'a>(name: &str, dtype: Dtype, bytes: &'a [u8]) -> Result<Elements<'a
     match dtype {
         Dtype::F32 => Ok(Elements::Float(cast(bytes))),
         Dtype::BF16 => Ok(Elements::Brain(cast(bytes))),
-        other => Err(Error::weight(
-            name,
-            format!("type {other:?}, expected F32 or BF16"),
-        )),
+        other => Err(Error::weight(name, format!("type {other:?}, expected F32 or BF16"))),
     }
 }
 
 fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(values) => Cow::Borrowed(values),
-        Err(_) => bytes
-            .chunks_exact(size_of::<T>())
-            .map(bytemuck::pod_read_unaligned)
-            .collect(),
+        Err(_) => bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect(),
     }
 }
 
@@ -234,19 +205,10 @@ fn checkpoint_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     if single.exists() || !index.exists() {
         return Ok(vec![single]);
     }
-    let text = std::fs::read_to_string(&index).map_err(|source| Error::Io {
-        path: index.clone(),
-        source,
-    })?;
-    let invalid = |reason: String| Error::Format {
-        path: index.clone(),
-        reason,
-    };
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-    let map = value["weight_map"]
-        .as_object()
-        .ok_or_else(|| invalid("no weight_map".into()))?;
+    let text = std::fs::read_to_string(&index).map_err(|source| Error::Io { path: index.clone(), source })?;
+    let invalid = |reason: String| Error::Format { path: index.clone(), reason };
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let map = value["weight_map"].as_object().ok_or_else(|| invalid("no weight_map".into()))?;
     let names = map
         .values()
         .map(|name| name.as_str().map(str::to_owned))
@@ -256,10 +218,7 @@ fn checkpoint_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn map_file(path: &Path) -> Result<Mmap, Error> {
-    let failed = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     // SAFETY: the map is read and dropped within the load; a checkpoint that another process cuts short meanwhile
     // ends this one, as it would any reader that maps it.

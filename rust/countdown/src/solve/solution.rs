@@ -30,10 +30,7 @@ impl Solution {
             .position(|&(v, _)| v == value)
         {
             Some(i) => results.remove(i).1,
-            None => Expression {
-                text: value.to_string(),
-                op: None,
-            },
+            None => Expression { text: value.to_string(), op: None },
         };
         for step in &self.steps {
             let left = take(step.left, &mut results);
@@ -64,8 +61,7 @@ impl Expression {
     }
 
     fn join(left: Expression, op: Op, right: Expression) -> Expression {
-        let pairs =
-            |l: &Expression, r: &Expression| !l.bare_left(op) as u8 + !r.bare_right(op) as u8;
+        let pairs = |l: &Expression, r: &Expression| !l.bare_left(op) as u8 + !r.bare_right(op) as u8;
         let commutes = matches!(op, Op::Add | Op::Mul);
         let (left, right) = if commutes && pairs(&right, &left) < pairs(&left, &right) {
             (right, left)
@@ -77,11 +73,7 @@ impl Expression {
             if !text.is_empty() {
                 text.push(op.symbol() as char);
             }
-            let written = if bare {
-                write!(text, "{}", side.text)
-            } else {
-                write!(text, "({})", side.text)
-            };
+            let written = if bare { write!(text, "{}", side.text) } else { write!(text, "({})", side.text) };
             written.expect("writing to a string succeeds");
         }
         Expression { text, op: Some(op) }

@@ -26,14 +26,8 @@ impl Width {
             return Err(Error::Target(target));
         }
         // a+b and a*b are both below (a+1)(b+1), the others below a+1.
-        let bound = numbers
-            .iter()
-            .try_fold(1, |bound: Number, n| bound.checked_mul(n.checked_add(1)?));
-        let bound = if let [only] = numbers {
-            Some(*only)
-        } else {
-            bound
-        };
+        let bound = numbers.iter().try_fold(1, |bound: Number, n| bound.checked_mul(n.checked_add(1)?));
+        let bound = if let [only] = numbers { Some(*only) } else { bound };
         match bound {
             None => Err(Error::Overflow),
             Some(bound) if target > bound => Ok(Width::Unreachable),
@@ -44,9 +38,7 @@ impl Width {
 }
 
 pub(super) fn narrow<V: Value>(n: Number) -> V {
-    V::try_from(n)
-        .ok()
-        .expect("the bound holds for the target and every number")
+    V::try_from(n).ok().expect("the bound holds for the target and every number")
 }
 
 pub(super) trait Value:
@@ -77,21 +69,12 @@ pub(super) struct Move<V> {
 
 impl<V: Value> Move<V> {
     pub(super) fn step(self) -> Step {
-        Step {
-            left: self.left.into(),
-            op: self.op,
-            right: self.right.into(),
-            result: self.result.into(),
-        }
+        Step { left: self.left.into(), op: self.op, right: self.right.into(), result: self.result.into() }
     }
 
     /// The same for two moves that are the same step.
     pub(super) fn key(self) -> (Op, V, V) {
-        (
-            self.op,
-            self.left.max(self.right),
-            self.left.min(self.right),
-        )
+        (self.op, self.left.max(self.right), self.left.min(self.right))
     }
 }
 
@@ -100,31 +83,11 @@ pub(super) fn moves<V: Value>(a: V, b: V) -> impl Iterator<Item = Move<V>> {
     let zero = V::default();
     let (high, low) = if a <= b { (b, a) } else { (a, b) };
     let exact = low != zero && high % low == zero;
-    let quotient = exact.then(|| Move {
-        left: high,
-        op: Op::Div,
-        right: low,
-        result: high / low,
-    });
+    let quotient = exact.then(|| Move { left: high, op: Op::Div, right: low, result: high / low });
     [
-        Move {
-            left: a,
-            op: Op::Add,
-            right: b,
-            result: a + b,
-        },
-        Move {
-            left: a,
-            op: Op::Mul,
-            right: b,
-            result: a * b,
-        },
-        Move {
-            left: high,
-            op: Op::Sub,
-            right: low,
-            result: high - low,
-        },
+        Move { left: a, op: Op::Add, right: b, result: a + b },
+        Move { left: a, op: Op::Mul, right: b, result: a * b },
+        Move { left: high, op: Op::Sub, right: low, result: high - low },
     ]
     .into_iter()
     .chain(quotient)
@@ -142,10 +105,7 @@ impl<V: Value> State<V> {
         for (value, &n) in values.iter_mut().zip(numbers) {
             *value = narrow(n);
         }
-        State {
-            len: numbers.len(),
-            values,
-        }
+        State { len: numbers.len(), values }
     }
 
     pub(super) fn numbers(&self) -> &[V] {
@@ -168,10 +128,7 @@ impl<V: Value> State<V> {
             }
         }
         values[len] = result;
-        State {
-            len: len + 1,
-            values,
-        }
+        State { len: len + 1, values }
     }
 
     /// The state as a multiset: what can be reached does not depend on the order.

@@ -80,6 +80,9 @@ pub const CHILD_BUDGET: &str = "Sub Call Budget: ";
 /// Condition before a prompt: how many tokens the thread may take.
 pub const TOKEN_BUDGET: &str = "Token Budget: ";
 
+/// Token budgets are multiples of this many Llama-2 tokens (paper, section 4.1).
+pub const TOKEN_BUDGET_BIN: usize = 512;
+
 /// Every phrase that is one token; single characters are tokens of their own.
 pub const PHRASES: [&str; 35] = [
     STATE,

@@ -7,16 +7,13 @@
 use std::collections::HashMap;
 
 use super::write::{ChildResult, Writer};
-use super::{END_SPAWN, GENERATED, GOAL, MOVE, SPAWN, SPAWN_CHILD, STATE, TOKEN_BUDGET};
+use super::{END_SPAWN, GENERATED, GOAL, MOVE, SPAWN, SPAWN_CHILD, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN};
 use crate::problem::MAX_NUMBERS;
 use line::Scan;
 
 mod line;
 
 pub use line::{Line, MAX_DIGITS, State};
-
-/// Token budgets are written as multiples of this.
-const BUDGET_STEP: u64 = 512;
 
 /// What keeps a text from being read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,23 +93,31 @@ impl<'a> SpawnBlock<'a> {
                 break;
             }
             // A line without one of the two names no child.
-            let Some(at) = content
-                .find(MOVE)
-                .filter(|_| content.contains(SPAWN_CHILD.trim_end()))
-            else {
+            let Some(at) = content.find(MOVE).filter(|_| content.contains(SPAWN_CHILD.trim_end())) else {
                 continue;
             };
             children.push((line, whole_id(&content[at + MOVE.len()..], line)?));
         }
         Ok(SpawnBlock { trunk, children })
     }
+
+    fn joined(&self, results: &[ChildResult<'_>], level: usize) -> Result<String, GrammarError> {
+        if results.len() > self.children.len() {
+            return Err(GrammarError::TooManyResults {
+                children: self.children.len(),
+                results: results.len(),
+            });
+        }
+        let mut writer = Writer::default();
+        let ids = self.children.iter().map(|&(_, id)| id);
+        writer.join_block(level, ids.zip(results.iter().copied()));
+        Ok(writer.into_string())
+    }
 }
 
 fn whole_id(text: &str, line: usize) -> Result<&str, GrammarError> {
     let mut scan = Scan { rest: text };
-    scan.id()
-        .filter(|_| scan.rest.is_empty())
-        .ok_or(GrammarError::Malformed { line })
+    scan.id().filter(|_| scan.rest.is_empty()).ok_or(GrammarError::Malformed { line })
 }
 
 /// Every node that a text defines: first by a move and a state line, where a later definition wins, then by a
@@ -135,38 +140,21 @@ fn nodes(text: &str) -> Result<HashMap<&str, State>, GrammarError> {
         if !content.contains(GENERATED.trim_end_matches([' ', '#'])) {
             continue;
         }
-        let Some(Line::Generated {
-            id,
-            target,
-            numbers,
-            step,
-        }) = Line::parse(content)
-        else {
+        let Some(Line::Generated { id, target, numbers, step }) = Line::parse(content) else {
             return Err(GrammarError::Malformed { line });
         };
         if nodes.contains_key(id) {
             continue;
         }
         let parent_id = id.rsplit_once(',').map_or(id, |(parent, _)| parent);
-        let parent = nodes
-            .get(parent_id)
-            .ok_or_else(|| GrammarError::UnknownNode {
-                line,
-                id: parent_id.into(),
-            })?;
+        let parent =
+            nodes.get(parent_id).ok_or_else(|| GrammarError::UnknownNode { line, id: parent_id.into() })?;
         let mut steps = parent.steps.clone();
         steps.push(step);
         if steps.len() >= MAX_NUMBERS {
             return Err(GrammarError::Malformed { line });
         }
-        nodes.insert(
-            id,
-            State {
-                target,
-                numbers,
-                steps,
-            },
-        );
+        nodes.insert(id, State { target, numbers, steps });
     }
     Ok(nodes)
 }
@@ -180,10 +168,7 @@ pub fn spawn_requests<'a>(parent_text: &'a str) -> Result<Vec<(&'a str, State)>,
     let nodes = nodes(parent_text)?;
     let child = |(line, id): (usize, &'a str)| match nodes.get(id) {
         Some(state) => Ok((id, state.clone())),
-        None => Err(GrammarError::UnknownNode {
-            line,
-            id: id.into(),
-        }),
+        None => Err(GrammarError::UnknownNode { line, id: id.into() }),
     };
     block.children.into_iter().map(child).collect()
 }
@@ -198,8 +183,8 @@ pub fn child_prompts(parent_text: &str, head: ChildHead) -> Result<Vec<String>, 
         ChildHead::Bare => None,
         ChildHead::Budget(budget) => Some(u64::from(budget)),
         ChildHead::SharedBudget(budget) => {
-            let steps = u64::from(budget).div_ceil(BUDGET_STEP * children.len().max(1) as u64);
-            Some(steps * BUDGET_STEP)
+            let steps = u64::from(budget).div_ceil(TOKEN_BUDGET_BIN as u64 * children.len().max(1) as u64);
+            Some(steps * TOKEN_BUDGET_BIN as u64)
         }
         ChildHead::Inherited => own_token_budget(parent_text),
     };
@@ -242,11 +227,7 @@ pub enum ChildOutcome<'a> {
 ///
 /// # Errors
 /// No spawn block at the end of the text, a malformed one, or more outcomes than children.
-pub fn join(
-    parent_text: &str,
-    outcomes: &[ChildOutcome<'_>],
-    level: usize,
-) -> Result<String, GrammarError> {
+pub fn join(parent_text: &str, outcomes: &[ChildOutcome<'_>], level: usize) -> Result<String, GrammarError> {
     let summaries: Vec<Option<String>> = outcomes
         .iter()
         .map(|outcome| match outcome {
@@ -276,23 +257,19 @@ pub fn join_results(
     level: usize,
 ) -> Result<String, GrammarError> {
     let block = SpawnBlock::at_end_of(parent_text)?;
-    if results.len() > block.children.len() {
-        return Err(GrammarError::TooManyResults {
-            children: block.children.len(),
-            results: results.len(),
-        });
-    }
-    let mut writer = Writer::with_capacity(parent_text.len());
-    writer.phrase(block.trunk);
-    writer.join_block(
-        level,
-        block
-            .children
-            .iter()
-            .map(|&(_, id)| id)
-            .zip(results.iter().copied()),
-    );
-    Ok(writer.into_string())
+    Ok(block.trunk.to_owned() + &block.joined(results, level)?)
+}
+
+/// The join block of [`join_results`] alone: what stands in place of the spawn block.
+///
+/// # Errors
+/// Those of [`join`].
+pub fn join_block(
+    parent_text: &str,
+    results: &[ChildResult<'_>],
+    level: usize,
+) -> Result<String, GrammarError> {
+    SpawnBlock::at_end_of(parent_text)?.joined(results, level)
 }
 
 /// What a finished thread found: what follows the second-to-last mention of the goal, trimmed; `None` without two.

@@ -1,15 +1,24 @@
 //! The writing half of the grammar: appends whole lines to a byte buffer.
 //!
-//! Everything written is ASCII. Nodes are named by their path of child indices from the root, whose path is empty.
+//! What is written here is ASCII. Nodes are named by their path of child indices from the root, whose path is empty.
+//! The buffer is longer than its text: numbers and short repetitions are copied in blocks of fixed size, which costs a
+//! fraction of a copy of unknown length, and what is past the text's end is overwritten later.
+
+use std::ops::Range;
 
 use super::*;
 use crate::problem::{Number, Step};
 
 /// A text under construction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
+    /// Where the text ends in `bytes`.
+    len: usize,
 }
+
+/// Repetitions up to this length are copied as a block of it.
+const BLOCK: usize = 32;
 
 /// What a joined child came back with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,42 +34,72 @@ pub enum ChildResult<'a> {
 impl Writer {
     /// An empty text with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Writer {
-        Writer { bytes: Vec::with_capacity(capacity) }
+        Writer { bytes: vec![0; capacity], len: 0 }
     }
 
     /// The text so far.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes).expect("written text is ASCII")
+        std::str::from_utf8(&self.bytes[..self.len]).expect("texts are appended whole")
     }
 
     /// The finished text.
-    pub fn into_string(self) -> String {
-        String::from_utf8(self.bytes).expect("written text is ASCII")
+    pub fn into_string(mut self) -> String {
+        self.bytes.truncate(self.len);
+        String::from_utf8(self.bytes).expect("texts are appended whole")
     }
 
     /// Length so far in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     /// Whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len == 0
+    }
+
+    /// Forgets what follows the first `len` bytes.
+    pub(crate) fn cut(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Makes room for `more` bytes after the text.
+    #[inline(always)]
+    fn reserve(&mut self, more: usize) {
+        if self.bytes.len() - self.len < more {
+            self.grow(more);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        let room = (self.len + more).max(2 * self.bytes.len()).max(4096);
+        self.bytes.resize(room, 0);
     }
 
     /// A phrase or any other text.
+    #[inline(always)]
     pub fn phrase(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.reserve(text.len());
+        self.bytes[self.len..self.len + text.len()].copy_from_slice(text.as_bytes());
+        self.len += text.len();
+    }
+
+    #[inline(always)]
+    fn sign(&mut self, sign: u8) {
+        self.reserve(1);
+        self.bytes[self.len] = sign;
+        self.len += 1;
     }
 
     /// A number in decimal.
+    #[inline]
     pub fn number(&mut self, n: Number) {
-        match u32::try_from(n) {
-            Ok(n) if n < 10_000 => {
-                let n = n as usize;
-                let digits = &DECIMALS[4 * n..4 * n + 4];
-                let len = if n < 10 { 1 } else if n < 100 { 2 } else if n < 1000 { 3 } else { 4 };
-                self.bytes.extend_from_slice(&digits[4 - len..]);
+        match usize::try_from(n) {
+            Ok(n) if n < DECIMALS.len() => {
+                self.reserve(4);
+                self.bytes[self.len..self.len + 4].copy_from_slice(&DECIMALS[n]);
+                self.len += 1 + usize::from(n > 9) + usize::from(n > 99) + usize::from(n > 999);
             }
             _ => self.phrase(&n.to_string()),
         }
@@ -69,17 +108,17 @@ impl Writer {
     /// `a+b=c`
     pub fn step(&mut self, step: &Step) {
         self.number(step.left);
-        self.bytes.push(step.op.symbol());
+        self.sign(step.op.symbol());
         self.number(step.right);
-        self.bytes.push(b'=');
+        self.sign(b'=');
         self.number(step.result);
     }
 
     /// `0`, `0,2`, `0,2,1`
     pub fn id(&mut self, path: &[u16]) {
-        self.bytes.push(b'0');
+        self.sign(b'0');
         for &k in path {
-            self.bytes.push(b',');
+            self.sign(b',');
             self.number(Number::from(k));
         }
     }
@@ -93,34 +132,52 @@ impl Writer {
         }
     }
 
-    fn again(&mut self, range: std::ops::Range<usize>) {
-        self.bytes.extend_from_within(range);
+    /// A part of the text once more.
+    #[inline(always)]
+    fn again(&mut self, part: Range<usize>) {
+        if part.len() <= BLOCK {
+            self.reserve(BLOCK);
+            self.bytes.copy_within(part.start..part.start + BLOCK, self.len);
+        } else {
+            self.reserve(part.len());
+            self.bytes.copy_within(part.clone(), self.len);
+        }
+        self.len += part.len();
     }
 
     /// A state without its line break, as prompts end.
-    pub fn open_state(&mut self, target: Number, numbers: &[Number], steps: &[Step]) {
+    pub fn open_state<'a>(
+        &mut self,
+        target: Number,
+        numbers: &[Number],
+        steps: impl IntoIterator<Item = &'a Step>,
+    ) {
         self.phrase(STATE);
         self.number(target);
         self.phrase(TARGET_LIST);
         self.list(numbers);
-        match steps.split_first() {
-            None => self.phrase(NO_OPERATIONS),
-            Some((first, rest)) => {
-                self.phrase(OPERATIONS);
-                self.step(first);
-                for step in rest {
-                    self.phrase(NEXT_OPERATION);
-                    self.step(step);
-                }
-                self.phrase(END_OPERATIONS);
-            }
+        let mut steps = steps.into_iter();
+        let Some(first) = steps.next() else {
+            return self.phrase(NO_OPERATIONS);
+        };
+        self.phrase(OPERATIONS);
+        self.step(first);
+        for step in steps {
+            self.phrase(NEXT_OPERATION);
+            self.step(step);
         }
+        self.phrase(END_OPERATIONS);
     }
 
     /// A state line.
-    pub fn state(&mut self, target: Number, numbers: &[Number], steps: &[Step]) {
+    pub fn state<'a>(
+        &mut self,
+        target: Number,
+        numbers: &[Number],
+        steps: impl IntoIterator<Item = &'a Step>,
+    ) {
         self.open_state(target, numbers, steps);
-        self.bytes.push(b'\n');
+        self.sign(b'\n');
     }
 
     /// The line of a tried step; `numbers` are those left after it.
@@ -128,7 +185,7 @@ impl Writer {
         self.explore_parts(step, numbers);
     }
 
-    fn explore_parts(&mut self, step: &Step, numbers: &[Number]) -> [std::ops::Range<usize>; 2] {
+    fn explore_parts(&mut self, step: &Step, numbers: &[Number]) -> [Range<usize>; 2] {
         self.phrase(EXPLORE);
         let start = self.len();
         self.step(step);
@@ -152,13 +209,13 @@ impl Writer {
         self.again(list);
         self.phrase(OPERATION);
         self.again(equation);
-        self.bytes.push(b'\n');
+        self.sign(b'\n');
     }
 
     /// The line of a last number that misses the target.
     pub fn dead(&mut self, number: Number, target: Number) {
         self.number(number);
-        self.bytes.push(b',');
+        self.sign(b',');
         self.number(target);
         self.phrase(UNEQUAL);
     }
@@ -166,7 +223,7 @@ impl Writer {
     /// The line of a last number that is the target.
     pub fn goal(&mut self, target: Number) {
         self.number(target);
-        self.bytes.push(b',');
+        self.sign(b',');
         self.number(target);
         self.phrase(EQUAL);
     }
@@ -175,7 +232,7 @@ impl Writer {
     pub fn move_to(&mut self, path: &[u16]) {
         self.phrase(MOVE);
         self.id(path);
-        self.bytes.push(b'\n');
+        self.sign(b'\n');
     }
 
     /// The start line of a serial sub search.
@@ -184,14 +241,14 @@ impl Writer {
         self.number(level as Number);
         self.phrase(START_MOVE);
         self.id(path);
-        self.bytes.push(b'\n');
+        self.sign(b'\n');
     }
 
     /// The exit line of a serial sub search.
     pub fn exit_sub_search(&mut self, level: usize) {
         self.phrase(EXIT_SUB_SEARCH);
         self.number(level as Number);
-        self.bytes.push(b'\n');
+        self.sign(b'\n');
     }
 
     /// A spawn block for children at these nodes.
@@ -204,24 +261,25 @@ impl Writer {
             self.number(level as Number);
             self.phrase(SPAWN_MOVE);
             self.id(path);
-            self.bytes.push(b'\n');
+            self.sign(b'\n');
         }
         self.phrase(END_SPAWN);
     }
 
     /// A join block: for each child its node id as written, and what it came back with.
-    pub fn join_block<'a>(&mut self, level: usize, results: impl Iterator<Item = (&'a str, ChildResult<'a>)>) {
+    pub fn join_block<'a>(
+        &mut self,
+        level: usize,
+        results: impl Iterator<Item = (&'a str, ChildResult<'a>)>,
+    ) {
         self.phrase(JOIN);
         for (index, (id, result)) in results.enumerate() {
-            self.phrase(match result {
+            let head = match result {
                 ChildResult::Failed => CHILD_FAILED,
                 ChildResult::Solved(_) => CHILD_SOLVED,
                 ChildResult::Cancelled => CHILD_CANCELLED,
-            });
-            self.number(index as Number);
-            self.phrase(AT_LEVEL);
-            self.number(level as Number);
-            self.phrase(AT_NODE);
+            };
+            self.open_result(head, index, level);
             self.phrase(id);
             self.phrase(END_RESULT);
             if let ChildResult::Solved(summary) = result {
@@ -230,19 +288,30 @@ impl Writer {
         }
         self.phrase(END_JOIN);
     }
+
+    /// The line of a child in a join block, up to its node id; `head` says what it came back with.
+    pub(crate) fn open_result(&mut self, head: &str, index: usize, level: usize) {
+        self.phrase(head);
+        self.number(index as Number);
+        self.phrase(AT_LEVEL);
+        self.number(level as Number);
+        self.phrase(AT_NODE);
+    }
 }
 
-/// The decimals of 0 to 9999, four bytes each, leading zeros included.
-static DECIMALS: [u8; 40_000] = decimals();
+/// The decimals of 0 to 9999, digits first.
+static DECIMALS: [[u8; 4]; 10_000] = decimals();
 
-const fn decimals() -> [u8; 40_000] {
-    let mut table = [0; 40_000];
+const fn decimals() -> [[u8; 4]; 10_000] {
+    let mut table = [[0; 4]; 10_000];
     let mut n = 0;
-    while n < 10_000 {
-        table[4 * n] = b'0' + (n / 1000) as u8;
-        table[4 * n + 1] = b'0' + (n / 100 % 10) as u8;
-        table[4 * n + 2] = b'0' + (n / 10 % 10) as u8;
-        table[4 * n + 3] = b'0' + (n % 10) as u8;
+    while n < table.len() {
+        let (mut rest, mut digit) = (n, if n > 999 { 4 } else if n > 99 { 3 } else if n > 9 { 2 } else { 1 });
+        while digit > 0 {
+            digit -= 1;
+            table[n][digit] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
         n += 1;
     }
     table

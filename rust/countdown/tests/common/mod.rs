@@ -16,9 +16,7 @@ pub fn golden_folder() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folders = [root.join("tests/golden"), root.join("../shared/golden")];
     let found = folders.iter().find(|folder| folder.is_dir());
-    found
-        .unwrap_or_else(|| panic!("no golden files: neither {folders:?} nor APR_GOLDEN"))
-        .clone()
+    found.unwrap_or_else(|| panic!("no golden files: neither {folders:?} nor APR_GOLDEN")).clone()
 }
 
 /// All rows of a golden file.
@@ -30,10 +28,8 @@ pub fn golden(name: &str) -> Vec<Value> {
     } else {
         Box::new(file)
     };
-    let rows: Vec<Value> = BufReader::new(reader)
-        .lines()
-        .map(|line| row(line.expect("a readable line")))
-        .collect();
+    let rows: Vec<Value> =
+        BufReader::new(reader).lines().map(|line| row(line.expect("a readable line"))).collect();
     assert!(!rows.is_empty(), "{name} has no rows");
     rows
 }
@@ -53,35 +49,20 @@ fn row(mut line: String) -> Value {
 
 /// A field that holds text.
 pub fn text<'a>(row: &'a Value, field: &str) -> &'a str {
-    row[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("no text {field} in {row}"))
+    row[field].as_str().unwrap_or_else(|| panic!("no text {field} in {row}"))
 }
 
 /// A number of any size.
 pub fn number(value: &Value) -> Number {
-    value
-        .to_string()
-        .parse()
-        .unwrap_or_else(|_| panic!("not an integer: {value}"))
+    value.to_string().parse().unwrap_or_else(|_| panic!("not an integer: {value}"))
 }
 
 /// A field that holds a list of numbers.
 pub fn numbers(row: &Value, field: &str) -> Vec<Number> {
-    row[field]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(number)
-        .collect()
+    row[field].as_array().expect("a list").iter().map(number).collect()
 }
 
 /// A field that holds a list of texts, each of which may be null.
 pub fn texts<'a>(row: &'a Value, field: &str) -> Vec<Option<&'a str>> {
-    row[field]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(Value::as_str)
-        .collect()
+    row[field].as_array().expect("a list").iter().map(Value::as_str).collect()
 }

@@ -29,12 +29,7 @@ pub enum Line<'a> {
     /// `Exploring Operation: ...`
     Explore { step: Step, numbers: Vec<Number> },
     /// `Generated Node #...`
-    Generated {
-        id: &'a str,
-        target: Number,
-        numbers: Vec<Number>,
-        step: Step,
-    },
+    Generated { id: &'a str, target: Number, numbers: Vec<Number>, step: Step },
     /// `... unequal: No Solution`
     Dead { number: Number, target: Number },
     /// `... equal: Goal Reached`
@@ -52,33 +47,17 @@ pub enum Line<'a> {
     /// The opening line of a spawn block.
     Spawn,
     /// A child's line in a spawn block.
-    SpawnChild {
-        index: usize,
-        level: usize,
-        id: &'a str,
-    },
+    SpawnChild { index: usize, level: usize, id: &'a str },
     /// The closing line of a spawn block.
     EndSpawn,
     /// The opening line of a join block.
     Join,
     /// A child's line in a join block that says it failed.
-    ChildFailed {
-        index: usize,
-        level: usize,
-        id: &'a str,
-    },
+    ChildFailed { index: usize, level: usize, id: &'a str },
     /// A child's line in a join block that says it reached the goal; its summary follows.
-    ChildSolved {
-        index: usize,
-        level: usize,
-        id: &'a str,
-    },
+    ChildSolved { index: usize, level: usize, id: &'a str },
     /// A child's line in a join block that says it was cancelled.
-    ChildCancelled {
-        index: usize,
-        level: usize,
-        id: &'a str,
-    },
+    ChildCancelled { index: usize, level: usize, id: &'a str },
     /// The closing line of a join block.
     EndJoin,
 }
@@ -125,12 +104,7 @@ impl<'a> Scan<'a> {
         self.rest = &self.rest[1..];
         let right = self.number()?;
         self.phrase("=")?;
-        Some(Step {
-            left,
-            op,
-            right,
-            result: self.number()?,
-        })
+        Some(Step { left, op, right, result: self.number()? })
     }
 
     fn list(&mut self) -> Option<Vec<Number>> {
@@ -199,45 +173,31 @@ impl<'a> Scan<'a> {
             self.phrase(TARGET_LIST)?;
             let numbers = self.list()?;
             self.phrase(OPERATION)?;
-            Some(Line::Generated {
-                id,
-                target,
-                numbers,
-                step: self.step()?,
-            })
+            Some(Line::Generated { id, target, numbers, step: self.step()? })
         } else if self.at(STATE) {
             let target = self.number()?;
             self.phrase(TARGET_LIST)?;
-            Some(Line::State(State {
-                target,
-                numbers: self.list()?,
-                steps: self.steps()?,
-            }))
+            Some(Line::State(State { target, numbers: self.list()?, steps: self.steps()? }))
         } else if self.at(MOVE) {
             Some(Line::Move { id: self.id()? })
         } else if self.at(START_SUB_SEARCH) {
             let level = self.count()?;
             self.phrase(START_MOVE)?;
-            Some(Line::StartSubSearch {
-                level,
-                id: self.id()?,
-            })
+            Some(Line::StartSubSearch { level, id: self.id()? })
         } else if self.at(EXIT_SUB_SEARCH) {
-            Some(Line::ExitSubSearch {
-                level: self.count()?,
-            })
+            Some(Line::ExitSubSearch { level: self.count()? })
         } else if self.at(SPAWN_CHILD) {
-            self.child(SPAWN_MOVE, "")
-                .map(|(index, level, id)| Line::SpawnChild { index, level, id })
+            self.child(SPAWN_MOVE, "").map(|(index, level, id)| Line::SpawnChild { index, level, id })
         } else if self.at(CHILD_FAILED) {
-            self.child(AT_NODE, END_RESULT)
-                .map(|(index, level, id)| Line::ChildFailed { index, level, id })
+            self.child(AT_NODE, END_RESULT).map(|(index, level, id)| Line::ChildFailed { index, level, id })
         } else if self.at(CHILD_SOLVED) {
-            self.child(AT_NODE, END_RESULT)
-                .map(|(index, level, id)| Line::ChildSolved { index, level, id })
+            self.child(AT_NODE, END_RESULT).map(|(index, level, id)| Line::ChildSolved { index, level, id })
         } else if self.at(CHILD_CANCELLED) {
-            self.child(AT_NODE, END_RESULT)
-                .map(|(index, level, id)| Line::ChildCancelled { index, level, id })
+            self.child(AT_NODE, END_RESULT).map(|(index, level, id)| Line::ChildCancelled {
+                index,
+                level,
+                id,
+            })
         } else if let Some((_, line)) = BARE.into_iter().find(|(phrase, _)| self.at(phrase)) {
             Some(line)
         } else {

@@ -1,0 +1,158 @@
+"""Adaptive parallel reasoning: language models that search in threads they spawn and join themselves.
+
+Paper: "Learning Adaptive Parallel Reasoning with Language Models" (Pan et al., 2025, arXiv 2504.15466). The heavy
+parts (torch, transformers, engines) load when they are used, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from apr import _core, events
+from apr._core import (
+    GrammarError,
+    Problem,
+    Solution,
+    Tokenizer,
+    Trace,
+    Verdict,
+    can_reach,
+    check_solution,
+    check_trace,
+    child_prompts,
+    combine,
+    heuristic,
+    join,
+    llama2_tokens,
+    search_result,
+    solve,
+    solve_all,
+    solve_shortest,
+)
+from apr.engine import load_engine
+from apr.limits import Limits
+from apr.orchestrator import rollout, run_threads
+from apr.tree import ThreadTree as Tree
+from apr.types import Completion, Sample, SamplingParams, Segment
+
+__version__ = _core.__version__
+
+Split = Literal["train", "val", "test"]
+
+
+def problems(
+    n: int,
+    seed: int,
+    *,
+    numbers: int | tuple[int, int] = 4,
+    max_number: int = 99,
+    min_target: int = 10,
+    max_target: int = 100,
+    split: Split = "train",
+    held_out_targets: Sequence[int] = (),
+) -> Iterator[Problem]:
+    """The first `n` problems of a seed: solvable, each number used once to reach the target (paper, section 4.1).
+
+    `numbers` is how many a problem has, or the fewest and the most. Splits are disjoint for every seed. Item i of the
+    train split is the same for every n; val and test leave out what came before. Targets held out are never seen in
+    train and val, and are all there is in test. Raises ValueError for a space out of range or without problems.
+    """
+    stream = _core.ProblemStream(
+        seed,
+        numbers=(numbers, numbers) if isinstance(numbers, int) else numbers,
+        max_number=max_number,
+        target=(min_target, max_target),
+        split=split,
+        held_out_targets=list(held_out_targets),
+    )
+    return _first(n, stream, distinct=split != "train")
+
+
+def _first(n: int, stream: _core.ProblemStream, distinct: bool) -> Iterator[Problem]:
+    seen: set[tuple[tuple[int, ...], int]] = set()
+    given, start, chunk = 0, 0, 256
+    repeated = 0
+    while given < n:
+        for problem in stream.get(start, min(chunk, max(16, n - given))):
+            start += 1
+            key = (tuple(sorted(problem.numbers)), problem.target)
+            if distinct and key in seen:
+                repeated += 1
+                if repeated > 100_000:
+                    raise ValueError(f"the split holds fewer than {n} distinct problems")
+                continue
+            seen.add(key)
+            yield problem
+            given += 1
+            if given == n:
+                return
+
+
+def search(
+    problem: Problem,
+    method: Literal["sos", "sos+", "apr"],
+    *,
+    seed: int | None = None,
+    choices: Sequence[bool | Sequence[int]] | None = None,
+    beam_size: int = 5,
+    child_beam_size: int | None = None,
+    promising: float | None = None,
+    order: Literal["bfs", "dfs"] = "bfs",
+    heuristic: Literal["mult", "sum"] = "mult",
+) -> Trace:
+    """The teacher's search of a problem, written out (paper, section 3; code of arXiv 2504.15466).
+
+    Random choices come from `seed` (0 if not given), or are replayed from `choices`: in the order they are wanted, a
+    permutation for a shuffle and a bool for a promising draw. `promising` is the probability that an expanded node is
+    promising: 0.9 for apr and 0.5 for sos+ unless given. `child_beam_size` (apr) is `beam_size` unless given. `order`
+    is of sos alone. Raises ValueError for parameters out of range or choices that do not fit, OverflowError for
+    numbers beyond 128 bits.
+    """
+    if seed is not None and choices is not None:
+        raise ValueError("give a seed or recorded choices, not both")
+    return _core.search(
+        problem,
+        method,
+        beam_size,
+        beam_size if child_beam_size is None else child_beam_size,
+        promising,
+        order,
+        heuristic,
+        seed or 0,
+        None if choices is None else list(choices),
+    )
+
+
+__all__ = [
+    "Completion",
+    "GrammarError",
+    "Limits",
+    "Problem",
+    "Sample",
+    "SamplingParams",
+    "Segment",
+    "Solution",
+    "Tokenizer",
+    "Trace",
+    "Tree",
+    "Verdict",
+    "can_reach",
+    "check_solution",
+    "check_trace",
+    "child_prompts",
+    "combine",
+    "events",
+    "heuristic",
+    "join",
+    "llama2_tokens",
+    "load_engine",
+    "problems",
+    "rollout",
+    "run_threads",
+    "search",
+    "search_result",
+    "solve",
+    "solve_all",
+    "solve_shortest",
+]

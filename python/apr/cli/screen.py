@@ -1,0 +1,230 @@
+"""Where the events of one rollout go: each screen folds them, and shows the tree in its own way.
+
+The fold is the only source of what is shown. `animate` runs beside the rollout and returns when cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from apr.cli.answer import equations, expression
+from apr.events import Event, to_json
+from apr.tree import MAIN, Thread, ThreadTree
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+FRAMES_PER_SECOND = 15
+
+
+class Screen(Protocol):
+    """What `apr solve` writes to."""
+
+    tree: ThreadTree
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+        ...
+
+    async def animate(self) -> None:
+        """Keep the picture moving."""
+        ...
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        """Show the end."""
+        ...
+
+
+class QuietScreen:
+    """The expression, or nothing."""
+
+    def __init__(self) -> None:
+        self.tree = ThreadTree()
+
+    def apply(self, event: Event) -> None:
+        self.tree.apply(event)
+
+    async def animate(self) -> None:
+        return
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        if self.tree.correct:
+            print(answer(self.tree))
+
+
+class JsonScreen(QuietScreen):
+    """The events as JSON lines."""
+
+    def apply(self, event: Event) -> None:
+        super().apply(event)
+        print(to_json(event), flush=True)
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        return
+
+
+class PlainScreen(QuietScreen):
+    """The final tree and the result, for files and pipes."""
+
+    WIDTH = 100
+
+    def __init__(self, *, reveal: bool = False) -> None:
+        super().__init__()
+        self.reveal = reveal
+        self._verdicts: dict[str, bool] = {}
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        for line in self.ending(sys.stdout.encoding, self.WIDTH, interrupted):
+            print(line.plain.rstrip())
+
+    def ending(self, encoding: str | None, width: int, interrupted: bool) -> list[Text]:
+        """Header, the whole tree, the result."""
+        from rich.text import Text
+
+        from apr.cli.view import Glyphs, render
+
+        if self.tree.started is None:
+            return [Text("stopped before it began", "yellow")]
+        glyphs = Glyphs.of(encoding)
+        seconds = self.tree.latency or 0.0
+        body = render(self.tree, glyphs, self.holds, seconds=seconds, width=width)
+        return [*self.header(glyphs.arrow), *body, Text(), *self.result(interrupted)]
+
+    def header(self, arrow: str) -> list[Text]:
+        """The problem and how it is searched."""
+        from rich.text import Text
+
+        started = self.tree.started
+        assert started is not None
+        numbers, target = problem_of(self.tree)
+        unit = "child threads" if started.method == "apr" else "tokens"
+        budget = "free budget" if started.condition is None else f"budget {started.condition:,} {unit}"
+        heat = f"temperature {started.temperature:g}" if started.temperature else "greedy"
+        line = Text(f"{' '.join(map(str, numbers))} {arrow} {target}", "bold", no_wrap=True)
+        line.append(f"   {started.method}, {budget}, {heat}", "not bold dim")
+        if solvable(numbers, target):
+            return [line]
+        warning = "There is no solution (searched exhaustively); the model tries all the same."
+        return [line, Text(warning, "yellow")]
+
+    def result(self, interrupted: bool) -> list[Text]:
+        """What came out, in plain words."""
+        from rich.text import Text
+
+        numbers, target = problem_of(self.tree)
+        if self.tree.correct:
+            found = Text("solved   ", "bold green")
+            found.append(f"{answer(self.tree)} = {target}", "bold")
+            return [found, Text("         checked exactly: every number used once", "dim")]
+        finished = self.tree.finished
+        possible = solvable(numbers, target)
+        if interrupted or finished is None:
+            lines = [Text("stopped  before a solution was found", "bold yellow")]
+        elif finished.failed:
+            why = next((t.detail for t in self.tree.threads.values() if t.reason == "engine_error"), None)
+            lines = [Text("failed   the engine broke down, which says nothing of the model", "bold red")]
+            if why:
+                lines.append(Text(f"         {why}", "red"))
+        elif not possible:
+            lines = [Text("unsolved rightly so: there is no solution", "bold yellow")]
+        else:
+            claimed = self.tree.main.result is not None
+            why = f"its answer is wrong: {finished.verdict}" if claimed else "the model found no solution"
+            lines = [Text(f"unsolved {why}", "bold yellow")]
+        if possible and self.reveal:
+            lines.append(Text(f"         a solution is {known_solution(numbers, target)}"))
+        elif possible:
+            lines.append(Text("         one exists; --show-solution shows it", "dim"))
+        return lines
+
+    def holds(self, thread: Thread) -> bool:
+        """Whether a closed thread's claim is true."""
+        if thread.id == MAIN:
+            return bool(self.tree.correct) if self.tree.finished is not None else True
+        if thread.id not in self._verdicts:
+            from apr._core import check_solution
+
+            self._verdicts[thread.id] = check_solution(thread.prompt_text, thread.result or "").correct
+        return self._verdicts[thread.id]
+
+
+class LiveScreen(PlainScreen):
+    """The tree as it grows, drawn in place at a steady pace however fast events come."""
+
+    def __init__(self, console: Console, *, reveal: bool = False) -> None:
+        super().__init__(reveal=reveal)
+        self.console = console
+        self._live: Live | None = None
+        self._begin = time.monotonic()
+        self._frame = 0
+
+    async def animate(self) -> None:
+        from rich.live import Live
+
+        self._begin = time.monotonic()
+        with Live(console=self.console, auto_refresh=False, transient=True) as live:
+            self._live = live
+            while True:
+                if self.tree.threads:
+                    live.update(self._picture(), refresh=True)
+                self._frame += 1
+                await asyncio.sleep(1 / FRAMES_PER_SECOND)
+
+    def _picture(self) -> Any:
+        from rich.console import Group
+
+        from apr.cli.view import Glyphs, render
+
+        glyphs = Glyphs.of(self.console.encoding)
+        head = self.header(glyphs.arrow)
+        # The last line stays free: a picture as high as the terminal would scroll it.
+        room = self.console.height - len(head) - 1
+        seconds = self.tree.latency
+        lines = render(
+            self.tree,
+            glyphs,
+            self.holds,
+            seconds=time.monotonic() - self._begin if seconds is None else seconds,
+            width=self.console.width,
+            height=room,
+            frame=self._frame,
+        )
+        return Group(*head, *lines)
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        for line in self.ending(self.console.encoding, self.console.width, interrupted):
+            self.console.print(line, highlight=False, crop=False)
+
+
+def problem_of(tree: ThreadTree) -> tuple[list[int], int]:
+    """The numbers and the target of a rollout."""
+    assert tree.started is not None
+    return [int(n) for n in tree.started.problem["numbers"]], int(tree.started.problem["target"])
+
+
+def answer(tree: ThreadTree) -> str:
+    """The solution of a correct tree as an expression."""
+    numbers, target = problem_of(tree)
+    steps = tree.steps or equations(tree.main.result or tree.main.text)
+    whole = expression(numbers, target, steps)
+    return ", ".join(steps) if whole is None else whole
+
+
+def solvable(numbers: list[int], target: int) -> bool:
+    """Whether there is any solution."""
+    from apr._core import can_reach
+
+    return can_reach(numbers, target)
+
+
+def known_solution(numbers: list[int], target: int) -> str:
+    """What the exhaustive solver knows."""
+    from apr._core import solve
+
+    found = solve(numbers, target)
+    return "none" if found is None else f"{found.expression} = {target}"

@@ -1,0 +1,255 @@
+"""`apr traces`: problems with teacher traces, as a pure function of seed and options.
+
+Items are cut into chunks of fixed size; chunk k is file k, named by its items, and falls to shard k mod n,
+so shards may be counted from 0 or from 1. A file appears whole under its name or not at all, so a killed run
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+from apr.cli.common import (
+    METHODS,
+    Parser,
+    UsageError,
+    compact,
+    install,
+    natural,
+    not_negative,
+    note,
+    positive,
+    span,
+)
+
+T = TypeVar("T")
+
+OPTIONS_FILE = "options.json"
+"""What all files of a directory are made of."""
+_BATCH = 64
+"""Items drawn at once."""
+_PROMISING = {"apr": 0.9, "sos+": 0.5}
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    made = Parser(
+        prog="apr traces",
+        description="Write problems with teacher traces in chunks. A run that was killed goes on when it is "
+        "started again; shards may run anywhere, and their files are those of one run.",
+        epilog="example: apr traces --count 10000 --out traces --shard 1/2",
+    )
+    made.add_argument("--method", choices=METHODS, default="apr")
+    made.add_argument("--count", type=positive, required=True, metavar="N", help="items over all shards")
+    made.add_argument("--seed", type=natural, default=0, metavar="N")
+    made.add_argument("--split", choices=("train", "val", "test"), default="train")
+    made.add_argument("--out", required=True, metavar="DIR")
+    made.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N", help="part I of N")
+    made.add_argument("--format", choices=("jsonl", "parquet", "both"), default="jsonl")
+    made.add_argument(
+        "--chunk", type=positive, default=1000, metavar="N", help="items of a file (default 1000)"
+    )
+    made.add_argument("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` or `2-6`")
+    made.add_argument("--beam-size", type=span, default=(1, 5), metavar="A-B", help="width, drawn for each")
+    made.add_argument(
+        "--child-beam-size", type=span, default=(1, 8), metavar="A-B", help="width of children (apr)"
+    )
+    made.add_argument("--promising", type=share, metavar="P", help="default 0.9 (apr), 0.5 (sos+)")
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    from apr._core import Traces
+
+    options = parser().parse_args(list(arguments))
+    promising = _PROMISING[options.method] if options.promising is None else options.promising
+    values = {
+        "method": options.method,
+        "count": options.count,
+        "seed": options.seed,
+        "split": options.split,
+        "chunk": options.chunk,
+        "numbers": options.numbers,
+        "beam_size": options.beam_size,
+        "child_beam_size": options.child_beam_size if options.method == "apr" else None,
+        "promising": promising,
+    }
+    try:
+        stream = Traces(
+            options.seed,
+            options.method,
+            beam_size=options.beam_size,
+            child_beam_size=options.child_beam_size,
+            promising=promising,
+            numbers=options.numbers,
+            split=options.split,
+        )
+    except (ValueError, OverflowError) as error:
+        raise UsageError(str(error)) from None
+    writers = _writers(options.format)
+    out = Path(options.out)
+    try:
+        _claim(out, compact(values) + "\n")
+        _write_chunks(out, _own_chunks(options), stream, options.method, writers)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or out}: {error.strerror}") from None
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The items of one file."""
+
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"traces-{self.start:09d}-{self.stop:09d}"
+
+
+Writer = Callable[[Path, Iterator[dict[str, Any]]], None]
+
+
+def _own_chunks(options: Any) -> list[Chunk]:
+    index, shards = options.shard
+    starts = range(0, options.count, options.chunk)
+    chunks = [Chunk(start, min(start + options.chunk, options.count)) for start in starts]
+    return chunks[index % shards :: shards]
+
+
+def _claim(out: Path, values: str) -> None:
+    """Say what the directory holds; UsageError if it holds something else."""
+    out.mkdir(parents=True, exist_ok=True)
+    told = out / OPTIONS_FILE
+    if told.exists():
+        if told.read_text() != values:
+            raise UsageError(f"{out} holds traces of other options (see {told}); choose another directory")
+        return
+    _atomically(told, _write_text, values)
+
+
+def _write_chunks(
+    out: Path, chunks: list[Chunk], stream: Any, method: str, writers: dict[str, Writer]
+) -> None:
+    for done, chunk in enumerate(chunks, 1):
+        for suffix, write in writers.items():
+            path = out / f"{chunk.name}.{suffix}"
+            if path.exists():
+                continue
+            _atomically(path, write, _rows(stream, method, chunk))
+        note(f"{done}/{len(chunks)} files  {chunk.name}")
+
+
+def _rows(stream: Any, method: str, chunk: Chunk) -> Iterator[dict[str, Any]]:
+    for start in range(chunk.start, chunk.stop, _BATCH):
+        items = stream.get(start, min(_BATCH, chunk.stop - start))
+        for item, (problem, trace, beam, child_beam, condition) in enumerate(items, start):
+            yield {
+                "item": item,
+                "numbers": list(problem.numbers),
+                "target": problem.target,
+                "method": method,
+                "beam_size": beam,
+                "child_beam_size": child_beam,
+                "condition": condition,
+                "solved": trace.solved,
+                "main_calls": list(trace.main_calls),
+                "children": _children(trace),
+                "llama2_tokens": _llama2_tokens(trace),
+            }
+
+
+def _children(trace: Any) -> list[list[dict[str, Any]]]:
+    """Per spawn round the children's calls and, in turn, their children."""
+    return [
+        [{"main_calls": list(child.main_calls), "children": _children(child)} for child in spawn]
+        for spawn in trace.children
+    ]
+
+
+def _llama2_tokens(trace: Any) -> int:
+    """Llama-2 tokens of all sequences with begin and end; what a call shares with the one before counts
+    once."""
+    from apr._core import llama2_tokens
+
+    calls = list(trace.main_calls)
+    total = sum(llama2_tokens(text) + 2 for text in calls)
+    for before, after in pairwise(calls):
+        total -= llama2_tokens(os.path.commonprefix([before, after]))  # noqa: RUF071 - of characters
+    return total + sum(_llama2_tokens(child) for spawn in trace.children for child in spawn)
+
+
+def _writers(name: str) -> dict[str, Writer]:
+    """File suffix -> how it is written."""
+    known: dict[str, Writer] = {"jsonl": _write_jsonl, "parquet": _write_parquet}
+    if name != "jsonl":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ModuleNotFoundError:
+            raise UsageError(f"Parquet needs pyarrow: {install('train')}") from None
+    return known if name == "both" else {name: known[name]}
+
+
+def _write_jsonl(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(compact(row) + "\n")
+
+
+def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    """The same columns; `children`, which nest without bound, as JSON text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("item", pa.int64()),
+            ("numbers", pa.list_(pa.int64())),
+            ("target", pa.int64()),
+            ("method", pa.string()),
+            ("beam_size", pa.int32()),
+            ("child_beam_size", pa.int32()),
+            ("condition", pa.string()),
+            ("solved", pa.bool_()),
+            ("main_calls", pa.list_(pa.string())),
+            ("children", pa.string()),
+            ("llama2_tokens", pa.int32()),
+        ]
+    )
+    flat = [{**row, "children": json.dumps(row["children"], separators=(",", ":"))} for row in rows]
+    pq.write_table(pa.Table.from_pylist(flat, schema=schema), path, compression="zstd")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _atomically(path: Path, write: Callable[[Path, T], None], what: T) -> None:
+    """Let `write` fill a draft and rename it into place; each process has its own draft."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(draft, what)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from argparse import ArgumentTypeError
+
+    part, slash, whole = text.partition("/")
+    if not slash:
+        raise ArgumentTypeError(f"{text!r} is not of the form I/N")
+    pair = natural(part), positive(whole)
+    if pair[0] > pair[1]:
+        raise ArgumentTypeError(f"there is no part {pair[0]} of {pair[1]}")
+    return pair

@@ -1,0 +1,205 @@
+"""A thread tree as lines of text: a pure function of the tree, the clock and the room there is.
+
+One line a thread, children below their parent in spawn order, each cut to the width. If the lines exceed the
+height, threads that ended with nothing give way first, then the last ones; a line says how many are hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from apr.cli.answer import equations
+from apr.tree import MAIN, Thread, ThreadTree
+
+_NODE = re.compile(r"#([0-9,]+)")
+_NUMBERS = re.compile(r":\[([0-9, ]*)\]")
+
+_REASONS = {
+    "no_answer": "nothing found",
+    "length": "stopped: context full",
+    "limit_threads": "stopped: limit of threads",
+    "limit_children": "stopped: limit of children a spawn",
+    "limit_rounds": "stopped: limit of spawns a thread",
+    "limit_depth": "stopped: limit of depth",
+    "limit_tokens": "stopped: limit of tokens",
+    "limit_time": "stopped: out of time",
+    "cancelled": "cancelled",
+    "malformed_spawn": "failed: unreadable spawn",
+    "engine_error": "engine failure",
+    "interrupted": "interrupted",
+}
+_QUIET = ("no_answer", "cancelled")
+"""Ends of threads that may be hidden first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The signs a terminal can show, each one column wide."""
+
+    spinner: str
+    waiting: str
+    found: str
+    nothing: str
+    cancelled: str
+    failed: str
+    branch: str
+    last: str
+    bar: str
+    arrow: str
+    dot: str
+    more: str
+
+    @classmethod
+    def of(cls, encoding: str | None) -> Glyphs:
+        """Those of an output encoding."""
+        plain = "utf" not in (encoding or "").lower()
+        return cls(*(_ASCII if plain else _UNICODE))
+
+
+_UNICODE = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "⋯", "✓", "–", "⊘", "✗", "├─ ", "└─ ", "│  ", "→", "·", "…")
+_ASCII = ("|/-\\", ":", "+", "-", "o", "x", "|- ", "`- ", "|  ", "->", "|", "~")
+
+Holds = Callable[[Thread], bool]
+"""Whether what a closed thread claims is true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """The figures of a tree, at any moment."""
+
+    tree: ThreadTree
+    seconds: float
+
+    def parts(self) -> list[str]:
+        tree = self.tree
+        speed = tree.total_tokens / self.seconds if self.seconds > 0 else 0.0
+        return [
+            f"threads {len(tree.threads)}",
+            f"tokens {tree.total_tokens:,} ({tree.sequential_tokens:,} sequential)",
+            f"context {tree.longest_context:,}",
+            f"cached {tree.cached_tokens:,}",
+            f"{self.seconds:.2f} s",
+            f"{speed:,.0f} tokens/s",
+        ]
+
+
+def render(
+    tree: ThreadTree,
+    glyphs: Glyphs,
+    holds: Holds,
+    *,
+    seconds: float,
+    width: int,
+    height: int | None = None,
+    frame: int = 0,
+) -> list[Text]:
+    """The tree and its meters as lines of at most `width` columns and, if given, at most `height` lines."""
+    meters = wrap(Meters(tree, seconds).parts(), f" {glyphs.dot} ", width)
+    lines = []
+    shown, hidden = _visible(tree, None if height is None else max(1, height - len(meters) - 1))
+    for prefix, thread in _walk(tree, MAIN, glyphs, shown):
+        lines.append(_line(tree, thread, prefix, glyphs, holds, width, frame))
+    if hidden:
+        lines.append(Text(f"   {glyphs.more} {hidden} more", "dim"))
+    return lines + [Text(line, "dim") for line in meters]
+
+
+def wrap(parts: list[str], between: str, width: int) -> list[str]:
+    """Parts joined into as few lines as the width allows, each of about as many parts."""
+    for count in range(1, len(parts) + 1):
+        size = -(-len(parts) // count)
+        lines = [between.join(parts[i : i + size]) for i in range(0, len(parts), size)]
+        if all(len(line) <= width for line in lines):
+            return lines
+    return [part[:width] for part in parts]
+
+
+def _visible(tree: ThreadTree, room: int | None) -> tuple[set[str], int]:
+    """Ids of the threads that get a line, and how many do not."""
+    ids = list(tree.threads)
+    if room is None or len(ids) <= room:
+        return set(ids), 0
+    # One line tells of the hidden ones.
+    quiet = [i for i in ids if tree.threads[i].reason in _QUIET and not tree.threads[i].rounds and i != MAIN]
+    surplus = len(ids) - room + 1
+    gone = set(quiet[-surplus:] if surplus < len(quiet) else quiet)
+    kept = [i for i in ids if i not in gone]
+    # A parent opens before its children, so cutting the end leaves no child without its parent.
+    return set(kept[: len(ids) - surplus]), surplus
+
+
+def _walk(
+    tree: ThreadTree, thread_id: str, glyphs: Glyphs, shown: set[str], prefix: str = "", below: str = ""
+) -> Iterator[tuple[str, Thread]]:
+    """Threads in the order of their lines, each with what stands before it."""
+    thread = tree.threads.get(thread_id)
+    if thread is None or thread_id not in shown:
+        return
+    yield prefix, thread
+    children = [child for child in thread.children if child in shown]
+    for child in children:
+        end = child == children[-1]
+        sign, under = (glyphs.last, "   ") if end else (glyphs.branch, glyphs.bar)
+        yield from _walk(tree, child, glyphs, shown, below + sign, below + under)
+
+
+def _line(
+    tree: ThreadTree, thread: Thread, prefix: str, glyphs: Glyphs, holds: Holds, width: int, frame: int
+) -> Text:
+    mark, style, doing = _state(tree, thread, glyphs, holds, frame)
+    tokens = f"{thread.sampled_tokens:,} tok"
+    node = _NODE.search(thread.prompt_text)
+    name = "main" if thread.id == MAIN else f"#{node[1]}" if node else thread.id
+    line = Text(no_wrap=True)
+    line.append(prefix, "dim")
+    line.append(mark, style)
+    line.append(f" {name:<7}", "bold" if thread.reason is None else "")
+    numbers = _NUMBERS.search(thread.prompt_text)
+    if numbers is not None and thread.id != MAIN and width >= 72:
+        line.append(f"{numbers[1].replace(',', ''):<13}", "cyan" if thread.reason is None else "dim")
+    room = width - len(line.plain) - len(tokens) - 1
+    if len(doing) > room:
+        doing = doing[: max(0, room - len(glyphs.more))] + glyphs.more
+    line.append(doing.ljust(room), "" if thread.reason is None else style)
+    line.append(f" {tokens}", "dim")
+    line.truncate(width)
+    return line
+
+
+def _state(
+    tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame: int
+) -> tuple[str, str, str]:
+    """A thread's mark, its style, and what it does or came to."""
+    if thread.waiting:
+        return glyphs.waiting, "cyan", _waiting(tree, thread)
+    if thread.reason is None:
+        written = thread.text[len(thread.prompt_text) :] if thread.sampled_tokens else ""
+        lines = [line for line in written.splitlines() if line.strip()]
+        return glyphs.spinner[frame % len(glyphs.spinner)], "cyan", lines[-1] if lines else "begins"
+    if thread.result is not None:
+        path = ", ".join(equations(thread.result))
+        if holds(thread):
+            return glyphs.found, "green", f"found {path}"
+        return glyphs.failed, "red", f"claims a solution that is none: {path}"
+    text = _REASONS.get(thread.reason, thread.reason)
+    if thread.detail:
+        text += f": {' '.join(thread.detail.split())}"
+    if thread.reason == "cancelled":
+        return glyphs.cancelled, "dim", text
+    if thread.reason == "no_answer":
+        return glyphs.nothing, "dim", text
+    return glyphs.failed, "red" if thread.reason == "engine_error" else "yellow", text
+
+
+def _waiting(tree: ThreadTree, thread: Thread) -> str:
+    children = [tree.threads[child] for child in thread.rounds[-1].children if child in tree.threads]
+    found = sum(child.result is not None for child in children)
+    running = sum(child.reason is None for child in children)
+    ended = len(children) - running
+    total = len(thread.rounds[-1].children)
+    some = f", {found} with a solution" if found else ""
+    return f"waits for {total} thread{'' if total == 1 else 's'}: {ended} ended{some}"

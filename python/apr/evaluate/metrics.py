@@ -1,0 +1,155 @@
+"""Figures of rollouts: pure functions of finished trees.
+
+Our tokens are those of the model's tokenizer. A Llama-2 equivalent is what Llama-2's tokenizer would need for
+the same text; a sequence's context counts its begin and end token too. A sampled token that was replaced at
+once has left no text, so only our tokens count it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from apr._core import llama2_tokens
+from apr.tree import MAIN, Thread, ThreadTree
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text, without specials."""
+
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """The figures of one rollout."""
+
+    total_tokens: int
+    """Sampled tokens of all threads."""
+    sequential_tokens: int
+    """Sampled tokens on the longest chain of dependent threads."""
+    context: int
+    """Longest sequence of any thread."""
+    llama2_total_tokens: int
+    llama2_sequential_tokens: int
+    llama2_context: int
+    threads: int
+    prompt_tokens: int
+    """Prompt tokens of all calls."""
+    cached_tokens: int
+    """Those of them that the engine did not compute."""
+    latency: float
+    """Wall clock in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Llama2:
+    """A tree's Llama-2 equivalents."""
+
+    total_tokens: int
+    sequential_tokens: int
+    context: int
+
+
+def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
+    """The Wilson score interval of a share, by default at 95 %; (0, 1) without trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    scale = 1 + z * z / trials
+    middle = (share + z * z / (2 * trials)) / scale
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    high = 1.0 if successes == trials else min(1.0, middle + half)
+    return low, high
+
+
+def llama2_equivalents(tree: ThreadTree, decode: Decode) -> Llama2:
+    """What the tree would cost in Llama-2's tokens."""
+    sampled = {
+        thread.id: sum(llama2_tokens(decode(call.sampled)) for call in thread.calls)
+        for thread in tree.threads.values()
+    }
+
+    def chain(thread_id: str) -> int:
+        if thread_id not in tree.threads:
+            return 0
+        rounds = tree.threads[thread_id].rounds
+        return sampled[thread_id] + sum(
+            max((chain(child) for child in spawn.children), default=0) for spawn in rounds
+        )
+
+    return Llama2(
+        total_tokens=sum(sampled.values()),
+        sequential_tokens=chain(MAIN),
+        context=max((_context(thread, decode) for thread in tree.threads.values()), default=0),
+    )
+
+
+def _context(thread: Thread, decode: Decode) -> int:
+    # A branch that is extended is part of the longer one.
+    sequences = ([i for segment in branch for i in segment.token_ids] for branch in thread.branches())
+    return max(llama2_tokens(decode(ids)) + 2 for ids in sequences)
+
+
+def measure(tree: ThreadTree, decode: Decode) -> Measures:
+    """The figures of a finished rollout."""
+    llama2 = llama2_equivalents(tree, decode)
+    return Measures(
+        total_tokens=tree.total_tokens,
+        sequential_tokens=tree.sequential_tokens,
+        context=tree.longest_context,
+        llama2_total_tokens=llama2.total_tokens,
+        llama2_sequential_tokens=llama2.sequential_tokens,
+        llama2_context=llama2.context,
+        threads=len(tree.threads),
+        prompt_tokens=tree.prompt_tokens,
+        cached_tokens=tree.cached_tokens,
+        latency=tree.latency or 0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the summary needs of one rollout."""
+
+    correct: bool | None
+    """None: an engine failure leaves nothing to judge."""
+    failed: bool
+    """An engine failure happened in some thread."""
+    reason: str
+    """Why the main thread ended."""
+    measures: Measures
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All figures of an evaluation as a plain JSON object.
+
+    Accuracy is the share of judged rollouts that are correct; those without a verdict are counted in
+    `engine_failures` and nowhere else. Token figures are means over judged rollouts, `_max` their largest."""
+    judged = [outcome for outcome in outcomes if outcome.correct is not None]
+    correct = sum(bool(outcome.correct) for outcome in judged)
+    low, high = wilson(correct, len(judged))
+    summary: dict[str, Any] = {
+        "problems": len(outcomes),
+        "judged": len(judged),
+        "correct": correct,
+        "accuracy": correct / len(judged) if judged else None,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "engine_failures": len(outcomes) - len(judged),
+        "rollouts_with_engine_failures": sum(outcome.failed for outcome in outcomes),
+    }
+    rows = [asdict(outcome.measures) for outcome in judged]
+    for name in Measures.__dataclass_fields__:
+        values = [row[name] for row in rows]
+        summary[name] = sum(values) / len(values) if values else None
+        summary[f"{name}_max"] = max(values, default=None)
+    prompts = sum(row["prompt_tokens"] for row in rows)
+    summary["cached_share"] = sum(row["cached_tokens"] for row in rows) / prompts if prompts else 0.0
+    reasons = sorted({outcome.reason for outcome in outcomes})
+    summary["reasons"] = {
+        reason: sum(outcome.reason == reason for outcome in outcomes) / len(outcomes) for reason in reasons
+    }
+    return summary

@@ -1,0 +1,52 @@
+"""The problems of an evaluation: the first distinct ones of a split, or those of a file.
+
+Two problems are the same when their sorted numbers and their target are.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from apr import Problem, Split, problems
+
+_ENDLESS = 1 << 62
+_PATIENCE = 20_000
+"""Problems seen in a row without a new one, after which a split counts as exhausted."""
+
+
+def split_problems(
+    count: int, split: Split, seed: int, *, numbers: int | tuple[int, int] = 4
+) -> list[Problem]:
+    """The first `count` distinct problems of a split; ValueError if it has fewer."""
+    seen: set[tuple[tuple[int, ...], int]] = set()
+    found: list[Problem] = []
+    idle = 0
+    # The stream of the train split repeats problems, as in the paper's data.
+    for problem in problems(_ENDLESS, seed, numbers=numbers, split=split):
+        key = (tuple(sorted(problem.numbers)), problem.target)
+        idle = idle + 1 if key in seen else 0
+        if idle > _PATIENCE:
+            raise ValueError(f"the {split} split has only {len(found)} such problems")
+        if not idle:
+            seen.add(key)
+            found.append(problem)
+        if len(found) == count:
+            break
+    return found
+
+
+def read_problems(path: str | Path) -> list[Problem]:
+    """The problems of a file of JSON lines `{"numbers": [...], "target": n}`; ValueError names a bad line."""
+    found = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+            found.append(Problem(values["numbers"], values["target"]))
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise ValueError(f"{path}, line {number}: not a problem: {error}") from None
+    if not found:
+        raise ValueError(f"{path} has no problems")
+    return found

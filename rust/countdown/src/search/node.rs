@@ -1,0 +1,149 @@
+//! States on the way, and the children that an expansion keeps.
+//!
+//! Nodes live in one arena and name each other by index: a node is written once and never moved, and what led to it
+//! is read off its parents.
+
+use crate::arithmetic::combine;
+use crate::heuristic::{Score, Scorer};
+use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
+
+/// Index of a node in its arena.
+pub(super) type NodeIndex = u32;
+
+/// A state.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    numbers: [Number; MAX_NUMBERS],
+    len: usize,
+    /// Steps from the root.
+    pub(super) depth: usize,
+    path: [u16; MAX_NUMBERS],
+    pub(super) parent: NodeIndex,
+    /// The step from the parent; the root's is never read.
+    pub(super) step: Step,
+    pub(super) score: Score,
+}
+
+/// A child that an expansion may keep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) score: Score,
+    pub(super) step: Step,
+    /// Positions in the parent's numbers that the step combines.
+    positions: (usize, usize),
+}
+
+const NO_STEP: Step = Step { left: 0, op: Op::Add, right: 0, result: 0 };
+
+impl Node {
+    pub(super) fn root(numbers: &[Number]) -> Node {
+        let mut inline = [0; MAX_NUMBERS];
+        inline[..numbers.len()].copy_from_slice(numbers);
+        Node {
+            numbers: inline,
+            len: numbers.len(),
+            depth: 0,
+            path: [0; MAX_NUMBERS],
+            parent: 0,
+            step: NO_STEP,
+            // The root is alone on its frontier: its score is never compared.
+            score: Score::Integer(0),
+        }
+    }
+
+    pub(super) fn numbers(&self) -> &[Number] {
+        &self.numbers[..self.len]
+    }
+
+    /// The child indices on the way from the root.
+    pub(super) fn path(&self) -> &[u16] {
+        &self.path[..self.depth]
+    }
+
+    /// A child of this node, which is `parent`; `place` is its index among the kept ones.
+    pub(super) fn child(&self, parent: NodeIndex, candidate: &Candidate, place: u16) -> Node {
+        let mut child = Node {
+            numbers: [0; MAX_NUMBERS],
+            len: self.len - 1,
+            depth: self.depth + 1,
+            path: self.path,
+            parent,
+            step: candidate.step,
+            score: candidate.score,
+        };
+        child.path[self.depth] = place;
+        let kept = self.others(candidate.positions, &mut child.numbers);
+        child.numbers[kept] = candidate.step.result;
+        child
+    }
+
+    /// Copies the numbers at other positions than these, in order, and returns how many there are.
+    fn others(&self, (i, j): (usize, usize), into: &mut [Number; MAX_NUMBERS]) -> usize {
+        let mut kept = 0;
+        for (position, &n) in self.numbers().iter().enumerate() {
+            if position != i && position != j {
+                into[kept] = n;
+                kept += 1;
+            }
+        }
+        kept
+    }
+}
+
+/// The children of one node, in the order of generation, and the best of them.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    all: Vec<Candidate>,
+    /// The best ones' places in `all`, best first, ties in the order of generation.
+    best: Vec<usize>,
+}
+
+impl Candidates {
+    /// Lists the children of a node and picks the best `beam_size`.
+    pub(super) fn fill(&mut self, node: &Node, scorer: &Scorer, beam_size: usize) -> Result<(), Error> {
+        self.all.clear();
+        self.best.clear();
+        let mut distances = [0; MAX_NUMBERS];
+        let mut sum: Number = 0;
+        for (distance, &n) in distances.iter_mut().zip(node.numbers()) {
+            *distance = scorer.distance(n);
+            sum = sum.checked_add(*distance).ok_or(Error::Overflow)?;
+        }
+        for i in 0..node.len {
+            for j in i + 1..node.len {
+                let rest = sum - distances[i] - distances[j];
+                for &step in combine(node.numbers[i], node.numbers[j])?.iter() {
+                    let total = rest.checked_add(scorer.distance(step.result)).ok_or(Error::Overflow)?;
+                    let score = scorer.score_of(total, node.len - 1);
+                    self.rank(score, beam_size);
+                    self.all.push(Candidate { score, step, positions: (i, j) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Places the candidate that comes next among the best.
+    fn rank(&mut self, score: Score, beam_size: usize) {
+        let before = self.best.iter().rposition(|&other| self.all[other].score <= score);
+        let place = before.map_or(0, |place| place + 1);
+        if place < beam_size {
+            self.best.truncate(beam_size - 1);
+            self.best.insert(place, self.all.len());
+        }
+    }
+
+    /// How many were picked.
+    pub(super) fn len(&self) -> usize {
+        self.best.len()
+    }
+
+    /// The picked candidate at this place, the best at 0.
+    pub(super) fn get(&self, place: usize) -> &Candidate {
+        &self.all[self.best[place]]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate> {
+        self.best.iter().map(|&place| &self.all[place])
+    }
+}

@@ -1,0 +1,217 @@
+//! Counter-based randomness, splits and problem streams.
+
+#![allow(missing_docs)]
+
+use std::collections::HashSet;
+
+use apr_countdown::sample::{Choices, ProblemSpace, Random, Split};
+use apr_countdown::solve::solve;
+use apr_countdown::{Error, Number, Problem};
+use proptest::prelude::*;
+
+const SPLITS: [Split; 3] = [Split::Train, Split::Val, Split::Test];
+
+fn space(split: Split) -> ProblemSpace {
+    ProblemSpace { split, ..ProblemSpace::default() }
+}
+
+fn problems(space: &ProblemSpace, seed: u64, count: u64) -> Vec<Problem> {
+    let stream = space.stream(seed).expect("a stream");
+    (0..count).map(|i| stream.get(i).expect("a problem")).collect()
+}
+
+fn key(problem: &Problem) -> (Vec<Number>, Number) {
+    let mut numbers = problem.numbers().to_vec();
+    numbers.sort_unstable();
+    (numbers, problem.target())
+}
+
+#[test]
+fn an_item_does_not_depend_on_the_order_of_asking() {
+    let stream = space(Split::Train).stream(7).expect("a stream");
+    let forward: Vec<Problem> = (0..50).map(|i| stream.get(i).unwrap()).collect();
+    let again = space(Split::Train).stream(7).expect("a stream");
+    for i in (0..50).rev() {
+        assert_eq!(again.get(i).unwrap(), forward[i as usize]);
+    }
+    assert!(stream.get(u64::MAX).is_ok());
+    assert_ne!(problems(&space(Split::Train), 8, 50), forward);
+}
+
+#[test]
+fn streams_of_one_seed_are_apart() {
+    let mut seen = HashSet::new();
+    for seed in 0..4 {
+        for stream in 0..4 {
+            for item in 0..4 {
+                let mut random = Random::new(seed, stream, item);
+                assert!(seen.insert(random.bits()), "{seed} {stream} {item}");
+            }
+        }
+    }
+}
+
+#[test]
+fn splits_are_disjoint_and_a_problem_is_solvable() {
+    let mut kept = Vec::new();
+    for split in SPLITS {
+        for problem in problems(&space(split), 3, 400) {
+            let (numbers, target) = (problem.numbers(), problem.target());
+            assert_eq!(Split::of(numbers, target), split);
+            assert_eq!(numbers.len(), 4);
+            assert!(numbers.iter().all(|n| (1..=99).contains(n)));
+            assert!((10..=100).contains(&target));
+            assert!(solve(numbers, target).unwrap().is_some(), "{problem:?}");
+            kept.push((key(&problem), split));
+        }
+    }
+    for (a, split) in &kept {
+        assert!(kept.iter().all(|(b, other)| a != b || split == other));
+    }
+}
+
+#[test]
+fn splits_have_their_shares() {
+    let mut counts = [0; 3];
+    for n in 0..160_000 {
+        let split = Split::of(&[n % 97, n % 89, n / 7, n], 10 + n % 91);
+        counts[SPLITS.iter().position(|&s| s == split).unwrap()] += 1;
+    }
+    for (count, expected) in counts.into_iter().zip([140_000i64, 10_000, 10_000]) {
+        assert!((count - expected).abs() < 500, "{count}, not {expected}");
+    }
+}
+
+#[test]
+fn spaces_of_all_sizes() {
+    for count in 2..=6 {
+        let space = ProblemSpace {
+            min_numbers: 2,
+            max_numbers: count,
+            max_number: 20,
+            min_target: 1,
+            max_target: 30,
+            ..ProblemSpace::default()
+        };
+        let found = problems(&space, 11, 60);
+        let sizes: HashSet<usize> = found.iter().map(|p| p.numbers().len()).collect();
+        assert_eq!(sizes, (2..=count).collect());
+        assert!(found.iter().all(|p| p.numbers().iter().all(|n| (1..=20).contains(n))));
+        assert!(found.iter().all(|p| (1..=30).contains(&p.target())));
+    }
+}
+
+#[test]
+fn held_out_targets_are_in_the_test_split_alone() {
+    let held_out: Vec<u64> = vec![24, 63, 99];
+    for split in SPLITS {
+        let space = ProblemSpace { held_out_targets: held_out.clone(), ..space(split) };
+        for problem in problems(&space, 5, 200) {
+            let held_out = held_out.contains(&(problem.target() as u64));
+            assert_eq!(held_out, split == Split::Test, "{problem:?}");
+            assert_eq!(Split::of(problem.numbers(), problem.target()), split);
+        }
+    }
+}
+
+#[test]
+fn spaces_that_make_no_sense_are_errors() {
+    let base = ProblemSpace::default;
+    let spaces = [
+        ProblemSpace { min_numbers: 1, ..base() },
+        ProblemSpace { max_numbers: 7, ..base() },
+        ProblemSpace { min_numbers: 5, max_numbers: 4, ..base() },
+        ProblemSpace { max_number: 0, ..base() },
+        ProblemSpace { max_number: u64::MAX, ..base() },
+        ProblemSpace { min_target: 0, ..base() },
+        ProblemSpace { min_target: 50, max_target: 49, ..base() },
+        ProblemSpace { max_target: u64::MAX, ..base() },
+        ProblemSpace { min_target: 10, max_target: 11, held_out_targets: vec![10, 11], ..base() },
+        ProblemSpace { split: Split::Test, held_out_targets: vec![7], ..base() },
+    ];
+    for space in spaces {
+        assert!(matches!(space.stream(0), Err(Error::Parameter(_))), "{space:?}");
+    }
+    // Nothing reaches this target; asking ends all the same.
+    let hopeless = ProblemSpace {
+        min_numbers: 2,
+        max_numbers: 2,
+        max_number: 2,
+        min_target: 90,
+        max_target: 90,
+        ..base()
+    };
+    assert!(matches!(hopeless.stream(0).unwrap().get(0), Err(Error::Parameter(_))));
+}
+
+/// Whether counts of a uniform draw are within six standard deviations of their mean.
+fn uniform(counts: &[usize]) -> bool {
+    let draws: usize = counts.iter().sum();
+    let mean = draws as f64 / counts.len() as f64;
+    counts.iter().all(|&count| (count as f64 - mean).abs() < 6.0 * mean.sqrt())
+}
+
+#[test]
+fn draws_are_uniform() {
+    let mut random = Random::new(1, 2, 3);
+    let mut counts = [0; 7];
+    for _ in 0..70_000 {
+        counts[random.below(7) as usize] += 1;
+    }
+    assert!(uniform(&counts), "{counts:?}");
+
+    let mut counts = [0; 10];
+    for _ in 0..50_000 {
+        let unit = random.unit();
+        assert!((0.0..1.0).contains(&unit));
+        counts[(unit * 10.0) as usize] += 1;
+    }
+    assert!(uniform(&counts), "{counts:?}");
+
+    let mut counts = [0; 24];
+    let mut order = Vec::new();
+    for _ in 0..24_000 {
+        random.shuffle(4, &mut order).unwrap();
+        let mut rank = 0;
+        for i in 0..4 {
+            rank = rank * (4 - i) + order[i + 1..].iter().filter(|&&later| later < order[i]).count();
+        }
+        counts[rank] += 1;
+    }
+    assert!(uniform(&counts), "{counts:?}");
+
+    let mut counts = vec![0; 91];
+    for problem in problems(&space(Split::Train), 0, 3000) {
+        counts[problem.target() as usize - 10] += 1;
+    }
+    assert!(uniform(&counts), "{counts:?}");
+}
+
+#[test]
+fn draws_stay_in_range_at_the_ends() {
+    let mut random = Random::new(0, 0, 0);
+    for n in [1, 2, u64::MAX] {
+        assert!((0..100).all(|_| random.below(n) < n));
+    }
+    assert_eq!(random.between(5, 5), 5);
+    assert!((0..1000).all(|_| random.promising(1.0).unwrap() && !random.promising(0.0).unwrap()));
+}
+
+proptest! {
+    #[test]
+    fn a_split_does_not_depend_on_the_order_of_numbers(
+        (numbers, shuffled) in prop::collection::vec(0..=Number::MAX, 0..7)
+            .prop_flat_map(|numbers| (Just(numbers.clone()), Just(numbers).prop_shuffle())),
+        target in any::<Number>(),
+    ) {
+        prop_assert_eq!(Split::of(&numbers, target), Split::of(&shuffled, target));
+    }
+
+    #[test]
+    fn a_shuffle_is_a_permutation(n in 0..80usize, seed in any::<u64>()) {
+        let mut order = vec![9; 3];
+        Random::new(seed, 1, 1).shuffle(n, &mut order).unwrap();
+        order.sort_unstable();
+        prop_assert_eq!(order, (0..n).collect::<Vec<_>>());
+    }
+}

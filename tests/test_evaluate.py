@@ -1,0 +1,185 @@
+"""The evaluator: figures that are right, the same at any concurrency, and engine failures apart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import SOLVED, save_tiny_model, teacher_policy
+
+import apr
+from apr import Problem, llama2_tokens
+from apr.cli import main
+from apr.engine.scripted import Fault
+from apr.evaluate.metrics import Measures, Outcome, llama2_equivalents, summarise, wilson
+from apr.evaluate.problems import read_problems, split_problems
+from apr.evaluate.protocol import Protocol, evaluate
+
+TIMELESS = (
+    "correct",
+    "failed",
+    "reason",
+    "answer",
+    "total_tokens",
+    "sequential_tokens",
+    "context",
+    "seed",
+    "ends",
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    pytest.importorskip("transformers")
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def run(problems: list[Problem], protocol: Protocol | None = None, *faults: Fault) -> tuple[dict, list[dict]]:
+    policy = teacher_policy(problems, faults=faults)
+    rows: list[dict] = []
+    made = evaluate(problems, policy.engine, policy.grammar, protocol or Protocol(), rows.append)
+    return asyncio.run(made), rows
+
+
+def timeless(rows: list[dict]) -> list[dict]:
+    return [{name: row[name] for name in TIMELESS} for row in rows]
+
+
+def test_teacher_is_as_good_as_it_is() -> None:
+    problems = split_problems(20, "test", 0)
+    summary, rows = run(problems)
+    solved = [apr.search(problem, "apr", seed=1, beam_size=6, promising=1.0).solved for problem in problems]
+    assert [row["correct"] for row in rows] == solved
+    assert [row["index"] for row in rows] == list(range(20))
+    assert summary["accuracy"] == sum(solved) / 20
+    assert (summary["accuracy_low"], summary["accuracy_high"]) == wilson(sum(solved), 20)
+    assert summary["threads_max"] == 7
+    assert sum(summary["reasons"].values()) == pytest.approx(1)
+    assert 0 < summary["cached_share"] < 1
+
+
+@pytest.mark.parametrize("concurrency", [2, 7, 99])
+def test_concurrency_changes_nothing(concurrency: int) -> None:
+    problems = split_problems(12, "test", 1)
+    _, alone = run(problems, Protocol(concurrency=1))
+    _, many = run(problems, Protocol(concurrency=concurrency))
+    assert timeless(alone) == timeless(many)
+
+
+def test_engine_failures_are_no_wrong_answers() -> None:
+    problems = [SOLVED, *split_problems(3, "test", 2)]
+    head = " ".join(map(str, problems[1].numbers)).replace(" ", ", ")
+    summary, rows = run(problems, None, Fault(f"[{head}]", "error", after=5))
+    assert rows[1]["correct"] is None
+    assert rows[1]["failed"]
+    assert summary["engine_failures"] == 1
+    assert summary["judged"] == 3
+    assert summary["accuracy"] == summary["correct"] / 3
+    assert summary["reasons"]["engine_error"] == 0.25
+
+
+def test_nothing_judged() -> None:
+    summary, _ = run([SOLVED], None, Fault("", "error"))
+    assert summary["accuracy"] is None
+    assert (summary["accuracy_low"], summary["accuracy_high"]) == (0.0, 1.0)
+
+
+def test_llama2_equivalents_are_those_of_the_text() -> None:
+    trace = apr.search(SOLVED, "apr", seed=1, beam_size=6, promising=1.0)
+    policy = teacher_policy()
+    tree = apr.run_threads(SOLVED, policy.engine, grammar=policy.grammar)
+    found = llama2_equivalents(tree, policy.grammar.text)
+    before, after = trace.main_calls
+    prompt = policy.grammar.prompt(SOLVED, None)
+    children = [child.main_calls[0] for child in trace.children[0]]
+    prompts = [tree.threads[i].prompt_text for i in tree.main.children]
+    own = [llama2_tokens(text.removeprefix(p)) for text, p in zip(children, prompts, strict=True)]
+    joined = len(policy.grammar.text(tree.main.branches()[1][0].token_ids))
+    main_tokens = llama2_tokens(before.removeprefix(prompt)) + llama2_tokens(after[joined:])
+    assert found.total_tokens == main_tokens + sum(own)
+    assert found.sequential_tokens == main_tokens + max(own)
+    assert found.context == max(llama2_tokens(text) for text in (before, after, *children)) + 2
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    # Values of statsmodels' proportion_confint(method="wilson").
+    [
+        (5, 10, 0.236593, 0.763407),
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        (83, 1000, 0.067441, 0.101747),
+    ],
+)
+def test_wilson(successes: int, trials: int, low: float, high: float) -> None:
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=2e-6)
+
+
+def test_wilson_without_trials() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_summary_means_and_maxima() -> None:
+    def outcome(correct: bool | None, tokens: int) -> Outcome:
+        measures = Measures(tokens, tokens, tokens, tokens, tokens, tokens, 1, 10, 5, 0.5)
+        return Outcome(correct, correct is None, "answered", measures)
+
+    summary = summarise([outcome(True, 10), outcome(False, 30), outcome(None, 999)])
+    assert (summary["total_tokens"], summary["total_tokens_max"]) == (20, 30)
+    assert summary["cached_share"] == 0.5
+    assert summary["accuracy"] == 0.5
+
+
+def test_split_problems_are_distinct() -> None:
+    for split in ("train", "val", "test"):
+        found = split_problems(2000, split, 0, numbers=(2, 3))
+        keys = {(tuple(sorted(p.numbers)), p.target) for p in found}
+        assert len(keys) == len(found) == 2000
+        assert [(p.numbers, p.target) for p in split_problems(9, split, 0, numbers=(2, 3))] == [
+            (p.numbers, p.target) for p in found[:9]
+        ]
+
+
+def test_read_problems(tmp_path: Path) -> None:
+    file = tmp_path / "problems.jsonl"
+    file.write_text('{"numbers": [1, 2], "target": 3}\n\n{"numbers": [22, 26, 31, 53], "target": 27}\n')
+    assert [p.target for p in read_problems(file)] == [3, 27]
+    for bad in ("[]", "{}", '{"numbers": [1, 2]}', '{"numbers": "ab", "target": 1}', "x", ""):
+        file.write_text(bad + "\n")
+        with pytest.raises(ValueError, match=str(file)):
+            read_problems(file)
+
+
+def evaluate_by_command(model: str, out: Path, *options: str) -> list[dict[str, Any]]:
+    words = ["eval", "--problems", "6", "--model", model, "--temperature", "1", "--out", str(out), *options]
+    assert main(words) == 0
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_command_is_the_same_at_any_concurrency(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = evaluate_by_command(model, tmp_path / "a", "--concurrency", "1", "--budget", "3")
+    many = evaluate_by_command(model, tmp_path / "b", "--budget", "3", "--json")
+    assert timeless(alone) == timeless(many)
+    other = evaluate_by_command(model, tmp_path / "c", "--budget", "3", "--seed", "1")
+    assert timeless(other) != timeless(alone)
+    out, err = capsys.readouterr()
+    summary = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    assert summary["accuracy"] == 0
+    assert summary["problems"] == summary["judged"] == 6
+    assert summary["budget"] == 3
+    assert summary["reasons"] == {"length": 1.0}
+    assert "6/6" in err
+    assert "accuracy" in out
+
+
+def test_command_reads_a_file(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "problems.jsonl"
+    assert main(["problems", "-n", "3", "--json"]) == 0
+    file.write_text(capsys.readouterr().out)
+    assert main(["eval", "--problems", str(file), "--model", model, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == 3

@@ -1,0 +1,273 @@
+"""Supervised training: what carries loss, what attends to what, and that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from apr import Tokenizer
+from apr.config import OptimizerConfig, SftConfig, recipe_text, sft_recipe
+from apr.data import SftData, batches, collate, result_positions
+from apr.losses import sft_loss
+from apr.model import load_model, new_model, save_model, token_logprobs
+from apr.run import RunDirectory
+from apr.sft import SftTrainer, rate_at
+from apr.types import Sample
+
+RECIPE = """
+steps = 12
+tokens_per_step = 1500
+tokens_per_batch = 1024
+validate_every = 6
+validation_lessons = 4
+checkpoint_every = 3
+
+[model]
+hidden_size = 32
+layers = 2
+heads = 2
+mlp_size = 64
+context_length = 1024
+
+[optimizer]
+name = "muon"
+learning_rate = 3e-3
+warmup_steps = 4
+
+[[methods.apr.stages]]
+until = 0.5
+parts = [{ weight = 1.0, numbers = [2, 2], beam_size = [4, 6] }]
+
+[[methods.apr.stages]]
+until = 1.0
+parts = [
+  { weight = 1.0, numbers = [3, 3], beam_size = [2, 4], child_beam_size = [4, 4], promising = 0.5 },
+  { weight = 1.0, numbers = [4, 4], beam_size = [2, 3], child_beam_size = [2, 3], promising = 1.0 },
+]
+
+[[methods."sos+".stages]]
+until = 1.0
+parts = [{ weight = 1.0, numbers = [3, 3], beam_size = [1, 3], promising = 0.5 }]
+"""
+
+
+def config(method: str = "apr", **changes: object) -> SftConfig:
+    return sft_recipe(RECIPE, method, **changes)  # type: ignore[arg-type]
+
+
+def train(directory: Path, *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    recipe = directory.parent / "recipe.toml"
+    recipe.write_text(RECIPE)
+    command = [sys.executable, *launcher, "-m", "apr", "train", "sft"]
+    command += ["--recipe", str(recipe), "--out", str(directory), "--threads", "1", "--device", "cpu", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, out + err
+
+
+def losses(directory: Path) -> dict[int, tuple[float, float | None]]:
+    entries = RunDirectory(directory).entries()
+    assert len({e["step"] for e in entries}) == len(entries), "a step is logged once"
+    return {e["step"]: (e["loss"], e.get("validation_loss")) for e in entries}
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path) -> None:
+    finish(train(tmp_path / "whole"))
+    expected = losses(tmp_path / "whole")
+    assert sorted(expected) == list(range(1, 13))
+
+    process = train(tmp_path / "killed")
+    log = tmp_path / "killed" / "log.jsonl"
+    # Past the checkpoint of step 3, and not at a checkpoint.
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and log.read_text().count("\n") >= 5:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
+    assert RunDirectory(tmp_path / "killed").latest() is not None
+    finish(train(tmp_path / "killed"))
+    assert losses(tmp_path / "killed") == expected
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    finish(train(tmp_path / "one", "--until", "6"))
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517")
+    finish(train(tmp_path / "two", "--until", "6", launcher=torchrun))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert sorted(two) == sorted(one)
+    for step in one:
+        # Sums in another order, on bf16 products.
+        assert two[step][0] == pytest.approx(one[step][0], rel=2e-2)
+
+
+def test_a_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.create("a = 1\n")
+    run.create("a = 1\n")
+    with pytest.raises(ValueError, match="another recipe"):
+        run.create("a = 2\n")
+
+
+def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.create("")
+
+    def fail(directory: Path) -> None:
+        (directory / "weights").write_text("half")
+        raise OSError("disk full")
+
+    run.save(3, lambda directory: None, keep=2)
+    with pytest.raises(OSError, match="disk full"):
+        run.save(6, fail, keep=2)
+    assert run.steps() == [3]
+    for step in (6, 9):
+        run.save(step, lambda directory: None, keep=2)
+    assert run.steps() == [6, 9]
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.create(RECIPE)
+    seen = []
+    SftTrainer(config(steps=30, checkpoint_every=30), run).train(lambda progress: seen.append(progress.loss))
+    assert seen[-1] < 0.8 * seen[0]
+    model = load_model(run.latest() or "")
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_the_same_seed_gives_the_same_lessons_at_any_position() -> None:
+    first, second = SftData(config()), SftData(config())
+    steps = [first.step(s) for s in range(4)]
+    assert [second.step(s) for s in range(4)] == steps
+    resumed = SftData(config())
+    resumed.position = first.position
+    assert resumed.step(4) == first.step(4)
+    assert SftData(config(seed=1)).step(0) != steps[0]
+
+
+@pytest.mark.parametrize("method", ["apr", "sos+"])
+def test_loss_is_on_what_the_model_writes(method: str) -> None:
+    tokenizer = Tokenizer()
+    samples = SftData(config(method)).step(11)
+    assert samples
+    ended = 0
+    for sample in samples:
+        ids, mask = list(sample.token_ids), list(sample.loss_mask)
+        assert len(ids) == len(mask)
+        assert ids[0] == tokenizer.bos
+        assert not mask[0]
+        # Prompt, trunk and join block come first; from there on the model writes to the end.
+        start = mask.index(True)
+        assert all(mask[start:])
+        ended += ids[-1] == tokenizer.eos
+    assert ended
+
+
+def test_rows_of_a_batch_do_not_see_each_other() -> None:
+    tokenizer = Tokenizer()
+    model = new_model(config().model, tokenizer, seed=3).eval()
+    samples = sorted(SftData(config()).step(8), key=lambda s: len(s.token_ids))[:5]
+    batch = collate(samples, tokenizer.pad)
+    assert len({len(s.token_ids) for s in samples}) > 1
+    with torch.no_grad():
+        together = token_logprobs(model(input_ids=batch.token_ids_BT).logits, batch.token_ids_BT)
+        for row, sample in enumerate(samples):
+            alone = torch.tensor([sample.token_ids])
+            expected = token_logprobs(model(input_ids=alone).logits, alone)[0]
+            torch.testing.assert_close(together[row, : len(expected)], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_batches_hold_every_sample_once_and_fit() -> None:
+    samples = SftData(config()).step(10)
+    made = batches(samples, 0, 1024)
+    rows = [ids for batch in made for ids in batch.token_ids_BT.tolist()]
+    padded = sorted(tuple(ids[: len(ids) - ids[::-1].index(next(i for i in ids[::-1] if i))]) for ids in rows)
+    assert padded == sorted(s.token_ids for s in samples)
+    for batch in made:
+        assert batch.token_ids_BT.numel() <= 1024 or len(batch.token_ids_BT) == 1
+    assert sum(b.loss_tokens for b in made) == sum(sum(s.loss_mask[1:]) for s in samples)
+
+
+def test_unmasked_tokens_carry_no_loss() -> None:
+    logits = torch.randn(2, 5, 7, requires_grad=True)
+    ids = torch.randint(0, 7, (2, 5))
+    mask = torch.zeros(2, 5, dtype=torch.bool)
+    mask[0, 2] = mask[1, 4] = True
+    loss, metrics = sft_loss(logits, ids, mask)
+    expected = -(logits[0, 1].log_softmax(-1)[ids[0, 2]] + logits[1, 3].log_softmax(-1)[ids[1, 4]])
+    torch.testing.assert_close(loss, expected)
+    assert int(metrics["tokens"]) == 2
+    loss.backward()
+    assert logits.grad is not None
+    touched = logits.grad.abs().sum(-1) > 0
+    assert touched.nonzero().tolist() == [[0, 1], [1, 3]]
+
+
+def test_results_are_the_digits_after_an_equals_sign() -> None:
+    tokenizer = Tokenizer()
+    text = "12+3=15, 4"
+    ids = tokenizer.encode(text)
+    batch = collate([Sample(tuple(ids), (True,) * len(ids))], tokenizer.pad)
+    numbered = result_positions(batch, tokenizer)[0].tolist()
+    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, numbered, strict=True) if n) == "15"
+
+
+def test_schedule_warms_up_stays_and_falls() -> None:
+    optimizer = OptimizerConfig(warmup_steps=10, decay_share=0.5, final=0.1)
+    rates = [rate_at(step, 100, optimizer) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:49] == [1.0] * 39
+    assert rates[99] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_saved_models_load_in_transformers_with_their_tokenizer(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = new_model(config().model, Tokenizer(), seed=0)
+    save_model(model, Tokenizer(), tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.encode("12+3=15") == Tokenizer().encode("12+3=15")
+    assert tokenizer.bos_token_id == Tokenizer().bos
+    ids = torch.tensor([tokenizer.encode("12+3=15")])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model.eval()(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+@pytest.mark.parametrize("method", ["apr", "sos+"])
+def test_shipped_recipes_are_whole(name: str, method: str) -> None:
+    recipe = sft_recipe(recipe_text(name), method)  # type: ignore[arg-type]
+    assert recipe.data.stages[-1].until == 1.0
+    assert SftData(recipe).step(0)
+
+
+def test_unknown_and_wrong_keys_are_refused() -> None:
+    for broken, key in [
+        (RECIPE.replace("steps = 12", "stepps = 12"), "stepps"),
+        (RECIPE.replace("layers = 2", 'layers = "two"'), "layers"),
+        (RECIPE.replace('name = "muon"', 'name = "sgd"'), "name"),
+        (RECIPE.replace("steps = 12", ""), "steps"),
+    ]:
+        with pytest.raises(ValueError, match=key):
+            sft_recipe(broken, "apr")
+    with pytest.raises(ValueError, match="shipped: "):
+        recipe_text("huge")

@@ -1,0 +1,164 @@
+"""What a screen shows, as a frozen value that only the functions here turn into another one.
+
+A rollout is a `ThreadTree` that is never changed once a state holds it: `fold_all` copies what its events
+touch and applies them to the copy, so an old state stays what it was. After an event that cannot follow the
+ones before, `problem` says so and the state takes no more events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import apr
+from apr.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
+from apr.tree import MAIN, Thread, ThreadTree
+
+KEEP = 64
+"""Rollouts a state holds; a training run writes thousands into one log."""
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One rollout so far."""
+
+    tree: ThreadTree = field(default_factory=ThreadTree)
+    seconds: float = 0.0
+    """Time of its last event."""
+    forced: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    """Thread -> the parts of its text, by characters, that it did not sample."""
+    proofs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Closed thread that claims a solution -> its equations as judged; empty if the claim is false."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All a screen needs to draw itself."""
+
+    rollouts: Mapping[str, View] = field(default_factory=dict)
+    """By id, in order of starting."""
+    rollout: str | None = None
+    """The rollout on screen."""
+    thread: str = MAIN
+    """The thread of it whose text is shown."""
+    follow: bool = True
+    """Show a rollout that starts when the one on screen has finished."""
+    dropped: int = 0
+    """Rollouts left behind to keep `KEEP`."""
+    problem: str | None = None
+    """Why no more events are taken."""
+
+    @property
+    def view(self) -> View | None:
+        """The rollout on screen."""
+        return None if self.rollout is None else self.rollouts[self.rollout]
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Which one of how many rollouts is on screen, counted from 1."""
+        ids = list(self.rollouts)
+        place = ids.index(self.rollout) + 1 if self.rollout is not None else 0
+        return self.dropped + place, self.dropped + len(ids)
+
+
+def fold(state: State, event: Event) -> State:
+    """The state after one more event."""
+    return fold_all(state, (event,))
+
+
+def fold_all(state: State, events: Iterable[Event]) -> State:
+    """The state after these events: that of folding one by one, at the price of one copy for all."""
+    drafts: dict[str, _Draft] = {}
+    shown, follow, thread, problem = state.rollout, state.follow, state.thread, state.problem
+    for event in events if problem is None else ():
+        draft = drafts.get(event.rollout)
+        if draft is None:
+            draft = drafts[event.rollout] = _Draft(state.rollouts.get(event.rollout, View()))
+        try:
+            draft.take(event)
+        except ValueError as error:
+            problem = str(error)
+            if draft.tree.started is None:
+                del drafts[event.rollout]
+            break
+        if isinstance(event, RolloutStarted) and follow:
+            before = None if shown is None else drafts.get(shown) or state.rollouts[shown]
+            if before is None or before.tree.finished is not None:
+                shown, thread = event.rollout, MAIN
+    rollouts = {**state.rollouts, **{rollout: draft.view() for rollout, draft in drafts.items()}}
+    # Only what has finished can go: an event of the others may still come.
+    ended = (key for key, view in rollouts.items() if view.tree.finished is not None and key != shown)
+    gone = list(islice(ended, max(0, len(rollouts) - KEEP)))
+    for key in gone:
+        del rollouts[key]
+    return replace(
+        state,
+        rollouts=rollouts,
+        rollout=shown,
+        thread=thread,
+        dropped=state.dropped + len(gone),
+        problem=problem,
+    )
+
+
+def select_thread(state: State, thread: str) -> State:
+    """Show this thread's text; as before if the rollout on screen has no such thread."""
+    view = state.view
+    return replace(state, thread=thread) if view is not None and thread in view.tree.threads else state
+
+
+def step_rollout(state: State, by: int) -> State:
+    """Show an earlier or a later rollout, as far as there is one. New ones are followed from the last one."""
+    if state.rollout is None:
+        return state
+    ids = list(state.rollouts)
+    here = ids.index(state.rollout)
+    there = max(0, min(len(ids) - 1, here + by))
+    if there == here:
+        return replace(state, follow=here == len(ids) - 1)
+    return replace(state, rollout=ids[there], thread=MAIN, follow=there == len(ids) - 1)
+
+
+class _Draft:
+    """A view in the making; what it holds is its own, the rest is shared with the view it began from."""
+
+    def __init__(self, view: View) -> None:
+        self.tree = ThreadTree(view.tree.started, dict(view.tree.threads), view.tree.finished)
+        self.seconds = view.seconds
+        self.forced = dict(view.forced)
+        self.proofs = dict(view.proofs)
+        self._own: set[str] = set()
+
+    def take(self, event: Event) -> None:
+        touched = getattr(event, "thread", None)
+        if touched in self.tree.threads and touched not in self._own:
+            self.tree.threads[touched] = _copy(self.tree.threads[touched])
+        self.tree.apply(event)
+        if touched is not None:
+            self._own.add(touched)
+        self.seconds = event.time
+        match event:
+            case ThreadOpened():
+                self.forced[event.thread] = ((0, len(event.text)),)
+            case TokensForced():
+                kept = event.kept_text
+                before = ((a, min(b, kept)) for a, b in self.forced[event.thread] if a < kept)
+                self.forced[event.thread] = (*before, (kept, kept + len(event.text)))
+            case ThreadClosed() if event.result is not None:
+                prompt = self.tree.threads[event.thread].prompt_text
+                verdict = apr.check_solution(prompt, event.result)
+                self.proofs[event.thread] = tuple(verdict.steps) if verdict.correct else ()
+
+    def view(self) -> View:
+        return View(self.tree, self.seconds, self.forced, self.proofs)
+
+
+def _copy(thread: Thread) -> Thread:
+    """A thread whose events leave the first one as it is: they change no call and no round but the last."""
+    last = thread.calls[-1]
+    calls = [*thread.calls[:-1], replace(last, sampled=list(last.sampled), logprobs=list(last.logprobs))]
+    rounds = [*thread.rounds[:-1], *(replace(spawn) for spawn in thread.rounds[-1:])]
+    return replace(thread, calls=calls, rounds=rounds, token_ids=list(thread.token_ids))
