@@ -16,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
 
 import apr
 from apr.cli import main
@@ -25,6 +24,7 @@ from apr.cli.view import Glyphs, render, wrap
 from apr.engine.scripted import Fault
 from apr.events import Event, RolloutFinished, from_json
 from apr.tree import ThreadTree
+from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
 
 SOLVE = ["solve", "22", "26", "31", "53", "--target", "27"]
 BUDGET = 10
@@ -108,9 +108,7 @@ def test_solve_json_is_the_log(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "stopped" in capsys.readouterr().out
 
 
-def test_wrong_answer_is_not_solved(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_answer_is_not_solved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     policy = teacher_policy(budget=BUDGET)
     engine = policy.engine
     engine.texts = [text.replace("26+1=27", WRONG_EQUATION) for text in engine.texts]  # type: ignore[attr-defined]
@@ -124,6 +122,12 @@ def test_wrong_answer_is_not_solved(
     assert capsys.readouterr().out == ""
 
 
+def test_what_a_child_found_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    play(monkeypatch, Fault("Goal Reached in Sub Search", "error"))
+    assert main(SOLVE) == 1
+    assert "a child thread found 26+(53-22)/31 = 27" in capsys.readouterr().out
+
+
 def test_known_solution_is_shown_when_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,9 +138,7 @@ def test_known_solution_is_shown_when_asked(
     assert re.search(r"a solution is \S+ = 27", capsys.readouterr().out)
 
 
-def test_engine_failure_is_told_apart(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_engine_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     play(monkeypatch, Fault("", "error", after=3))
     assert main(SOLVE) == 1
     out = capsys.readouterr().out
@@ -158,9 +160,7 @@ def test_unsolvable_is_said_while_the_model_tries(
 
 @pytest.mark.parametrize("engine", ["native", "torch"])
 @pytest.mark.parametrize("method", ["apr", "sos+"])
-def test_engines_and_methods(
-    model: str, capsys: pytest.CaptureFixture[str], engine: str, method: str
-) -> None:
+def test_engines_and_methods(model: str, capsys: pytest.CaptureFixture[str], engine: str, method: str) -> None:
     options = "--model", model, "--engine", engine, "--method", method, "--json"
     assert main([*SOLVE, *options]) == 1
     end = from_json(capsys.readouterr().out.splitlines()[-1])
@@ -311,9 +311,7 @@ def test_interrupt_ends_cleanly() -> None:
     assert tree.finished.reason == "interrupted"
 
 
-def in_terminal(
-    arguments: list[str], columns: int, lines: int, *, interrupt_at: str | None = None
-) -> tuple[str, int]:
+def in_terminal(arguments: list[str], columns: int, lines: int, *, interrupt_at: str | None = None) -> tuple[str, int]:
     """Run in a terminal of this size; all it wrote, and its status."""
     master, slave = pty.openpty()
     size = {"COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
@@ -348,7 +346,7 @@ def test_live_view_shows_growth_and_stops_cleanly() -> None:
     # The cursor was hidden while drawing, and is back.
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert max(len(line.strip("\r")) for line in plain.split("\n")) <= 80 + len("\r")
+    assert max(map(len, re.split(r"[\r\n]", plain))) <= 80
 
 
 def test_dialogue(model: str) -> None:
@@ -529,7 +527,7 @@ def test_every_picture_fits(events: list[Event], width: int, height: int | None)
             lines = render(
                 tree, Glyphs.of("utf-8"), lambda _: True, seconds=1.5, width=width, height=height, frame=index
             )
-            assert height is None or len(lines) <= max(height, 9)
+            assert height is None or len(lines) <= height
             assert all(line.cell_len <= width and "\n" not in line.plain for line in lines)
     assert "scripted error" in "".join(line.plain for line in render(
         tree, Glyphs.of("utf-8"), lambda _: True, seconds=1, width=120))  # fmt: skip
@@ -537,10 +535,7 @@ def test_every_picture_fits(events: list[Event], width: int, height: int | None)
 
 def test_hidden_threads_are_counted(events: list[Event]) -> None:
     tree = ThreadTree.fold(events)
-    lines = [
-        line.plain
-        for line in render(tree, Glyphs.of("ascii"), lambda _: True, seconds=1, width=120, height=10)
-    ]
+    lines = [line.plain for line in render(tree, Glyphs.of("ascii"), lambda _: True, seconds=1, width=120, height=10)]
     assert len(lines) == 10
     hidden = re.search(r"(\d+) more", "\n".join(lines))
     assert hidden is not None

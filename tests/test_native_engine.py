@@ -19,7 +19,9 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=40)
 PROMPT = (1, 5, 7, 33, 2, 90)
 
 
-def save_model(directory: Path, seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> LlamaForCausalLM:
+def save_model(
+    directory: Path, seed: int = 0, dtype: torch.dtype = torch.float32, **changes
+) -> LlamaForCausalLM:
     """A model wide enough in its weights that greedy choices are not close calls."""
     torch.manual_seed(seed)
     shape = {
@@ -33,9 +35,9 @@ def save_model(directory: Path, seed: int = 0, dtype: torch.dtype = torch.float3
         "tie_word_embeddings": False,
         "initializer_range": 0.3,
     }
-    model = LlamaForCausalLM(LlamaConfig(**{**shape, **changes})).eval().to(dtype)
-    model.save_pretrained(directory)
-    return model.float()
+    LlamaForCausalLM(LlamaConfig(**{**shape, **changes})).to(dtype).save_pretrained(directory)
+    # Not the model itself: its rotary frequencies were rounded along with the weights.
+    return LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
 
 
 @pytest.fixture(scope="module")

@@ -210,10 +210,13 @@ def test_unmasked_tokens_carry_no_loss() -> None:
     ids = torch.randint(0, 7, (2, 5))
     mask = torch.zeros(2, 5, dtype=torch.bool)
     mask[0, 2] = mask[1, 4] = True
-    loss, metrics = sft_loss(logits, ids, mask)
-    expected = -(logits[0, 1].log_softmax(-1)[ids[0, 2]] + logits[1, 3].log_softmax(-1)[ids[1, 4]])
-    torch.testing.assert_close(loss, expected)
-    assert int(metrics["tokens"]) == 2
+    weights = mask.float()
+    weights[1, 4] = 3.0
+    loss, metrics = sft_loss(logits, ids, weights)
+    first = -logits[0, 1].log_softmax(-1)[ids[0, 2]]
+    second = -logits[1, 3].log_softmax(-1)[ids[1, 4]]
+    torch.testing.assert_close(loss, first + 3 * second)
+    torch.testing.assert_close(metrics["loss"], (first + second).detach())
     loss.backward()
     assert logits.grad is not None
     touched = logits.grad.abs().sum(-1) > 0

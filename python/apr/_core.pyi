@@ -2,9 +2,41 @@
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, Final, final
+from typing import Any, Final, Literal, TypeAlias, final
 
-__all__: list[str]
+__all__ = [
+    "Decoder",
+    "GrammarError",
+    "JOIN_OPEN",
+    "Lessons",
+    "Problem",
+    "ProblemStream",
+    "SPAWN_END",
+    "SPAWN_OPEN",
+    "Solution",
+    "Tokenizer",
+    "Trace",
+    "Traces",
+    "Verdict",
+    "__version__",
+    "can_reach",
+    "check_claim",
+    "check_solution",
+    "check_trace",
+    "child_prompts",
+    "combine",
+    "expand",
+    "heuristic",
+    "join",
+    "join_block",
+    "llama2_tokens",
+    "prompt",
+    "search",
+    "search_result",
+    "solve",
+    "solve_all",
+    "solve_shortest",
+]
 __version__: str
 
 SPAWN_OPEN: Final[str]
@@ -21,8 +53,8 @@ class Problem:
     @property
     def target(self) -> int: ...
     def __hash__(self) -> int: ...
-    def __eq__(self, other: object) -> bool: ...
-    def __ne__(self, other: object) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
     def __reduce__(self) -> tuple[type[Problem], tuple[list[int], int]]: ...
 
 @final
@@ -52,8 +84,8 @@ class Trace:
     def solved(self) -> bool: ...
     @property
     def text(self) -> str: ...
-    def __eq__(self, other: object) -> bool: ...
-    def __ne__(self, other: object) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
 
 @final
 class ProblemStream:
@@ -61,9 +93,9 @@ class ProblemStream:
         cls,
         seed: int,
         *,
-        numbers: tuple[int, int] = (4, 4),
+        numbers: tuple[int, int] = ...,
         max_number: int = 99,
-        target: tuple[int, int] = (10, 100),
+        target: tuple[int, int] = ...,
         split: str = "train",
         held_out_targets: Sequence[int] = ...,
     ) -> ProblemStream: ...
@@ -77,11 +109,11 @@ class Traces:
         method: str,
         *,
         beam_size: tuple[int, int],
-        child_beam_size: tuple[int, int] = (1, 1),
+        child_beam_size: tuple[int, int] = ...,
         promising: float,
-        numbers: tuple[int, int] = (4, 4),
+        numbers: tuple[int, int] = ...,
         max_number: int = 99,
-        target: tuple[int, int] = (10, 100),
+        target: tuple[int, int] = ...,
         split: str = "train",
         held_out_targets: Sequence[int] = ...,
     ) -> Traces: ...
@@ -119,6 +151,10 @@ class Tokenizer:
     @property
     def eos(self) -> int: ...
 
+_Update: TypeAlias = tuple[
+    int, list[int], list[float], Literal["stop", "length", "abort", "error"] | None, int, int
+]
+
 @final
 class Decoder:
     def __new__(
@@ -147,7 +183,7 @@ class Decoder:
         seed: int,
     ) -> None: ...
     def abort(self, id: int) -> bool: ...
-    def run(self, seconds: float) -> list[tuple[int, list[int], list[float], str | None, int, int]]: ...
+    def run(self, seconds: float) -> list[_Update]: ...
     def update_weights(self, state: Mapping[str, Any]) -> int: ...
     def stats(self) -> dict[str, int]: ...
 

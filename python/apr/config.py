@@ -105,6 +105,8 @@ class SftConfig:
     tokens_per_batch: int = 8192
     """Largest padded batch that goes through the model at once."""
     seed: int = 0
+    result_weight: float = 1.0
+    """Loss weight of the digits of results: computed, where nearly all else is copied or chosen freely."""
     autocast: Literal["bf16", "none"] = "bf16"
     compile: bool = False
     """torch.compile, a third faster; on a CPU without a C++ compiler it is left out."""

@@ -127,22 +127,15 @@ def collate(samples: Sequence[Sample], pad: int) -> Batch:
 def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     """Number of the equation each position's digit is a result of, from 1; 0 elsewhere. [B, T], int64.
 
-    Results are runs of digits after a written equals sign: what has to be computed rather than copied.
+    Results are runs of digits after an equals sign that the model writes: what has to be computed, not copied.
     """
-    digits = [tokenizer.token_id(str(d)) for d in range(10)]
-    equals = tokenizer.token_id("=")
-    numbered = torch.zeros_like(batch.token_ids_BT)
-    count = 0
-    for row, (ids, mask) in enumerate(
-        zip(batch.token_ids_BT.tolist(), batch.loss_mask_BT.tolist(), strict=True)
-    ):
-        inside = False
-        for position, (token, written) in enumerate(zip(ids, mask, strict=True)):
-            if token == equals and written:
-                inside = True
-                count += 1
-            elif inside and token in digits:
-                numbered[row, position] = count
-            else:
-                inside = False
-    return numbered
+    ids_BT = batch.token_ids_BT
+    digits = torch.tensor([tokenizer.token_id(str(d)) for d in range(10)])
+    digit_BT = torch.isin(ids_BT, digits)
+    equals_BT = torch.eq(ids_BT, tokenizer.token_id("=") or 0)
+    positions = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
+    # The last token that is no digit, at or before each position.
+    before_BT = torch.where(digit_BT, 0, positions).cummax(dim=1).values
+    result_BT = digit_BT & equals_BT.gather(1, before_BT) & batch.loss_mask_BT
+    number_BT = equals_BT.flatten().cumsum(0).view_as(ids_BT)
+    return torch.where(result_BT, number_BT, 0)

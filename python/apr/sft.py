@@ -74,7 +74,8 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         self._config = config
-        hidden, rest = [], []
+        hidden: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
             (hidden if matrix and config.name == "muon" else rest).append(parameter)
@@ -206,47 +207,60 @@ class SftTrainer:
     def _train_step(self) -> tuple[float, float, int]:
         samples = self.data.step(self.step)
         tokens = sum(len(s.token_ids) for s in samples)
-        loss_tokens = sum(sum(s.loss_mask[1:]) for s in samples)
         # Dealt out by length, so that processes wait little for each other.
         own = sorted(samples, key=lambda s: len(s.token_ids))[self.rank :: self.world]
-        total = torch.zeros((), device=self.device)
-        for batch in batches(own, self.tokenizer.pad, self.config.tokens_per_batch):
-            loss, _ = self._loss(batch)
-            (loss / loss_tokens).backward()
-            total += loss.detach() / loss_tokens
+        made = batches(own, self.tokenizer.pad, self.config.tokens_per_batch)
+        weights = [self._weights(batch) for batch in made]
+        # Loss tokens, their weights and their loss, over all processes.
+        totals = torch.zeros(3, dtype=torch.float64, device=self.device)
+        totals[0] = sum(batch.loss_tokens for batch in made)
+        totals[1] = sum(float(weights_BT[:, 1:].sum()) for weights_BT in weights)
+        if self.world > 1:
+            dist.all_reduce(totals)
+        weight = float(totals[1])
+        for batch, weights_BT in zip(made, weights, strict=True):
+            loss, metrics, _ = self._loss(batch, weights_BT)
+            torch.autograd.backward(loss / weight)
+            totals[2] += metrics["loss"]
         if self.world > 1:
             for parameter in self.model.parameters():
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 dist.all_reduce(parameter.grad)
-            dist.all_reduce(total)
+            dist.all_reduce(totals[2])
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"step {self.step}: the gradient is not finite")
         self.optimizers.step(rate_at(self.step, self.config.steps, self.config.optimizer))
-        return float(total), float(norm), tokens
+        return float(totals[2] / totals[0]), float(norm), tokens
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed loss and the greedy tokens, [B, T - 1]."""
+    def _weights(self, batch: Batch) -> Tensor:
+        weights_BT = batch.loss_mask_BT.float()
+        if self.config.result_weight != 1:
+            weights_BT[result_positions(batch, self.tokenizer) > 0] = self.config.result_weight
+        return weights_BT.to(self.device)
+
+    def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Summed loss, its metrics, and the greedy tokens, [B, T - 1]."""
         ids = batch.token_ids_BT.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
             logits = self._forward(input_ids=ids, use_cache=False).logits
-        loss, _ = sft_loss(logits, ids, batch.loss_mask_BT.to(self.device))
-        return loss, logits[:, :-1].argmax(-1)
+        loss, metrics = sft_loss(logits, ids, weights_BT)
+        return loss, metrics, logits[:, :-1].detach().argmax(-1)
 
     @torch.no_grad()
     def validate(self) -> tuple[float, float]:
         """Held-out loss in nats a token, and the share of right results."""
         total, tokens, right, results = 0.0, 0, 0, 0
         for batch in batches(self.data.validation(), self.tokenizer.pad, self.config.tokens_per_batch):
-            loss, greedy = self._loss(batch)
-            total += float(loss)
+            _, metrics, greedy = self._loss(batch, self._weights(batch))
+            total += float(metrics["loss"])
             tokens += batch.loss_tokens
             numbered = result_positions(batch, self.tokenizer)[:, 1:]
             wrong = numbered[(greedy.cpu() != batch.token_ids_BT[:, 1:]) & (numbered > 0)]
-            count = int(numbered.max())
+            count = len(set(numbered[numbered > 0].tolist()))
             results += count
-            right += count - len(wrong.unique())
+            right += count - len(set(wrong.tolist()))
         return total / tokens, right / max(1, results)
 
     def save(self) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import NoReturn
 
 from textual.app import App
-from textual.binding import Binding, BindingType
 
 from apr_tui.feed import Policy, Refused, load_policy
 from apr_tui.solve import SolveScreen
@@ -22,10 +21,6 @@ class WatchApp(App[None]):
 
     CSS_PATH = "apr.tcss"
     ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c,ctrl+q", "quit", "Quit", key_display="^c", priority=True),
-        Binding("q", "quit", "Quit", show=False),
-    ]
 
     def __init__(self, *, policy: Policy | None = None, log: Path | None = None) -> None:
         super().__init__()
@@ -54,13 +49,9 @@ def parser() -> argparse.ArgumentParser:
         "without one, of the problems you type in.",
         epilog="example: apr solve 22 26 31 53 --target 27 --json > events.jsonl; apr watch events.jsonl",
     )
-    made.add_argument(
-        "log", nargs="?", type=Path, metavar="LOG", help="log of events, one JSON object a line"
-    )
+    made.add_argument("log", nargs="?", type=Path, metavar="LOG", help="log of events, one JSON object a line")
     made.add_argument("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
-    made.add_argument(
-        "--engine", metavar="NAME", help="native (default), torch or sglang: what runs the model"
-    )
+    made.add_argument("--engine", metavar="NAME", help="native (default), torch or sglang: what runs the model")
     return made
 
 

@@ -86,7 +86,10 @@ def _integer(word: str, field: str) -> int:
     digits = word.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise Refused(f"{field}: {word[:20]!r} is not a whole number")
-    return int(word) if len(digits) <= 40 else 1 << 130
+    # Python itself refuses to read very long ones, with a message of its own.
+    if len(digits) > 40:
+        raise Refused("a number is too large")
+    return int(word)
 
 
 async def follow(path: Path) -> AsyncIterator[Batch]:
@@ -102,11 +105,22 @@ async def follow(path: Path) -> AsyncIterator[Batch]:
 def _read(tail: EventTail) -> Batch:
     """As many events as a part of a frame allows, so that a long log does not hold up the keys."""
     events: list[Event] = []
+    limit = _READ_EVENTS
     end = time.monotonic() + _READ_S
     while time.monotonic() < end:
-        more = tail.poll(_READ_EVENTS)
+        begin = tail.offset
+        try:
+            more = tail.poll(limit)
+        except ValueError as error:
+            if limit > 1:
+                # A poll that fails gives none of its events: what stands before the broken line comes one by one.
+                tail.offset, limit = begin, 1
+                continue
+            if events:
+                break
+            raise ValueError(f"{tail.path}, byte {begin}: {error}") from None
         events += more
-        if len(more) < _READ_EVENTS:
+        if len(more) < limit:
             break
     return tuple(events)
 

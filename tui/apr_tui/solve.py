@@ -56,7 +56,9 @@ class SolveScreen(Screen[None]):
         Binding("escape", "stop", "Stop"),
         Binding("left_square_bracket", "step(-1)", "Earlier rollout", key_display="["),
         Binding("right_square_bracket", "step(1)", "Later rollout", key_display="]"),
-        Binding("tab", "app.focus_next", "Next pane", show=False),
+        Binding("tab", "app.focus_next", "Next pane"),
+        Binding("ctrl+c,ctrl+q", "app.quit", "Quit", key_display="^c", priority=True),
+        Binding("q", "app.quit", "Quit", show=False),
     ]
 
     def __init__(self, *, policy: Policy | None = None, log: Path | None = None) -> None:

@@ -34,6 +34,13 @@ MARKS: dict[Mark, tuple[str, str]] = {
 """The sign of each mark, one column wide, and its style."""
 
 
+_GUIDE = 2
+"""Columns a child's row stands further right than its parent's."""
+_INDENT = 2
+"""Columns that later lines of a paragraph stand further right than its first."""
+_FORCED = Style(dim=True, italic=True)
+
+
 class ThreadList(Tree[str]):
     """The threads of a rollout; a node's data is its thread's id."""
 
@@ -42,8 +49,9 @@ class ThreadList(Tree[str]):
 
     def __init__(self) -> None:
         super().__init__("", MAIN, id="threads")
-        self.guide_depth = 2
+        self.guide_depth = _GUIDE
         self.auto_expand = False
+        self.root.expand()
         self._rollout: str | None = None
         self._by_thread: dict[str, TreeNode[str]] = {}
         self._rows: dict[str, Row] = {}
@@ -78,8 +86,10 @@ def label(row: Row) -> Text:
     """A row as it stands in the list."""
     sign, style = MARKS[row.mark]
     note = "dim" if row.mark in ("nothing", "cancelled") else ""
+    # Deeper rows stand further right; the figures shall stand below each other.
+    width = max(1, 6 - _GUIDE * row.thread.count("."))
     return Text.assemble(
-        (sign, style), f" {name(row.thread):<4}", (f"{row.tokens:>6,}  ", "dim"), (row.note, note)
+        (sign, style), f" {name(row.thread):<{width}}", (f"{row.tokens:>6,}  ", "dim"), (row.note, note)
     )
 
 
@@ -96,22 +106,35 @@ class ThreadText(ScrollView, can_focus=True):
         self._forced: tuple[Span, ...] = ()
         self._spans: list[Span] = []
         self._width = 0
+        self._tail = False
+        """Its end is to be seen; so until somebody scrolls up."""
 
     def show(self, key: tuple[str, str] | None, text: str, forced: tuple[Span, ...], *, tail: bool) -> None:
         """Draw the text of the thread `key`. One that is new on screen shows its end if `tail`, else its
         begin; one that was there keeps its place, which may be its end."""
         if key == self._key and text == self._shown and forced == self._forced:
             return
-        at_end = tail if key != self._key else self.scroll_offset.y >= self.max_scroll_y
+        follow = tail if key != self._key else self._tail
         grown = key == self._key and text.startswith(self._shown)
         begin = self._shown.rfind("\n") + 1 if grown else 0
         self._key, self._shown, self._forced = key, text, forced
         self._wrap(begin)
-        if at_end:
-            self.scroll_end(animate=False, immediate=True)
+        self._tail = follow
+        if follow:
+            # How far it scrolls is known only after the next layout.
+            self.call_after_refresh(self._to_end)
         elif not grown:
             self.scroll_home(animate=False, immediate=True)
         self.refresh()
+
+    def _to_end(self) -> None:
+        self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
+        self._tail = True
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if new_value != old_value:
+            self._tail = new_value > old_value and new_value >= self.max_scroll_y
 
     def _wrap(self, begin: int) -> None:
         """Cut the text from here on, where a paragraph begins, in lines."""
@@ -137,6 +160,8 @@ class ThreadText(ScrollView, can_focus=True):
             return Strip.blank(self.size.width, plain)
         segments: list[Segment] = []
         position, end = self._spans[row]
+        if position > 0 and self._shown[position - 1] != "\n":
+            segments.append(Segment(" " * _INDENT, plain))
         for a, b in (*self._forced, (end, end)):
             a, b = max(a, position), min(b, end)
             if a > b:
@@ -147,16 +172,15 @@ class ThreadText(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(self.size.width, plain)
 
 
-_FORCED = Style(dim=True, italic=True)
-
-
 def _lines(paragraph: str, width: int) -> list[Span]:
-    """A paragraph cut at spaces, or within a word that is longer than a line."""
+    """A paragraph cut at spaces, or within a word that is longer than a line; later lines are indented."""
     lines: list[Span] = []
     start = 0
     while len(paragraph) - start > width:
         space = paragraph.rfind(" ", start + 1, start + width + 1)
         end = space if space > start else start + width
+        if not lines:
+            width = max(1, width - _INDENT)
         lines.append((start, end))
         start = end + (1 if space > start else 0)
     return [*lines, (start, len(paragraph))]

@@ -21,9 +21,7 @@ METHODS = ("apr", "sos+")
 """Methods that a model can be asked for."""
 MIN_NUMBERS = 2
 
-_JOIN = (
-    "a parent goes on when all its children have ended (default), or at the first solution, ending the rest"
-)
+_JOIN = "a parent goes on when all its children have ended (default), or at the first solution, ending the rest"
 
 
 class UsageError(Exception):

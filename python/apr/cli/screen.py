@@ -136,11 +136,19 @@ class PlainScreen(QuietScreen):
             claimed = self.tree.main.result is not None
             why = f"its answer is wrong: {finished.verdict}" if claimed else "the model found no solution"
             lines = [Text(f"unsolved {why}", "bold yellow")]
+        if part := self._found_below(numbers, target):
+            lines.append(Text(f"         a child thread found {part} = {target}, but the answer does not say so"))
         if possible and self.reveal:
             lines.append(Text(f"         a solution is {known_solution(numbers, target)}"))
         elif possible:
             lines.append(Text("         one exists; --show-solution shows it", "dim"))
         return lines
+
+    def _found_below(self, numbers: list[int], target: int) -> str | None:
+        """A true solution that some child claims."""
+        claims = [t.result for t in self.tree.threads.values() if t.id != MAIN and t.result is not None]
+        found = (expression(numbers, target, equations(claim)) for claim in claims)
+        return next((text for text in found if text is not None), None)
 
     def holds(self, thread: Thread) -> bool:
         """Whether a closed thread's claim is true."""

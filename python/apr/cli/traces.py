@@ -22,9 +22,9 @@ from apr.cli.common import (
     compact,
     install,
     natural,
-    not_negative,
     note,
     positive,
+    share,
     span,
 )
 
@@ -52,14 +52,10 @@ def parser() -> Parser:
     made.add_argument("--out", required=True, metavar="DIR")
     made.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N", help="part I of N")
     made.add_argument("--format", choices=("jsonl", "parquet", "both"), default="jsonl")
-    made.add_argument(
-        "--chunk", type=positive, default=1000, metavar="N", help="items of a file (default 1000)"
-    )
+    made.add_argument("--chunk", type=positive, default=1000, metavar="N", help="items of a file (default 1000)")
     made.add_argument("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` or `2-6`")
     made.add_argument("--beam-size", type=span, default=(1, 5), metavar="A-B", help="width, drawn for each")
-    made.add_argument(
-        "--child-beam-size", type=span, default=(1, 8), metavar="A-B", help="width of children (apr)"
-    )
+    made.add_argument("--child-beam-size", type=span, default=(1, 8), metavar="A-B", help="width of children (apr)")
     made.add_argument("--promising", type=share, metavar="P", help="default 0.9 (apr), 0.5 (sos+)")
     return made
 
@@ -135,9 +131,7 @@ def _claim(out: Path, values: str) -> None:
     _atomically(told, _write_text, values)
 
 
-def _write_chunks(
-    out: Path, chunks: list[Chunk], stream: Any, method: str, writers: dict[str, Writer]
-) -> None:
+def _write_chunks(out: Path, chunks: list[Chunk], stream: Any, method: str, writers: dict[str, Writer]) -> None:
     for done, chunk in enumerate(chunks, 1):
         for suffix, write in writers.items():
             path = out / f"{chunk.name}.{suffix}"

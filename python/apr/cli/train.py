@@ -27,16 +27,12 @@ def run(arguments: Sequence[str]) -> int:
     )
     kinds = main.add_subparsers(dest="kind", metavar="KIND", required=True)
     sft = kinds.add_parser("sft", help="supervised, on fresh teacher traces", prog="apr train sft")
-    sft.add_argument(
-        "--recipe", default="tiny", metavar="NAME|FILE", help="shipped (default tiny), or a .toml file"
-    )
+    sft.add_argument("--recipe", default="tiny", metavar="NAME|FILE", help="shipped (default tiny), or a .toml file")
     sft.add_argument("--method", choices=METHODS, default="apr")
     sft.add_argument("--out", required=True, metavar="DIR", help="the run directory")
     sft.add_argument("--steps", type=positive, metavar="N", help="instead of the recipe's")
     sft.add_argument("--seed", type=natural, metavar="N", help="instead of the recipe's")
-    sft.add_argument(
-        "--until", type=positive, metavar="N", help="stop after this step of the run, to go on later"
-    )
+    sft.add_argument("--until", type=positive, metavar="N", help="stop after this step of the run, to go on later")
     sft.add_argument("--start-from", metavar="DIR", help="begin with these weights instead of random ones")
     sft.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     sft.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
@@ -47,9 +43,7 @@ def _sft(options: Any) -> int:
     from apr.config import recipe_text, sft_recipe
     from apr.run import RunDirectory
 
-    changes = {
-        name: getattr(options, name) for name in ("steps", "seed") if getattr(options, name) is not None
-    }
+    changes = {name: getattr(options, name) for name in ("steps", "seed") if getattr(options, name) is not None}
     try:
         text = _changed(recipe_text(options.recipe), changes)
         config = sft_recipe(text, options.method)
@@ -71,9 +65,7 @@ def _sft(options: Any) -> int:
             if processes.rank == 0:
                 run_directory.create(f"# method: {options.method}\n{text}")
             processes.wait()
-            trainer = SftTrainer(
-                config, run_directory, device=processes.device, start_from=options.start_from
-            )
+            trainer = SftTrainer(config, run_directory, device=processes.device, start_from=options.start_from)
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from None
         if processes.rank == 0 and trainer.step:
@@ -179,9 +171,7 @@ class _Watch:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=progress.step, description=line)
         elif self.shown and (
-            progress.step % self.EVERY == 0
-            or progress.step == self.steps
-            or progress.validation_loss is not None
+            progress.step % self.EVERY == 0 or progress.step == self.steps or progress.validation_loss is not None
         ):
             note(f"{progress.step}/{progress.steps}  {line}")
 

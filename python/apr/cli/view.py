@@ -99,8 +99,10 @@ def render(
 ) -> list[Text]:
     """The tree and its meters as lines of at most `width` columns and, if given, at most `height` lines."""
     meters = wrap(Meters(tree, seconds).parts(), f" {glyphs.dot} ", width)
+    if height is not None:
+        meters = meters[: max(1, height - 2)]
     lines = []
-    shown, hidden = _visible(tree, None if height is None else max(1, height - len(meters) - 1))
+    shown, hidden = _visible(tree, None if height is None else max(2, height - len(meters)))
     for prefix, thread in _walk(tree, MAIN, glyphs, shown):
         lines.append(_line(tree, thread, prefix, glyphs, holds, width, frame))
     if hidden:
@@ -147,9 +149,7 @@ def _walk(
         yield from _walk(tree, child, glyphs, shown, below + sign, below + under)
 
 
-def _line(
-    tree: ThreadTree, thread: Thread, prefix: str, glyphs: Glyphs, holds: Holds, width: int, frame: int
-) -> Text:
+def _line(tree: ThreadTree, thread: Thread, prefix: str, glyphs: Glyphs, holds: Holds, width: int, frame: int) -> Text:
     mark, style, doing = _state(tree, thread, glyphs, holds, frame)
     tokens = f"{thread.sampled_tokens:,} tok"
     node = _NODE.search(thread.prompt_text)
@@ -170,9 +170,7 @@ def _line(
     return line
 
 
-def _state(
-    tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame: int
-) -> tuple[str, str, str]:
+def _state(tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame: int) -> tuple[str, str, str]:
     """A thread's mark, its style, and what it does or came to."""
     if thread.waiting:
         return glyphs.waiting, "cyan", _waiting(tree, thread)
@@ -188,7 +186,7 @@ def _state(
     text = _REASONS.get(thread.reason, thread.reason)
     if thread.detail:
         text += f": {' '.join(thread.detail.split())}"
-    if thread.reason == "cancelled":
+    if thread.reason in ("cancelled", "interrupted"):
         return glyphs.cancelled, "dim", text
     if thread.reason == "no_answer":
         return glyphs.nothing, "dim", text

@@ -43,6 +43,16 @@ impl Ord for Score {
 }
 
 impl Score {
+    /// Orders scores of one heuristic as they are ordered themselves, at less cost.
+    #[inline]
+    pub(crate) fn key(self) -> Number {
+        match self {
+            Score::Integer(v) => v,
+            // Floats that are not negative are ordered as their bits are.
+            Score::Real(v) => Number::from(v.to_bits()),
+        }
+    }
+
     /// The value as a float.
     pub fn value(self) -> f64 {
         match self {

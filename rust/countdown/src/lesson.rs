@@ -12,8 +12,7 @@ use crate::sample::{ProblemSpace, ProblemStream, Random};
 use crate::search::{Method, Trace, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
-    CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, SPAWN, STATE, TOKEN_BUDGET,
-    TOKEN_BUDGET_BIN,
+    CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, SPAWN, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN,
 };
 
 const WIDTH_STREAM: u64 = 2;
@@ -56,9 +55,7 @@ impl Teacher {
             false => Err(Error::Parameter(format!("a width from {low} to {high}"))),
         };
         Ok(match *self {
-            Teacher::SosPlus { beam_size, promising } => {
-                Method::SosPlus { beam_size: width(beam_size)?, promising }
-            }
+            Teacher::SosPlus { beam_size, promising } => Method::SosPlus { beam_size: width(beam_size)?, promising },
             Teacher::Apr { beam_size, child_beam_size: (low, high), promising } => {
                 let beam_size = width(beam_size)?;
                 let child_beam_size = width((low.max(beam_size.min(high)), high))?;
@@ -152,8 +149,7 @@ impl LessonStream {
         let cancelled = random.unit() < self.plan.cancelled;
         let condition = conditioned.then(|| condition(&method, &trace));
         let mut samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
-        let mut children: Vec<(u64, &Trace)> =
-            trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
+        let mut children: Vec<(u64, &Trace)> = trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
         children.sort_by_key(|(draw, child)| (!child.solved, *draw));
         for (_, child) in children.iter().take(self.plan.children) {
             samples.extend(thread_samples(child, None, false, &self.tokenizer));
@@ -178,12 +174,7 @@ pub fn condition(method: &Method, trace: &Trace) -> String {
 }
 
 /// The samples of one thread: one for each of its texts.
-pub fn thread_samples(
-    thread: &Trace,
-    condition: Option<&str>,
-    cancelled: bool,
-    tokenizer: &Tokenizer,
-) -> Vec<Sample> {
+pub fn thread_samples(thread: &Trace, condition: Option<&str>, cancelled: bool, tokenizer: &Tokenizer) -> Vec<Sample> {
     let mut samples = Vec::with_capacity(thread.main_calls.len());
     for (round, text) in thread.main_calls.iter().enumerate() {
         let mut sample = Sample::default();
@@ -249,8 +240,7 @@ fn cancel_losers(block: &str, children: &[Trace]) -> String {
         let result = [CHILD_FAILED, CHILD_SOLVED].iter().find_map(|head| line.strip_prefix(head));
         if let Some(result) = result {
             let index = result.split(' ').next().and_then(|index| index.parse::<usize>().ok());
-            losing = index
-                .is_some_and(|i| i != winner && children.get(i).is_some_and(|c| c.text().len() > won_at));
+            losing = index.is_some_and(|i| i != winner && children.get(i).is_some_and(|c| c.text().len() > won_at));
             if losing {
                 joined.push_str(CHILD_CANCELLED);
                 joined.push_str(result);

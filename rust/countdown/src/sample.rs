@@ -121,10 +121,9 @@ impl Recorded {
         let index = self.next;
         let choice = self.choices.get(index).cloned();
         self.next += 1;
-        choice.map(|c| (index, c)).ok_or_else(|| Error::Choice {
-            index,
-            what: format!("the search wants {wanted}, the record has ended"),
-        })
+        choice
+            .map(|c| (index, c))
+            .ok_or_else(|| Error::Choice { index, what: format!("the search wants {wanted}, the record has ended") })
     }
 }
 
@@ -230,15 +229,11 @@ impl ProblemSpace {
             return invalid(format!("max_number is 1 to 1000000, not {}", self.max_number));
         }
         if self.min_target < 1 || self.min_target > self.max_target || self.max_target > 1_000_000 {
-            return invalid(format!(
-                "targets run from 1 to 1000000, not {} to {}",
-                self.min_target, self.max_target
-            ));
+            return invalid(format!("targets run from 1 to 1000000, not {} to {}", self.min_target, self.max_target));
         }
         let held_out = |t: &u64| self.held_out_targets.contains(t);
         let only_held_out = self.split == Split::Test && !self.held_out_targets.is_empty();
-        let targets: Vec<u64> =
-            (self.min_target..=self.max_target).filter(|t| held_out(t) == only_held_out).collect();
+        let targets: Vec<u64> = (self.min_target..=self.max_target).filter(|t| held_out(t) == only_held_out).collect();
         if targets.is_empty() {
             return invalid("no target is left".into());
         }
@@ -282,8 +277,6 @@ impl ProblemStream {
                 return Problem::new(numbers, target);
             }
         }
-        Err(Error::Parameter(format!(
-            "no solvable problem of {count} numbers reaches {target} in this split"
-        )))
+        Err(Error::Parameter(format!("no solvable problem of {count} numbers reaches {target} in this split")))
     }
 }

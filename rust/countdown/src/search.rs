@@ -69,9 +69,7 @@ impl Method {
         let (beams, promising) = match *self {
             Method::SosBfs { beam_size } | Method::SosDfs { beam_size } => ([beam_size; 2], 0.0),
             Method::SosPlus { beam_size, promising } => ([beam_size; 2], promising),
-            Method::Apr { beam_size, child_beam_size, promising } => {
-                ([beam_size, child_beam_size], promising)
-            }
+            Method::Apr { beam_size, child_beam_size, promising } => ([beam_size, child_beam_size], promising),
         };
         if beams.contains(&0) {
             return Err(Error::Parameter("a beam is at least 1 wide".into()));

@@ -57,8 +57,7 @@ pub fn solve_shortest(numbers: &[Number], target: Number) -> Result<Option<Solut
 /// Those of [`solve`].
 pub fn solve_all(numbers: &[Number], target: Number) -> Result<Vec<Solution>, Error> {
     fn run<V: Value>(state: State<V>, target: V) -> Vec<Vec<Step>> {
-        let mut all =
-            All { target, reach: Map::default(), seen: Set::default(), path: Vec::new(), found: Vec::new() };
+        let mut all = All { target, reach: Map::default(), seen: Set::default(), path: Vec::new(), found: Vec::new() };
         all.walk(state);
         all.found
     }
@@ -104,11 +103,8 @@ impl<V: Value> First<V> {
         }
         for (i, j) in state.pairs() {
             for step in moves(state.values[i], state.values[j]) {
-                let reached = if state.len == 2 {
-                    step.result == self.target
-                } else {
-                    self.walk(state.child(i, j, step.result))
-                };
+                let reached =
+                    if state.len == 2 { step.result == self.target } else { self.walk(state.child(i, j, step.result)) };
                 if reached {
                     self.steps.push(step.step());
                     return true;

@@ -137,19 +137,17 @@ impl Tokenizer {
             .collect();
         let spelled: Vec<(String, String)> = (0..=255u8)
             .filter(|&byte| !self.ids.contains_key(&[byte][..]))
-            .map(|byte| {
-                (byte_char(byte).to_string(), [half_char(byte >> 4), half_char(byte & 15)].iter().collect())
-            })
+            .map(|byte| (byte_char(byte).to_string(), [half_char(byte >> 4), half_char(byte & 15)].iter().collect()))
             .collect();
-        let replace =
-            |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
+        let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
         let mut normalizers = vec![json!({"type": "ByteLevel"})];
         normalizers.extend(spelled.iter().map(|(byte, halves)| replace(byte, halves)));
         let mut decoders = vec![json!({"type": "Fuse"})];
         decoders.extend(spelled.iter().map(|(byte, halves)| replace(halves, byte)));
         // Half-bytes that make no byte, as a model may write them.
         decoders.extend((0..16).map(|n| replace(&half_char(n).to_string(), "?")));
-        decoders.push(json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}));
+        decoders
+            .push(json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}));
         let mut phrases: Vec<String> =
             self.tokens.iter().filter(|t| matches!(t, Token::Bytes(_))).map(Token::written).collect();
         phrases.sort_by_key(|p| std::cmp::Reverse(p.len()));
@@ -265,8 +263,7 @@ impl Token {
         {
             return Some(Token::Half(n as u8));
         }
-        let bytes: Option<Vec<u8>> =
-            written.chars().map(|c| (0..=255).find(|&b| byte_char(b) == c)).collect();
+        let bytes: Option<Vec<u8>> = written.chars().map(|c| (0..=255).find(|&b| byte_char(b) == c)).collect();
         bytes.filter(|b| !b.is_empty()).map(Token::Bytes)
     }
 }

@@ -62,10 +62,7 @@ fn every_reason_has_its_case() {
     assert_eq!(reason("Exploring Operation: 2*2=4, Resulting Numbers: [3, 4]"), Reason::NumberMissing);
     assert_eq!(reason("Exploring Operation: 2*3=6, Resulting Numbers: [4]"), Reason::WrongNumbers);
     let long = "1".repeat(31);
-    assert_eq!(
-        reason(&format!("Exploring Operation: {long}*3=6, Resulting Numbers: [4]")),
-        Reason::NumberTooLong
-    );
+    assert_eq!(reason(&format!("Exploring Operation: {long}*3=6, Resulting Numbers: [4]")), Reason::NumberTooLong);
     assert_eq!(check_solution("", "").reason, Reason::NoState);
     assert_eq!(check_solution("Current State: 3:[3, x]", "").reason, Reason::NoState);
     assert_eq!(check_solution("Current State: x\nCurrent State: 3:[3]", "").reason, Reason::NoState);

@@ -57,17 +57,13 @@ fn golden_joins() {
             continue;
         }
         let results = texts(&row, "results");
-        let summaries: Vec<Option<String>> =
-            results.iter().map(|text| text.map(|text| format!("{text}\n"))).collect();
-        let results: Vec<ChildResult> = summaries
-            .iter()
-            .map(|text| text.as_deref().map_or(ChildResult::Failed, ChildResult::Solved))
-            .collect();
+        let summaries: Vec<Option<String>> = results.iter().map(|text| text.map(|text| format!("{text}\n"))).collect();
+        let results: Vec<ChildResult> =
+            summaries.iter().map(|text| text.as_deref().map_or(ChildResult::Failed, ChildResult::Solved)).collect();
         assert_eq!(join_results(parent, &results, 1).unwrap(), text(&row, "joined"), "{row}");
         if row.get("child_texts").is_some_and(Value::is_array) {
             let children = texts(&row, "child_texts");
-            let children: Vec<ChildOutcome> =
-                children.into_iter().flatten().map(ChildOutcome::Finished).collect();
+            let children: Vec<ChildOutcome> = children.into_iter().flatten().map(ChildOutcome::Finished).collect();
             assert_eq!(join(parent, &children, 1).unwrap(), text(&row, "joined"), "{row}");
             from_texts += 1;
         }
@@ -97,8 +93,7 @@ fn equal_children_stay_two() {
     let prompts = child_prompts(PARENT, ChildHead::Bare).unwrap();
     assert_eq!(prompts, ["Moving to Node #0,0\nCurrent State: 10:[4, 6], Operations: ['2*3=6']"; 2]);
     let solved = "x Goal Reached\nMoving on\n10,10 equal: Goal Reached\n";
-    let joined =
-        join(PARENT, &[ChildOutcome::Finished("nothing"), ChildOutcome::Finished(solved)], 1).unwrap();
+    let joined = join(PARENT, &[ChildOutcome::Finished("nothing"), ChildOutcome::Finished(solved)], 1).unwrap();
     let block = joined.split_once("<Sub Searches>\n").unwrap().1;
     assert_eq!(
         block,
@@ -123,16 +118,14 @@ fn a_cancelled_child_of_a_deeper_thread_says_so() {
 
 #[test]
 fn children_inherit_a_token_budget_only() {
-    let with =
-        |head: &str| child_prompts(&format!("{head}{PARENT}"), ChildHead::Inherited).unwrap().remove(0);
+    let with = |head: &str| child_prompts(&format!("{head}{PARENT}"), ChildHead::Inherited).unwrap().remove(0);
     assert!(with("Token Budget: 1024 ").starts_with("Token Budget: 1024 Moving to Node #0,0\n"));
     assert!(with("Sub Call Budget: 6 ").starts_with("Moving to Node #0,0\n"));
 }
 
 #[test]
 fn garbage_is_an_error_with_its_line() {
-    let error =
-        |from: &str, to: &str| child_prompts(&PARENT.replacen(from, to, 1), ChildHead::Bare).unwrap_err();
+    let error = |from: &str, to: &str| child_prompts(&PARENT.replacen(from, to, 1), ChildHead::Bare).unwrap_err();
     assert_eq!(error("<Calling Sub Searches>", "x <Calling Sub Searches>"), GrammarError::NoSpawnOpening);
     assert_eq!(error("[2, 3, 4]", "[2, 3, __import__('os')]"), GrammarError::Malformed { line: 2 });
     assert_eq!(error("[2, 3, 4]", "[2, 03, 4]"), GrammarError::Malformed { line: 2 });
@@ -193,13 +186,11 @@ fn rewrite(lines: &[Line]) -> String {
                         line => results.last_mut().unwrap().1.as_mut().unwrap().push(line.clone()),
                     }
                 }
-                let results: Vec<(&str, Option<String>)> = results
-                    .into_iter()
-                    .map(|(id, summary)| (id, summary.map(|lines| rewrite(&lines))))
-                    .collect();
-                let results = results.iter().map(|(id, summary)| {
-                    (*id, summary.as_deref().map_or(ChildResult::Failed, ChildResult::Solved))
-                });
+                let results: Vec<(&str, Option<String>)> =
+                    results.into_iter().map(|(id, summary)| (id, summary.map(|lines| rewrite(&lines)))).collect();
+                let results = results
+                    .iter()
+                    .map(|(id, summary)| (*id, summary.as_deref().map_or(ChildResult::Failed, ChildResult::Solved)));
                 writer.join_block(1, results);
             }
             line => panic!("{line:?} outside its block"),
@@ -209,10 +200,8 @@ fn rewrite(lines: &[Line]) -> String {
 }
 
 fn round_trip(text: &str) {
-    let lines: Vec<Line> = text
-        .lines()
-        .map(|line| Line::parse(line).unwrap_or_else(|| panic!("not in the grammar: {line}")))
-        .collect();
+    let lines: Vec<Line> =
+        text.lines().map(|line| Line::parse(line).unwrap_or_else(|| panic!("not in the grammar: {line}"))).collect();
     assert_eq!(rewrite(&lines), text);
 }
 
@@ -226,8 +215,7 @@ fn every_line_of_a_teacher_reads_and_writes_back() {
         for main in texts(trace, "main_calls").into_iter().flatten() {
             round_trip(main);
         }
-        for child in trace["sub_calls"].as_array().unwrap().iter().flat_map(|round| round.as_array().unwrap())
-        {
+        for child in trace["sub_calls"].as_array().unwrap().iter().flat_map(|round| round.as_array().unwrap()) {
             texts(child, "main_calls").into_iter().flatten().for_each(round_trip);
         }
         assert!(!numbers(&row, "nums").is_empty());

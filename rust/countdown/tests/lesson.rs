@@ -5,9 +5,7 @@
 use std::collections::HashSet;
 
 use apr_countdown::Error;
-use apr_countdown::lesson::{
-    LessonPlan, LessonStream, Sample, Teacher, TraceStream, condition, thread_samples,
-};
+use apr_countdown::lesson::{LessonPlan, LessonStream, Sample, Teacher, TraceStream, condition, thread_samples};
 use apr_countdown::sample::ProblemSpace;
 use apr_countdown::search::{Method, Trace};
 use apr_countdown::tokens::{BOS, EOS, Tokenizer};
@@ -133,8 +131,7 @@ fn an_item_does_not_depend_on_the_order_of_asking() {
 /// The lesson of a trace alone; which of its parts are there is up to the plan.
 fn lesson(traces: TraceStream, plan: LessonPlan, item: u64) -> Vec<String> {
     let tokenizer = Tokenizer::default();
-    let samples =
-        LessonStream::new(vec![(1.0, traces)], plan, 5).expect("a stream").get(item).expect("a lesson");
+    let samples = LessonStream::new(vec![(1.0, traces)], plan, 5).expect("a stream").get(item).expect("a lesson");
     samples.iter().map(|sample| tokenizer.decode(&sample.token_ids, true).unwrap()).collect()
 }
 
@@ -167,8 +164,7 @@ fn samples_that_are_too_long_are_left_out_whole() {
         let whole = lesson(apr(0.9), all.clone(), i);
         let short = lesson(apr(0.9), LessonPlan { max_tokens: 800, ..all.clone() }, i);
         // A thread that ends has a begin and an end token besides its text, one that spawns a begin token.
-        let tokens =
-            |text: &String| tokenizer.encode(text).len() + if text.ends_with(END_SPAWN) { 1 } else { 2 };
+        let tokens = |text: &String| tokenizer.encode(text).len() + if text.ends_with(END_SPAWN) { 1 } else { 2 };
         let expected: Vec<&String> = whole.iter().filter(|text| tokens(text) <= 800).collect();
         assert_eq!(short.iter().collect::<Vec<_>>(), expected);
         left_out += whole.len() - short.len();

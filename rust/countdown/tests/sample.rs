@@ -133,14 +133,8 @@ fn spaces_that_make_no_sense_are_errors() {
         assert!(matches!(space.stream(0), Err(Error::Parameter(_))), "{space:?}");
     }
     // Nothing reaches this target; asking ends all the same.
-    let hopeless = ProblemSpace {
-        min_numbers: 2,
-        max_numbers: 2,
-        max_number: 2,
-        min_target: 90,
-        max_target: 90,
-        ..base()
-    };
+    let hopeless =
+        ProblemSpace { min_numbers: 2, max_numbers: 2, max_number: 2, min_target: 90, max_target: 90, ..base() };
     assert!(matches!(hopeless.stream(0).unwrap().get(0), Err(Error::Parameter(_))));
 }
 

@@ -78,8 +78,7 @@ fn without_moves_after_failed_joins(text: &str) -> (Vec<&str>, usize) {
 
 /// Ours names after every failed join the node whose state follows, or nothing where the search ends.
 fn assert_moves_after_failed_joins(text: &str) {
-    let lines: Vec<Line> =
-        text.lines().map(|line| Line::parse(line).expect("a line of the grammar")).collect();
+    let lines: Vec<Line> = text.lines().map(|line| Line::parse(line).expect("a line of the grammar")).collect();
     let generated = |wanted: &str| {
         lines.iter().find_map(|line| match line {
             Line::Generated { id, numbers, .. } if *id == wanted => Some(numbers.clone()),
@@ -89,9 +88,7 @@ fn assert_moves_after_failed_joins(text: &str) {
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| **line == Line::EndJoin) {
         match &lines[at + 1] {
             Line::Move { id } => {
-                let Line::State(state) = &lines[at + 2] else {
-                    panic!("no state after the move of line {at}")
-                };
+                let Line::State(state) = &lines[at + 2] else { panic!("no state after the move of line {at}") };
                 assert_eq!(generated(id), Some(state.numbers.clone()), "after {line:?}");
             }
             Line::Fail | Line::Goal { .. } => {}
@@ -117,10 +114,7 @@ fn golden_apr_traces() {
             let theirs = theirs.as_array().expect("children");
             assert_eq!(ours.len(), theirs.len());
             for (ours, theirs) in ours.iter().zip(theirs) {
-                assert_eq!(
-                    ours.main_calls,
-                    texts(theirs, "main_calls").into_iter().flatten().collect::<Vec<_>>()
-                );
+                assert_eq!(ours.main_calls, texts(theirs, "main_calls").into_iter().flatten().collect::<Vec<_>>());
                 assert!(ours.children.is_empty());
             }
         }
@@ -212,8 +206,7 @@ fn golden_expansions() {
     for row in golden("expand.jsonl.gz") {
         let kept = row["kept"].as_array().expect("children");
         let beam_size = kept.len().max(1);
-        let ours =
-            expand(&numbers(&row, "nums"), number(&row["target"]), heuristic(&row), beam_size).unwrap();
+        let ours = expand(&numbers(&row, "nums"), number(&row["target"]), heuristic(&row), beam_size).unwrap();
         assert_eq!(ours.len(), kept.len());
         for ((score, left, step), theirs) in ours.into_iter().zip(kept) {
             assert!(close(score, &theirs[0]), "{score:?}: {theirs}");

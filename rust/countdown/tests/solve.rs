@@ -158,8 +158,7 @@ fn equal_numbers_and_zeros() {
 
 #[test]
 fn expressions_have_only_the_parentheses_they_need() {
-    let shortest =
-        |numbers: &[Number], target| solve_shortest(numbers, target).unwrap().unwrap().expression();
+    let shortest = |numbers: &[Number], target| solve_shortest(numbers, target).unwrap().unwrap().expression();
     assert_eq!(shortest(&[39], 39), "39");
     assert_eq!(solve(&[66, 3, 4, 22], 40).unwrap().unwrap().expression(), "66/3-4+22");
     assert_eq!(shortest(&[2, 3, 5], 25), "(2+3)*5");
@@ -172,10 +171,7 @@ fn expressions_have_only_the_parentheses_they_need() {
 fn large_numbers() {
     let large = Number::pow(10, 18) + 3;
     let target = large * large - 1;
-    assert_eq!(
-        solve(&[large, large, 1], target).unwrap().unwrap().expression(),
-        format!("{large}*{large}-1")
-    );
+    assert_eq!(solve(&[large, large, 1], target).unwrap().unwrap().expression(), format!("{large}*{large}-1"));
     assert_eq!(solve_all(&[large, large, 1], target + 3), Ok(vec![]));
     assert_eq!(solve(&[2, 3], large), Ok(None));
     assert_eq!(solve(&[Number::MAX], Number::MAX).unwrap().unwrap().expression(), Number::MAX.to_string());

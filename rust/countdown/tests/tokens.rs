@@ -57,8 +57,7 @@ fn the_vocabulary_is_small_and_whole() {
     let size = tokenizer.vocab_size();
     assert!(size <= 256, "an id is a byte");
     let singles = (b' '..=b'~').map(|byte| (byte as char).to_string()).chain(["\n".to_owned()]);
-    let named: Vec<String> =
-        [PAD, BOS, EOS].into_iter().chain(PHRASES).map(str::to_owned).chain(singles).collect();
+    let named: Vec<String> = [PAD, BOS, EOS].into_iter().chain(PHRASES).map(str::to_owned).chain(singles).collect();
     for token in &named {
         let id = tokenizer.id(token).unwrap_or_else(|| panic!("{token:?} is no token"));
         assert_eq!(tokenizer.encode(token), [id]);
@@ -213,19 +212,12 @@ fn token_data(trace: &Value, count: impl Fn(&str) -> usize) -> [f64; 5] {
 
 #[test]
 fn token_counts_of_traces() {
-    let fields = [
-        "token_count",
-        "longest_seq_token_count",
-        "avg_seq_token_count",
-        "avg_sub_seq_token_count",
-        "sub_call_count",
-    ];
+    let fields =
+        ["token_count", "longest_seq_token_count", "avg_seq_token_count", "avg_sub_seq_token_count", "sub_call_count"];
     for row in golden("apr_traces.jsonl.gz") {
         let trace = &row["trace_dict"];
-        let counts = [
-            ("token_data_llama2", token_data(trace, llama2_tokens)),
-            ("token_data_char", token_data(trace, str::len)),
-        ];
+        let counts =
+            [("token_data_llama2", token_data(trace, llama2_tokens)), ("token_data_char", token_data(trace, str::len))];
         for (kind, ours) in counts {
             for (field, ours) in fields.into_iter().zip(ours) {
                 let theirs = row[kind][field].as_f64().expect("a count");

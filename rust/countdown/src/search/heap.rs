@@ -44,6 +44,11 @@ impl<K: Ord + Copy, V: Copy> Heap<K, V> {
         self.items.first().map(|(_, v)| v)
     }
 
+    /// Takes all items out.
+    pub fn clear(&mut self) {
+        self.items.clear();
+    }
+
     fn rise(&mut self, start: usize, mut position: usize) {
         while position > start {
             let parent = (position - 1) / 2;

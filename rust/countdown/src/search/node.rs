@@ -4,7 +4,7 @@
 //! is read off its parents.
 
 use crate::arithmetic::combine;
-use crate::heuristic::{Score, Scorer};
+use crate::heuristic::Scorer;
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
 
 /// Index of a node in its arena.
@@ -21,13 +21,14 @@ pub(super) struct Node {
     pub(super) parent: NodeIndex,
     /// The step from the parent; the root's is never read.
     pub(super) step: Step,
-    pub(super) score: Score,
+    /// Orders nodes by their heuristic.
+    pub(super) key: Number,
 }
 
 /// A child that an expansion may keep.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    pub(super) score: Score,
+    key: Number,
     pub(super) step: Step,
     /// Positions in the parent's numbers that the step combines.
     positions: (usize, usize),
@@ -46,8 +47,8 @@ impl Node {
             path: [0; MAX_NUMBERS],
             parent: 0,
             step: NO_STEP,
-            // The root is alone on its frontier: its score is never compared.
-            score: Score::Integer(0),
+            // The root is alone on its frontier: its key is never compared.
+            key: 0,
         }
     }
 
@@ -69,7 +70,7 @@ impl Node {
             path: self.path,
             parent,
             step: candidate.step,
-            score: candidate.score,
+            key: candidate.key,
         };
         child.path[self.depth] = place;
         let kept = self.others(candidate.positions, &mut child.numbers);
@@ -90,16 +91,17 @@ impl Node {
     }
 }
 
-/// The children of one node, in the order of generation, and the best of them.
+/// The best children of one node.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
+    /// All that were among the best when they were generated.
     all: Vec<Candidate>,
-    /// The best ones' places in `all`, best first, ties in the order of generation.
+    /// Places in `all`, best first, ties in the order of generation.
     best: Vec<usize>,
 }
 
 impl Candidates {
-    /// Lists the children of a node and picks the best `beam_size`.
+    /// Picks the best `beam_size` children of a node.
     pub(super) fn fill(&mut self, node: &Node, scorer: &Scorer, beam_size: usize) -> Result<(), Error> {
         self.all.clear();
         self.best.clear();
@@ -114,23 +116,19 @@ impl Candidates {
                 let rest = sum - distances[i] - distances[j];
                 for &step in combine(node.numbers[i], node.numbers[j])?.iter() {
                     let total = rest.checked_add(scorer.distance(step.result)).ok_or(Error::Overflow)?;
-                    let score = scorer.score_of(total, node.len - 1);
-                    self.rank(score, beam_size);
-                    self.all.push(Candidate { score, step, positions: (i, j) });
+                    let key = scorer.score_of(total, node.len - 1).key();
+                    // After its equals: ties stay in the order of generation.
+                    let before = self.best.iter().rposition(|&other| self.all[other].key <= key);
+                    let place = before.map_or(0, |place| place + 1);
+                    if place < beam_size {
+                        self.best.truncate(beam_size - 1);
+                        self.best.insert(place, self.all.len());
+                        self.all.push(Candidate { key, step, positions: (i, j) });
+                    }
                 }
             }
         }
         Ok(())
-    }
-
-    /// Places the candidate that comes next among the best.
-    fn rank(&mut self, score: Score, beam_size: usize) {
-        let before = self.best.iter().rposition(|&other| self.all[other].score <= score);
-        let place = before.map_or(0, |place| place + 1);
-        if place < beam_size {
-            self.best.truncate(beam_size - 1);
-            self.best.insert(place, self.all.len());
-        }
     }
 
     /// How many were picked.

@@ -9,6 +9,8 @@ use crate::sample::Choices;
 use crate::trace::write::Writer;
 use crate::trace::{CHILD_FAILED, CHILD_SOLVED, END_JOIN, END_RESULT, FAIL, JOIN, NOTHING_IN_SUB_SEARCH};
 
+type Frontier = Heap<Number, NodeIndex>;
+
 /// The widths of an APR search.
 #[derive(Clone, Copy)]
 pub(super) struct Spawning {
@@ -27,6 +29,8 @@ pub(super) struct Teacher<'a, C> {
     order: Vec<usize>,
     /// Kept children of the node expanded last, best first; none where it reached the goal.
     internal: Vec<NodeIndex>,
+    /// An emptied frontier and batch, for the next thread.
+    spare: (Frontier, Vec<NodeIndex>),
 }
 
 const ROOT: NodeIndex = 0;
@@ -41,6 +45,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
             candidates: Candidates::default(),
             order: Vec::new(),
             internal: Vec::new(),
+            spare: Default::default(),
         }
     }
 
@@ -48,8 +53,8 @@ impl<'a, C: Choices> Teacher<'a, C> {
         &self.nodes[index as usize]
     }
 
-    fn score(&self, index: NodeIndex) -> Score {
-        self.node(index).score
+    fn key(&self, index: NodeIndex) -> Number {
+        self.node(index).key
     }
 
     fn move_to(&self, index: NodeIndex, text: &mut Writer) {
@@ -68,12 +73,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
     }
 
     /// Shows a node and its kept children in shuffled order, up to a goal; fills `internal`.
-    fn expand(
-        &mut self,
-        index: NodeIndex,
-        beam_size: usize,
-        text: &mut Writer,
-    ) -> Result<Option<NodeIndex>, Error> {
+    fn expand(&mut self, index: NodeIndex, beam_size: usize, text: &mut Writer) -> Result<Option<NodeIndex>, Error> {
         self.internal.clear();
         self.state(index, text);
         let node = &self.nodes[index as usize];
@@ -104,7 +104,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
             self.internal.push(child_index);
         }
         let nodes = &self.nodes;
-        self.internal.sort_by_key(|&child| nodes[child as usize].score);
+        self.internal.sort_by_key(|&child| nodes[child as usize].key);
         Ok(None)
     }
 
@@ -152,7 +152,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
         text: &mut Writer,
     ) -> Result<bool, Error> {
         let mut heap = Heap::default();
-        heap.push(self.score(start), start);
+        heap.push(self.key(start), start);
         let mut batch = Vec::new();
         loop {
             batch.clear();
@@ -195,9 +195,9 @@ impl<'a, C: Choices> Teacher<'a, C> {
         Ok(false)
     }
 
-    fn push_internal(&self, heap: &mut Heap<Score, NodeIndex>) {
+    fn push_internal(&self, heap: &mut Frontier) {
         for &child in &self.internal {
-            heap.push(self.score(child), child);
+            heap.push(self.key(child), child);
         }
     }
 
@@ -242,10 +242,10 @@ impl<'a, C: Choices> Teacher<'a, C> {
         text: &mut Writer,
     ) -> Result<Option<NodeIndex>, Error> {
         self.move_to(start, text);
-        let mut heap = Heap::default();
-        heap.push(self.score(start), start);
-        let mut batch = Vec::new();
-        loop {
+        let (mut heap, mut batch) = std::mem::take(&mut self.spare);
+        heap.clear();
+        heap.push(self.key(start), start);
+        let goal = 'search: loop {
             batch.clear();
             batch.extend(std::iter::from_fn(|| heap.pop()).take(beam_size));
             for (place, &index) in batch.iter().enumerate() {
@@ -258,9 +258,8 @@ impl<'a, C: Choices> Teacher<'a, C> {
                     }
                     _ => self.push_internal(&mut heap),
                 }
-                if let Some(goal) = goal {
-                    self.finish(start, goal, text);
-                    return Ok(Some(goal));
+                if goal.is_some() {
+                    break 'search goal;
                 }
                 if let Some(&next) = batch.get(place + 1) {
                     self.move_to(next, text);
@@ -268,21 +267,20 @@ impl<'a, C: Choices> Teacher<'a, C> {
             }
             match heap.top() {
                 Some(&next) => self.move_to(next, text),
-                None => break,
+                None => break None,
             }
+        };
+        match goal {
+            Some(goal) => self.finish(start, goal, text),
+            None => text.phrase(FAIL),
         }
-        text.phrase(FAIL);
-        Ok(None)
+        self.spare = (heap, batch);
+        Ok(goal)
     }
 
     /// Runs every internal child to its end and joins them: the text so far is closed with the spawn block, and goes
     /// on with the join block in its place. The goal of the first child that reached it.
-    fn spawn(
-        &mut self,
-        beam_size: usize,
-        text: &mut Writer,
-        trace: &mut Trace,
-    ) -> Result<Option<NodeIndex>, Error> {
+    fn spawn(&mut self, beam_size: usize, text: &mut Writer, trace: &mut Trace) -> Result<Option<NodeIndex>, Error> {
         let children = std::mem::take(&mut self.internal);
         let mut round = Vec::with_capacity(children.len());
         let mut first = None;
@@ -317,7 +315,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
         text.spawn_block(1, children.iter().map(|&child| self.node(child).path()));
         trace.main_calls.push(text.as_str().to_owned());
         text.cut(trunk);
-        text.phrase(joined.as_str());
+        text.append(&joined);
         Ok(first)
     }
 }
@@ -333,7 +331,7 @@ pub(super) fn kept(
     candidates.fill(&parent, scorer, beam_size)?;
     let shown = |c| {
         let child = parent.child(ROOT, c, 0);
-        (child.score, child.numbers().to_vec(), child.step)
+        Ok((scorer.score(child.numbers())?, child.numbers().to_vec(), child.step))
     };
-    Ok(candidates.iter().map(shown).collect())
+    candidates.iter().map(shown).collect()
 }

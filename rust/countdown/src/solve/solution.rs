@@ -63,11 +63,8 @@ impl Expression {
     fn join(left: Expression, op: Op, right: Expression) -> Expression {
         let pairs = |l: &Expression, r: &Expression| !l.bare_left(op) as u8 + !r.bare_right(op) as u8;
         let commutes = matches!(op, Op::Add | Op::Mul);
-        let (left, right) = if commutes && pairs(&right, &left) < pairs(&left, &right) {
-            (right, left)
-        } else {
-            (left, right)
-        };
+        let (left, right) =
+            if commutes && pairs(&right, &left) < pairs(&left, &right) { (right, left) } else { (left, right) };
         let mut text = String::with_capacity(left.text.len() + right.text.len() + 5);
         for (side, bare) in [(&left, left.bare_left(op)), (&right, right.bare_right(op))] {
             if !text.is_empty() {

@@ -103,10 +103,7 @@ impl<'a> SpawnBlock<'a> {
 
     fn joined(&self, results: &[ChildResult<'_>], level: usize) -> Result<String, GrammarError> {
         if results.len() > self.children.len() {
-            return Err(GrammarError::TooManyResults {
-                children: self.children.len(),
-                results: results.len(),
-            });
+            return Err(GrammarError::TooManyResults { children: self.children.len(), results: results.len() });
         }
         let mut writer = Writer::default();
         let ids = self.children.iter().map(|&(_, id)| id);
@@ -147,8 +144,7 @@ fn nodes(text: &str) -> Result<HashMap<&str, State>, GrammarError> {
             continue;
         }
         let parent_id = id.rsplit_once(',').map_or(id, |(parent, _)| parent);
-        let parent =
-            nodes.get(parent_id).ok_or_else(|| GrammarError::UnknownNode { line, id: parent_id.into() })?;
+        let parent = nodes.get(parent_id).ok_or_else(|| GrammarError::UnknownNode { line, id: parent_id.into() })?;
         let mut steps = parent.steps.clone();
         steps.push(step);
         if steps.len() >= MAX_NUMBERS {
@@ -251,11 +247,7 @@ pub fn join(parent_text: &str, outcomes: &[ChildOutcome<'_>], level: usize) -> R
 ///
 /// # Errors
 /// Those of [`join`].
-pub fn join_results(
-    parent_text: &str,
-    results: &[ChildResult<'_>],
-    level: usize,
-) -> Result<String, GrammarError> {
+pub fn join_results(parent_text: &str, results: &[ChildResult<'_>], level: usize) -> Result<String, GrammarError> {
     let block = SpawnBlock::at_end_of(parent_text)?;
     Ok(block.trunk.to_owned() + &block.joined(results, level)?)
 }
@@ -264,11 +256,7 @@ pub fn join_results(
 ///
 /// # Errors
 /// Those of [`join`].
-pub fn join_block(
-    parent_text: &str,
-    results: &[ChildResult<'_>],
-    level: usize,
-) -> Result<String, GrammarError> {
+pub fn join_block(parent_text: &str, results: &[ChildResult<'_>], level: usize) -> Result<String, GrammarError> {
     SpawnBlock::at_end_of(parent_text)?.joined(results, level)
 }
 

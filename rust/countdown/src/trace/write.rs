@@ -10,7 +10,7 @@ use super::*;
 use crate::problem::{Number, Step};
 
 /// A text under construction.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
     /// Where the text ends in `bytes`.
@@ -85,6 +85,13 @@ impl Writer {
         self.len += text.len();
     }
 
+    /// Another text.
+    pub(crate) fn append(&mut self, other: &Writer) {
+        self.reserve(other.len);
+        self.bytes[self.len..self.len + other.len].copy_from_slice(&other.bytes[..other.len]);
+        self.len += other.len;
+    }
+
     #[inline(always)]
     fn sign(&mut self, sign: u8) {
         self.reserve(1);
@@ -93,7 +100,7 @@ impl Writer {
     }
 
     /// A number in decimal.
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self, n: Number) {
         match usize::try_from(n) {
             Ok(n) if n < DECIMALS.len() => {
@@ -101,8 +108,14 @@ impl Writer {
                 self.bytes[self.len..self.len + 4].copy_from_slice(&DECIMALS[n]);
                 self.len += 1 + usize::from(n > 9) + usize::from(n > 99) + usize::from(n > 999);
             }
-            _ => self.phrase(&n.to_string()),
+            _ => self.large_number(n),
         }
+    }
+
+    // Out of line, as `grow` is: kept apart, the common way needs no registers saved.
+    #[cold]
+    fn large_number(&mut self, n: Number) {
+        self.phrase(&n.to_string());
     }
 
     /// `a+b=c`
@@ -146,12 +159,7 @@ impl Writer {
     }
 
     /// A state without its line break, as prompts end.
-    pub fn open_state<'a>(
-        &mut self,
-        target: Number,
-        numbers: &[Number],
-        steps: impl IntoIterator<Item = &'a Step>,
-    ) {
+    pub fn open_state<'a>(&mut self, target: Number, numbers: &[Number], steps: impl IntoIterator<Item = &'a Step>) {
         self.phrase(STATE);
         self.number(target);
         self.phrase(TARGET_LIST);
@@ -170,12 +178,7 @@ impl Writer {
     }
 
     /// A state line.
-    pub fn state<'a>(
-        &mut self,
-        target: Number,
-        numbers: &[Number],
-        steps: impl IntoIterator<Item = &'a Step>,
-    ) {
+    pub fn state<'a>(&mut self, target: Number, numbers: &[Number], steps: impl IntoIterator<Item = &'a Step>) {
         self.open_state(target, numbers, steps);
         self.sign(b'\n');
     }
@@ -267,11 +270,7 @@ impl Writer {
     }
 
     /// A join block: for each child its node id as written, and what it came back with.
-    pub fn join_block<'a>(
-        &mut self,
-        level: usize,
-        results: impl Iterator<Item = (&'a str, ChildResult<'a>)>,
-    ) {
+    pub fn join_block<'a>(&mut self, level: usize, results: impl Iterator<Item = (&'a str, ChildResult<'a>)>) {
         self.phrase(JOIN);
         for (index, (id, result)) in results.enumerate() {
             let head = match result {
@@ -306,7 +305,18 @@ const fn decimals() -> [[u8; 4]; 10_000] {
     let mut table = [[0; 4]; 10_000];
     let mut n = 0;
     while n < table.len() {
-        let (mut rest, mut digit) = (n, if n > 999 { 4 } else if n > 99 { 3 } else if n > 9 { 2 } else { 1 });
+        let (mut rest, mut digit) = (
+            n,
+            if n > 999 {
+                4
+            } else if n > 99 {
+                3
+            } else if n > 9 {
+                2
+            } else {
+                1
+            },
+        );
         while digit > 0 {
             digit -= 1;
             table[n][digit] = b'0' + (rest % 10) as u8;

@@ -23,13 +23,9 @@ pub fn golden_folder() -> PathBuf {
 pub fn golden(name: &str) -> Vec<Value> {
     let path = golden_folder().join(name);
     let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let reader: Box<dyn Read> = if name.ends_with(".gz") {
-        Box::new(flate2::read::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let rows: Vec<Value> =
-        BufReader::new(reader).lines().map(|line| row(line.expect("a readable line"))).collect();
+    let reader: Box<dyn Read> =
+        if name.ends_with(".gz") { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let rows: Vec<Value> = BufReader::new(reader).lines().map(|line| row(line.expect("a readable line"))).collect();
     assert!(!rows.is_empty(), "{name} has no rows");
     rows
 }

@@ -193,11 +193,7 @@ impl<'a> Scan<'a> {
         } else if self.at(CHILD_SOLVED) {
             self.child(AT_NODE, END_RESULT).map(|(index, level, id)| Line::ChildSolved { index, level, id })
         } else if self.at(CHILD_CANCELLED) {
-            self.child(AT_NODE, END_RESULT).map(|(index, level, id)| Line::ChildCancelled {
-                index,
-                level,
-                id,
-            })
+            self.child(AT_NODE, END_RESULT).map(|(index, level, id)| Line::ChildCancelled { index, level, id })
         } else if let Some((_, line)) = BARE.into_iter().find(|(phrase, _)| self.at(phrase)) {
             Some(line)
         } else {

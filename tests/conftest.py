@@ -1,0 +1,34 @@
+"""The golden files: what the authors' reference code does, as data (see golden/README.md)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parent / "golden"
+
+# The plain twins live beside the benchmarks.
+sys.path.append(str(Path(__file__).parents[1]))
+
+Golden = Callable[[str], list[dict[str, Any]]]
+
+
+@cache
+def _rows(name: str) -> list[dict[str, Any]]:
+    path = FOLDER / name
+    opened = gzip.open(path, "rt") if name.endswith(".gz") else path.open()
+    with opened as file:
+        return [json.loads(line) for line in file]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """All rows of a golden file."""
+    return _rows

@@ -1,0 +1,150 @@
+"""Streams of problems, traces and lessons: the same items on any number of workers."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from typing import Any
+
+import apr
+import pytest
+from apr._core import Lessons, ProblemStream, Traces
+
+SPLITS = ("train", "val", "test")
+
+
+def traces(seed: int = 3, method: str = "apr") -> Traces:
+    return Traces(seed, method, beam_size=(1, 5), child_beam_size=(2, 6), promising=0.9, numbers=(3, 5))
+
+
+def lessons(seed: int = 3) -> Lessons:
+    parts = [(2.0, traces(seed)), (1.0, traces(seed, "sos+"))]
+    return Lessons(seed, parts, conditioned=0.5, children=3, cancelled=0.3, max_tokens=4096)
+
+
+def chunk(start: int, count: int) -> list[Any]:
+    """Items of all three streams, as plain values."""
+    rows: list[Any] = [(p.numbers, p.target) for p in ProblemStream(3).get(start, count)]
+    for problem, trace, beam, child_beam, condition in traces().get(start, count):
+        children = [[child.main_calls for child in round_] for round_ in trace.children]
+        rows.append((problem.numbers, problem.target, trace.main_calls, children, beam, child_beam, condition))
+    return [*rows, *lessons().get(start, count)]
+
+
+def test_workers_make_the_same_items() -> None:
+    starts = range(0, 40, 10)
+    expected = [chunk(start, 10) for start in starts]
+    context = multiprocessing.get_context("spawn")
+    for workers in (1, 2):
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            assert list(pool.map(chunk, starts, [10] * len(starts))) == expected
+
+
+def digest() -> str:
+    return hashlib.sha256(repr(chunk(0, 60)).encode()).hexdigest()
+
+
+def test_threads_make_the_same_items() -> None:
+    for threads in ("1", "2", "5"):
+        code = "from test_streams import digest; print(digest())"
+        paths = os.pathsep.join(p for p in sys.path if p)
+        environment = {**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONPATH": paths}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == digest()
+
+
+def test_items_do_not_depend_on_how_they_are_asked_for() -> None:
+    whole, one = traces().get(0, 30), [traces().get(i, 1)[0] for i in reversed(range(30))]
+    assert [item[1] for item in whole] == [item[1] for item in reversed(one)]
+    assert lessons().get(7, 5) == [lessons().get(7 + i, 1)[0] for i in range(5)]
+    assert lessons(4).get(0, 5) != lessons().get(0, 5)
+
+
+def test_lessons_are_tokens_with_a_mask() -> None:
+    tokenizer = apr.Tokenizer()
+    for samples in lessons().get(0, 40):
+        for ids, mask in samples:
+            assert len(ids) == len(mask) <= 4096
+            assert set(mask) <= {0, 1}
+            assert (ids[0], mask[0], mask[-1]) == (tokenizer.bos, 0, 1)
+            text = tokenizer.decode(list(ids), skip_special=True)
+            assert tokenizer.encode(text) == [i for i in ids if i not in (tokenizer.bos, tokenizer.eos)]
+
+
+def key(problem: apr.Problem) -> tuple[tuple[int, ...], int]:
+    return tuple(sorted(problem.numbers)), problem.target
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_problems_are_solvable_and_in_range(split: Any) -> None:
+    for problem in apr.problems(200, 5, split=split):
+        assert len(problem.numbers) == 4
+        assert all(1 <= n <= 99 for n in problem.numbers)
+        assert 10 <= problem.target <= 100
+        assert apr.can_reach(problem.numbers, problem.target)
+
+
+def test_splits_are_disjoint_for_all_seeds() -> None:
+    kept: dict[tuple[tuple[int, ...], int], str] = {}
+    for split in SPLITS:
+        for seed in (1, 2):
+            for problem in apr.problems(1500, seed, numbers=(2, 3), max_number=12, split=split):  # type: ignore[arg-type]
+                assert kept.setdefault(key(problem), split) == split
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_problems_are_distinct(split: Any) -> None:
+    # A space so small that a plain stream repeats itself.
+    small = {"numbers": 2, "max_number": 20, "min_target": 10, "max_target": 20, "split": split}
+    found = [key(problem) for problem in apr.problems(15, 0, **small)]
+    assert len(set(found)) == 15
+    assert len({key(problem) for problem in ProblemStream(0, numbers=(2, 2), max_number=20, target=(10, 20)).get(0, 300)}) < 300  # fmt: skip  # noqa: E501
+
+
+def test_a_split_that_runs_out_is_an_error() -> None:
+    with pytest.raises(ValueError, match="distinct"):
+        list(apr.problems(10_000, 0, numbers=2, max_number=9, min_target=10, max_target=12, split="val"))
+
+
+def test_a_longer_stream_begins_with_the_shorter() -> None:
+    for split in SPLITS:
+        long = [key(p) for p in apr.problems(300, 9, split=split)]  # type: ignore[arg-type]
+        assert [key(p) for p in apr.problems(20, 9, split=split)] == long[:20]  # type: ignore[arg-type]
+        assert [key(p) for p in islice(apr.problems(1000, 9, split=split), 20)] == long[:20]  # type: ignore[arg-type]
+
+
+def test_held_out_targets() -> None:
+    for split in SPLITS:
+        for problem in apr.problems(100, 4, split=split, held_out_targets=[24, 77]):  # type: ignore[arg-type]
+            assert (problem.target in (24, 77)) == (split == "test")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"numbers": 7}, {"numbers": 1}, {"max_number": 0}, {"min_target": 0}, {"min_target": 9, "max_target": 8},
+     {"split": "dev"}],
+)  # fmt: skip
+def test_spaces_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="."):
+        list(apr.problems(1, 0, **options))
+
+
+@pytest.mark.parametrize("widths", [(0, 3), (0, 2**64 - 1), (4, 2)])
+def test_widths_that_make_no_sense_are_refused(widths: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="width"):
+        Traces(0, "apr", beam_size=widths, child_beam_size=(1, 2), promising=0.5)
+
+
+def test_a_seeded_search_is_a_pure_function() -> None:
+    problem = next(apr.problems(1, 0))
+    for method in ("sos", "sos+", "apr"):
+        first = apr.search(problem, method, seed=5)
+        assert first == apr.search(problem, method, seed=5)
+        assert any(apr.search(problem, method, seed=seed) != first for seed in range(6, 12))
