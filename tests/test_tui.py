@@ -276,6 +276,9 @@ def test_a_recorded_log_on_screen(tmp_path: Path, size: tuple[int, int]) -> None
             assert said(app, "title").startswith("66 3 4 22 → 40")
             assert "threads 4" in said(app, "meters")
             assert drawn(app).startswith("Moving to Node #0\n")
+            pane = screen(app).query_one(ThreadText)
+            assert pane.max_scroll_y > 0 or size[1] > 24
+            assert pane.virtual_size.width == pane.scrollable_content_region.width
             assert not screen(app).query("#form")
 
             await pilot.press("down", "down")
@@ -366,6 +369,9 @@ def test_a_live_solve(size: tuple[int, int]) -> None:
             await pilot.press("4", "0", "enter")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
             assert len(listed(app)) == 4
+            await pilot.pause()
+            pane = screen(app).query_one(ThreadText)
+            assert pane.scroll_offset.y == pane.max_scroll_y
             # A second search is a second rollout, and is shown.
             await fill(app, pilot, "66 3 4 22", "40")
             await until(pilot, lambda: "rollout 2 of 2" in said(app, "title"))

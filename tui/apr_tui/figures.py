@@ -170,7 +170,7 @@ def _note(view: View, thread: Thread) -> str:
         children = thread.rounds[-1].children
         threads = view.tree.threads
         ended = sum(child in threads and threads[child].reason is not None for child in children)
-        return f"waits: {ended} of {len(children)} ended"
+        return f"{ended} of {len(children)} children ended"
     if thread.reason is None:
         written = thread.text[len(thread.prompt_text) :].rstrip()
         return written.rpartition("\n")[2] if written else "begins"

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import ClassVar
 
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -52,6 +53,7 @@ class SolveScreen(Screen[None]):
 
     AUTO_FOCUS = None
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "to_target", show=False, priority=True),
         Binding("n", "new", "New problem"),
         Binding("escape", "stop", "Stop"),
         Binding("left_square_bracket", "step(-1)", "Earlier rollout", key_display="["),
@@ -95,12 +97,9 @@ class SolveScreen(Screen[None]):
         if self._solve is not None:
             self._solve.stop()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def on_input_submitted(self) -> None:
         assert self.policy is not None
         numbers, target = self.query_one("#numbers", Input), self.query_one("#target", Input)
-        if event.input is numbers and numbers.value.strip() and not target.value.strip():
-            target.focus()
-            return
         try:
             if self._solve is not None:
                 raise Refused("a search is running; Esc stops it")
@@ -139,6 +138,15 @@ class SolveScreen(Screen[None]):
         if event.node.data is not None and event.node.data != self.state.thread:
             self.state = select_thread(self.state, event.node.data)
             self._draw()
+
+    def action_to_target(self) -> None:
+        """Enter in the first field leads to the second, unless that is filled.
+
+        It is a priority binding, so that what is typed or pasted right after it already goes there."""
+        fields = list(self.query(Input))
+        if not fields or self.focused is not fields[0] or fields[1].value.strip():
+            raise SkipAction
+        self.set_focus(fields[1])
 
     def action_new(self) -> None:
         self.query_one("#numbers", Input).focus()
