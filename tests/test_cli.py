@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import signal
-import subprocess
-import sys
-import time
 from importlib.metadata import EntryPoint
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
 import apr
 from apr.cli import main
-from apr.cli.answer import equations, expression
-from apr.cli.view import Glyphs, render, wrap
 from apr.engine.scripted import Fault
-from apr.events import Event, RolloutFinished, from_json
+from apr.events import RolloutFinished, from_json
 from apr.tree import ThreadTree
 from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
 
@@ -44,11 +34,6 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 def play(monkeypatch: pytest.MonkeyPatch, *faults: Fault, budget: int | None = BUDGET) -> None:
     """Let the teacher play the model."""
     monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: teacher_policy(budget=budget, faults=faults))
-
-
-def shell(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "apr", *arguments]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
 
 
 def value(text: str) -> int:
@@ -246,140 +231,6 @@ def test_a_broken_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-# As a program
-
-
-def test_program_without_a_terminal(model: str) -> None:
-    done = shell(*SOLVE, "--model", model)
-    assert done.returncode == 1
-    assert "\x1b" not in done.stdout
-    assert "unsolved" in done.stdout
-    assert done.stderr == ""
-    ascii_only = shell(*SOLVE, "--model", model, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert ascii_only.stdout.isascii()
-    assert ascii_only.returncode == 1
-    bad = shell("solve", "a")
-    assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
-
-
-def test_help_and_version() -> None:
-    assert shell("--version").stdout == f"apr {apr.__version__}\n"
-    shown = shell("--help")
-    assert shown.returncode == 0
-    assert "apr solve 22 26 31 53 --target 27" in shown.stdout
-    for command in re.findall(r"^  (\w+)  ", shown.stdout, re.MULTILINE):
-        if command != "bench":
-            assert f"usage: apr {command}" in shell(command, "--help").stdout
-
-
-def test_a_reader_that_leaves_is_no_error(model: str) -> None:
-    command = f"{sys.executable} -m apr problems -n 100000 | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
-    assert (done.stdout.count("\n"), done.stderr) == (1, "")
-    words = " ".join([sys.executable, "-m", "apr", *SOLVE, "--json", "--model", model])
-    done = subprocess.run(f"{words} | head -n 1", shell=True, capture_output=True, text=True, timeout=120)
-    assert (done.stdout.count("\n"), done.stderr) == (1, "")
-
-
-SLOW = """
-import sys
-sys.path.insert(0, {tests!r})
-from tiny import teacher_policy
-import apr.cli.solve
-apr.cli.solve.open_policy = lambda *_: teacher_policy(budget=10, seconds_per_token=0.01)
-sys.exit(apr.cli.main({arguments!r}))
-"""
-
-
-def slow_solve(*options: str) -> list[str]:
-    tests = str(Path(__file__).parent)
-    return [sys.executable, "-c", SLOW.format(tests=tests, arguments=[*SOLVE, *options])]
-
-
-def test_interrupt_ends_cleanly() -> None:
-    process = subprocess.Popen(
-        slow_solve("--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdout is not None
-    first = list(islice(process.stdout, 5))
-    process.send_signal(signal.SIGINT)
-    rest, err = process.communicate(timeout=60)
-    assert err == ""
-    assert process.returncode == 130
-    tree = ThreadTree.fold(from_json(line) for line in (*first, *rest.splitlines()))
-    assert tree.finished is not None
-    assert tree.finished.reason == "interrupted"
-
-
-def in_terminal(arguments: list[str], columns: int, lines: int, *, interrupt_at: str | None = None) -> tuple[str, int]:
-    """Run in a terminal of this size; all it wrote, and its status."""
-    master, slave = pty.openpty()
-    size = {"COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
-    process = subprocess.Popen(
-        arguments, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **size}, start_new_session=True
-    )
-    os.close(slave)
-    written, until = b"", time.monotonic() + 120
-    while time.monotonic() < until:
-        if not select.select([master], [], [], 1.0)[0]:
-            continue
-        try:
-            new = os.read(master, 65536)
-        except OSError:
-            break
-        if not new:
-            break
-        written += new
-        if interrupt_at is not None and interrupt_at.encode() in written:
-            process.send_signal(signal.SIGINT)
-            interrupt_at = None
-    os.close(master)
-    return written.decode(errors="replace"), process.wait(timeout=10)
-
-
-def test_live_view_shows_growth_and_stops_cleanly() -> None:
-    shown, status = in_terminal(slow_solve(), 80, 24, interrupt_at="waits for 6 threads")
-    assert status == 130
-    assert "Traceback" not in shown
-    assert "interrupted" in shown
-    assert "stopped" in shown
-    # The cursor was hidden while drawing, and is back.
-    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert max(map(len, re.split(r"[\r\n]", plain))) <= 80
-
-
-def test_dialogue(model: str) -> None:
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "apr", "solve", "--model", model],
-        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-    )  # fmt: skip
-    os.close(slave)
-    os.write(master, b"22 x\n5\n22 26 31 53\n27\n\n")
-    written = b""
-    while True:
-        try:
-            new = os.read(master, 65536)
-        except OSError:
-            break
-        if not new:
-            break
-        written += new
-    assert process.wait(timeout=60) == 1
-    assert b"'x' is not a whole number" in written
-    assert b"unsolved" in written
-
-
-def test_solve_loads_nothing_heavy(model: str) -> None:
-    code = (
-        "import sys, apr.cli; apr.cli.main(sys.argv[1:]); "
-        "print([m for m in ('torch', 'transformers', 'numpy', 'textual', 'pyarrow') if m in sys.modules])"
-    )
-    words = [sys.executable, "-c", code, *SOLVE, "--model", model, "--quiet"]
-    assert subprocess.run(words, capture_output=True, text=True, timeout=60).stdout == "[]\n"
-
-
 # apr problems, bench, train, other packages' commands
 
 
@@ -469,84 +320,3 @@ def test_train_sft_stops_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, parts, "--steps", "9"]) == 2
     assert main([*words, str(tmp_path / "x"), "--device", "nonsense"]) == 2
     assert main([*SOLVE, "--model", f"{whole}/checkpoints/4", "--max-tokens", "20", "--quiet"]) == 1
-
-
-# What a solution looks like
-
-
-def test_expression_agrees_with_the_solver() -> None:
-    for problem in apr.problems(40, 5, numbers=(2, 5)):
-        for solution in apr.solve_all(problem.numbers, problem.target)[:40]:
-            text = expression(problem.numbers, problem.target, solution.steps)
-            assert text == solution.expression
-            assert value(text) == problem.target
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        [],
-        ["53-22=31", "31/31=1"],
-        ["53-22=31", "31/31=1", "26+1=28"],
-        ["53-22=31", "31/31=1", "27+1=28"],
-        ["53-22=31", "53-22=31", "31/31=1"],
-        ["53-22=31", "31/0=1", "26+1=27"],
-        ["26+1=27"],
-        ["nonsense"],
-    ],
-)
-def test_no_expression_without_proof(steps: list[str]) -> None:
-    assert expression([22, 26, 31, 53], 27, steps) is None
-
-
-def test_equations_of_a_search() -> None:
-    trace = apr.search(SOLVED, "apr", seed=1, beam_size=6, promising=1.0)
-    steps = equations(apr.search_result(trace.text.removesuffix("\n")) or "")
-    assert expression(SOLVED.numbers, 27, steps) is not None
-    assert equations("") == ()
-
-
-# The view
-
-
-@pytest.fixture(scope="module")
-def events() -> list[Event]:
-    seen: list[Event] = []
-    policy = teacher_policy(budget=BUDGET, beam_size=15, faults=[Fault("#0,4", "error", after=30)])
-    apr.run_threads(SOLVED, policy.engine, emit=seen.append, budget=BUDGET, grammar=policy.grammar)
-    return seen
-
-
-@pytest.mark.parametrize("width", [20, 40, 80, 120])
-@pytest.mark.parametrize("height", [3, 6, 10, 24, None])
-def test_every_picture_fits(events: list[Event], width: int, height: int | None) -> None:
-    tree = ThreadTree()
-    for index, event in enumerate(events):
-        tree.apply(event)
-        if index % 97 == 0 or index > len(events) - 30:
-            lines = render(
-                tree, Glyphs.of("utf-8"), lambda _: True, seconds=1.5, width=width, height=height, frame=index
-            )
-            assert height is None or len(lines) <= height
-            assert all(line.cell_len <= width and "\n" not in line.plain for line in lines)
-    assert "scripted error" in "".join(line.plain for line in render(
-        tree, Glyphs.of("utf-8"), lambda _: True, seconds=1, width=120))  # fmt: skip
-
-
-def test_hidden_threads_are_counted(events: list[Event]) -> None:
-    tree = ThreadTree.fold(events)
-    lines = [line.plain for line in render(tree, Glyphs.of("ascii"), lambda _: True, seconds=1, width=120, height=10)]
-    assert len(lines) == 10
-    hidden = re.search(r"(\d+) more", "\n".join(lines))
-    assert hidden is not None
-    shown = sum(" tok" in line and "threads" not in line for line in lines)
-    assert shown + int(hidden[1]) == len(tree.threads)
-    assert all(line.isascii() for line in lines)
-    # What was found stays in sight.
-    assert sum("found 5" in line for line in lines) == 2
-
-
-def test_wrap_fills_lines_evenly() -> None:
-    assert wrap(["aa", "bb", "cc", "dd"], "-", 11) == ["aa-bb-cc-dd"]
-    assert wrap(["aa", "bb", "cc", "dd"], "-", 8) == ["aa-bb", "cc-dd"]
-    assert wrap(["aaaa"], "-", 2) == ["aa"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import copy
 import subprocess
@@ -16,6 +17,7 @@ pytest.importorskip("textual")
 from textual.widgets import Input, Static
 
 import apr
+import apr_tui
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
 from apr.events import Event, EventLog, RolloutFinished, ThreadClosed, TokensForced, to_json
 from apr.grammar import Countdown
@@ -24,10 +26,10 @@ from apr.tree import MAIN, ThreadTree
 from apr_tui import state as states
 from apr_tui.app import WatchApp, main
 from apr_tui.feed import Policy, Refused, follow, read_problem
-from apr_tui.figures import headline, meters, name, rows
+from apr_tui.figures import Row, headline, meters, name, rows
 from apr_tui.solve import SolveScreen
-from apr_tui.state import State, fold, fold_all, select_thread, step_rollout
-from apr_tui.widgets import MARKS, ThreadList, ThreadText, pack
+from apr_tui.state import State, expect, fold, fold_all, select_thread, step_rollout
+from apr_tui.widgets import MARKS, ThreadList, ThreadText, label, pack
 
 PROBLEM = apr.Problem([66, 3, 4, 22], 40)
 SIZES = [(80, 24), (120, 40)]
@@ -174,6 +176,10 @@ def test_interleaved_rollouts_and_following() -> None:
     assert fold_all(back, recorded("d")).rollout == "b"
     assert step_rollout(back, 9).follow
     assert select_thread(state, "0.77") == state
+    # What is expected is shown, though the rollout on screen never ended.
+    broken = fold_all(State(), first[:9])
+    assert fold_all(broken, second).rollout == "a"
+    assert fold_all(expect(broken), second).rollout == "b"
 
 
 def test_old_rollouts_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +392,7 @@ def test_a_live_solve_is_stopped_by_escape() -> None:
         async with app.run_test(size=(80, 24)) as pilot:
             await fill(app, pilot, "66 3 4 22", "40")
             await until(pilot, lambda: bool(listed(app).get("0")))
-            await pilot.press("escape")
+            await pilot.press("escape", "escape")
             await until(pilot, lambda: said(app, "headline").startswith("stopped"))
             assert listed(app)["0"].startswith(MARKS["stopped"][0])
             await fill(app, pilot, "66 3 4 22", "40")
@@ -437,6 +443,17 @@ def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
     asyncio.run(watch())
 
 
+def test_a_log_cannot_command_the_terminal() -> None:
+    async def watch() -> None:
+        app = WatchApp(policy=Policy(scripted(), Countdown("apr")))
+        async with app.run_test(size=(80, 24)):
+            screen(app).query_one(ThreadText).show(("r", "0"), "a\x1b[2Jb\x85\rc\nd", (), tail=False)
+            assert drawn(app).rstrip() == "a·[2Jb··c\nd"
+        assert "\x1b" not in str(label(Row("0", None, "running", 1, "\x1b[2J")))
+
+    asyncio.run(watch())
+
+
 def test_pack() -> None:
     parts = ["aaa", "bbb", "ccc"]
     assert pack(parts, " ", 11) == ["aaa bbb ccc"]
@@ -470,3 +487,13 @@ def test_bad_arguments_are_one_line_and_status_2(
 def test_the_state_needs_no_terminal() -> None:
     code = "import sys, apr_tui.state, apr_tui.figures, apr_tui.feed; sys.exit('textual' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_it_imports_of_apr_only_what_it_may() -> None:
+    """Values, trees and the public face; no engine, no command line."""
+    allowed = {"apr", *(f"apr.{part}" for part in ("events", "grammar", "limits", "run", "tree", "types"))}
+    for file in Path(apr_tui.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert {n for n in names if n.split(".")[0] == "apr"} <= allowed, file

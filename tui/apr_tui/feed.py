@@ -30,7 +30,7 @@ BUDGET = 10
 THREADS = 64
 MIN_NUMBERS, MAX_NUMBERS = 2, 6
 
-_READ_S = 0.02
+_READ_S = 0.04
 _READ_EVENTS = 256
 
 Batch = tuple[Event, ...]
@@ -71,7 +71,8 @@ def read_problem(numbers: str, target: str) -> Any:
     """The problem that two fields of a form name; Refused if they name none."""
     given = [_integer(word, "numbers") for word in numbers.replace(",", " ").split()]
     if not MIN_NUMBERS <= len(given) <= MAX_NUMBERS:
-        raise Refused(f"give {MIN_NUMBERS} to {MAX_NUMBERS} numbers, as in 22 26 31 53, not {len(given)}")
+        many = f", not {len(given)}" if given else ""
+        raise Refused(f"give {MIN_NUMBERS} to {MAX_NUMBERS} numbers, as in 22 26 31 53{many}")
     if not target.strip():
         raise Refused("give the target to reach")
     try:
@@ -144,7 +145,9 @@ class Solve:
 
     def stop(self) -> None:
         """End it soon; the batches still tell how."""
-        self._task.cancel()
+        # Cancelled twice, a rollout would not come to tell its end.
+        if not self._task.cancelling():
+            self._task.cancel()
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Its events to the end. What the rollout raised comes out here; leaving early ends it."""
@@ -161,5 +164,5 @@ class Solve:
             if not self._task.cancelled():
                 self._task.result()
         finally:
-            self._task.cancel()
+            self.stop()
             await asyncio.wait({self._task})

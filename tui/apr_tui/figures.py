@@ -145,6 +145,14 @@ def name(thread: str) -> str:
     return "main" if thread == MAIN else thread.removeprefix(f"{MAIN}.")
 
 
+def clean(text: str) -> str:
+    """The text with a dot for each character that would command the terminal; lines stay lines."""
+    return text.translate(_CONTROLS)
+
+
+_CONTROLS = {code: "·" for code in (*range(32), *range(127, 160)) if code != ord("\n")}
+
+
 def _mark(view: View, thread: Thread) -> Mark:
     if thread.reason is None:
         return "waiting" if thread.waiting else "running"

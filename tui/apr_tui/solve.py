@@ -20,8 +20,8 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, Label, Static, Tree
 
 from apr_tui.feed import Batch, Policy, Refused, Solve, follow, read_problem
-from apr_tui.figures import Tone, caption, headline, meters, rows, title
-from apr_tui.state import State, fold_all, select_thread, step_rollout
+from apr_tui.figures import Tone, caption, clean, headline, meters, rows, title
+from apr_tui.state import State, expect, fold_all, select_thread, step_rollout
 from apr_tui.widgets import MeterLine, ThreadList, ThreadText
 
 _TONES: dict[Tone, str] = {
@@ -56,9 +56,9 @@ class SolveScreen(Screen[None]):
         Binding("enter", "to_target", show=False, priority=True),
         Binding("n", "new", "New problem"),
         Binding("escape", "stop", "Stop"),
-        Binding("left_square_bracket", "step(-1)", "Earlier rollout", key_display="["),
-        Binding("right_square_bracket", "step(1)", "Later rollout", key_display="]"),
-        Binding("tab", "app.focus_next", "Next pane"),
+        Binding("left_square_bracket", "step(-1)", "Earlier", key_display="["),
+        Binding("right_square_bracket", "step(1)", "Later", key_display="]"),
+        Binding("tab", "app.focus_next", "Next pane", priority=True),
         Binding("ctrl+c,ctrl+q", "app.quit", "Quit", key_display="^c", priority=True),
         Binding("q", "app.quit", "Quit", show=False),
     ]
@@ -109,8 +109,7 @@ class SolveScreen(Screen[None]):
             self._draw()
             return
         self.complaint = None
-        # A new search is what its user wants to see, whatever was on screen.
-        self.state = step_rollout(self.state, len(self.state.rollouts))
+        self.state = expect(self.state)
         self._solve = Solve(self.policy, problem)
         self.run_worker(self._pump(self._solve.batches()), group="feed")
         self.query_one(ThreadList).focus()
@@ -135,7 +134,8 @@ class SolveScreen(Screen[None]):
         self._draw()
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[str]) -> None:
-        if event.node.data is not None and event.node.data != self.state.thread:
+        # The list may have been filled anew since the cursor moved.
+        if event.node is self.query_one(ThreadList).cursor_node and event.node.data is not None:
             self.state = select_thread(self.state, event.node.data)
             self._draw()
 
@@ -149,7 +149,7 @@ class SolveScreen(Screen[None]):
         self.set_focus(fields[1])
 
     def action_new(self) -> None:
-        self.query_one("#numbers", Input).focus()
+        self.set_focus(self.query_one("#numbers", Input))
 
     def action_stop(self) -> None:
         if self._solve is not None:
@@ -191,7 +191,7 @@ class SolveScreen(Screen[None]):
         view = self.state.view
         here, count = self.state.position
         many = f"   rollout {here} of {count}" if count > 1 else ""
-        return "" if view is None else title(view) + many
+        return "" if view is None else clean(title(view) + many)
 
     def _headline(self) -> Content:
         view = self.state.view
@@ -203,7 +203,7 @@ class SolveScreen(Screen[None]):
             said, tone = self._invitation(), "plain"
         else:
             said, tone = headline(view)
-        return Content.styled(said, _TONES[tone])
+        return Content.styled(clean(said), _TONES[tone])
 
     def _invitation(self) -> str:
         if self.log_path is not None:

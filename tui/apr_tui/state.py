@@ -110,6 +110,11 @@ def select_thread(state: State, thread: str) -> State:
     return replace(state, thread=thread) if view is not None and thread in view.tree.threads else state
 
 
+def expect(state: State) -> State:
+    """Show the next rollout that starts, however the one on screen may have ended."""
+    return replace(state, rollout=None, thread=MAIN, follow=True, problem=None)
+
+
 def step_rollout(state: State, by: int) -> State:
     """Show an earlier or a later rollout, as far as there is one. New ones are followed from the last one."""
     if state.rollout is None:

@@ -18,7 +18,7 @@ from textual.widgets import Static, Tree
 from textual.widgets.tree import TreeNode
 
 from apr.tree import MAIN
-from apr_tui.figures import Mark, Meters, Row, name
+from apr_tui.figures import Mark, Meters, Row, clean, name
 from apr_tui.state import Span
 
 MARKS: dict[Mark, tuple[str, str]] = {
@@ -89,7 +89,7 @@ def label(row: Row) -> Text:
     # Deeper rows stand further right; the figures shall stand below each other.
     width = max(1, 6 - _GUIDE * row.thread.count("."))
     return Text.assemble(
-        (sign, style), f" {name(row.thread):<{width}}", (f"{row.tokens:>6,}  ", "dim"), (row.note, note)
+        (sign, style), f" {name(row.thread):<{width}}", (f"{row.tokens:>6,}  ", "dim"), (clean(row.note), note)
     )
 
 
@@ -112,6 +112,7 @@ class ThreadText(ScrollView, can_focus=True):
     def show(self, key: tuple[str, str] | None, text: str, forced: tuple[Span, ...], *, tail: bool) -> None:
         """Draw the text of the thread `key`. One that is new on screen shows its end if `tail`, else its
         begin; one that was there keeps its place, which may be its end."""
+        text = clean(text)
         if key == self._key and text == self._shown and forced == self._forced:
             return
         follow = tail if key != self._key else self._tail
@@ -142,10 +143,10 @@ class ThreadText(ScrollView, can_focus=True):
             self._spans.pop()
         width = self._width = max(1, self.scrollable_content_region.width)
         position = begin
-        for paragraph in self._shown[begin:].splitlines(keepends=True):
-            for a, b in _lines(paragraph.rstrip("\n"), width):
-                self._spans.append((position + a, position + b))
-            position += len(paragraph)
+        rest = self._shown[begin:]
+        for paragraph in rest.removesuffix("\n").split("\n") if rest else ():
+            self._spans += ((position + a, position + b) for a, b in _lines(paragraph, width))
+            position += len(paragraph) + 1
         self.virtual_size = Size(width, len(self._spans))
 
     def on_resize(self) -> None:

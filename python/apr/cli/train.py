@@ -51,6 +51,8 @@ def _sft(options: Any) -> int:
         raise UsageError(str(error)) from None
     if options.start_from is not None and not (Path(options.start_from) / "config.json").is_file():
         raise UsageError(f"{options.start_from} holds no model: config.json is missing")
+    if os.environ.get("RANK", "0") == "0":
+        note("loading torch")
     try:
         import torch
 
@@ -150,10 +152,13 @@ class _Watch:
     def __enter__(self) -> _Watch:
         if self.shown and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
-            columns = MofNCompleteColumn(), BarColumn(bar_width=16), TextColumn("{task.description}")
-            self._bar = Progress(*columns, console=Console(stderr=True), expand=False)
+            console = Console(stderr=True)
+            columns: list[ProgressColumn] = [TextColumn("{task.description}")]
+            if console.width >= 110:
+                columns.append(BarColumn(bar_width=16))
+            self._bar = Progress(*columns, console=console)
             self._bar.start()
             self._bar.add_task("...", total=self.steps, completed=self.step)
             self._close = self._bar.stop
@@ -161,19 +166,18 @@ class _Watch:
 
     def __call__(self, progress: Progress) -> None:
         if progress.validation_loss is not None:
-            self._held_out = f"  held-out {progress.validation_loss:.4f}"
+            self._held_out = f"  held-out {progress.validation_loss:.3f}"
             if progress.validation_results is not None:
-                self._held_out += f"  results right {progress.validation_results:.1%}"
+                self._held_out += f"  right {progress.validation_results:.1%}"
         line = (
-            f"loss {progress.loss:.4f}{self._held_out}  {progress.tokens_per_second:,.0f} tokens/s"
-            f"  {_duration(progress.seconds_left)} left"
+            f"{progress.step}/{progress.steps}  loss {progress.loss:.3f}{self._held_out}"
+            f"  {progress.tokens_per_second:,.0f} tokens/s  {_duration(progress.seconds_left)} left"
         )
+        due = progress.step % self.EVERY == 0 or progress.step == progress.steps
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=progress.step, description=line)
-        elif self.shown and (
-            progress.step % self.EVERY == 0 or progress.step == self.steps or progress.validation_loss is not None
-        ):
-            note(f"{progress.step}/{progress.steps}  {line}")
+        elif self.shown and (due or progress.validation_loss is not None):
+            note(line)
 
     def __exit__(self, *_: object) -> None:
         if self._close is not None:
@@ -183,4 +187,4 @@ class _Watch:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    return f"{hours}:{minutes:02d}:{rest:02d}"

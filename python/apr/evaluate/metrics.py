@@ -68,17 +68,14 @@ def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
 def llama2_equivalents(tree: ThreadTree, decode: Decode) -> Llama2:
     """What the tree would cost in Llama-2's tokens."""
     sampled = {
-        thread.id: sum(llama2_tokens(decode(call.sampled)) for call in thread.calls)
-        for thread in tree.threads.values()
+        thread.id: sum(llama2_tokens(decode(call.sampled)) for call in thread.calls) for thread in tree.threads.values()
     }
 
     def chain(thread_id: str) -> int:
         if thread_id not in tree.threads:
             return 0
         rounds = tree.threads[thread_id].rounds
-        return sampled[thread_id] + sum(
-            max((chain(child) for child in spawn.children), default=0) for spawn in rounds
-        )
+        return sampled[thread_id] + sum(max((chain(child) for child in spawn.children), default=0) for spawn in rounds)
 
     return Llama2(
         total_tokens=sum(sampled.values()),

@@ -15,9 +15,7 @@ _PATIENCE = 20_000
 """Problems seen in a row without a new one, after which a split counts as exhausted."""
 
 
-def split_problems(
-    count: int, split: Split, seed: int, *, numbers: int | tuple[int, int] = 4
-) -> list[Problem]:
+def split_problems(count: int, split: Split, seed: int, *, numbers: int | tuple[int, int] = 4) -> list[Problem]:
     """The first `count` distinct problems of a split; ValueError if it has fewer."""
     seen: set[tuple[tuple[int, ...], int]] = set()
     found: list[Problem] = []

@@ -22,6 +22,8 @@ pub const EOS: &str = "</s>";
 const SPECIALS: [&str; 3] = [PAD, BOS, EOS];
 /// Half-byte n is written as this character plus n; none of them stands for a byte.
 const HALF_BYTES: char = '\u{2460}';
+/// Stands after pairs of half-bytes while the file's decoder puts them together.
+const PAIR_END: char = '\u{2470}';
 
 /// Why a file is not this tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,10 +144,15 @@ impl Tokenizer {
         let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
         let mut normalizers = vec![json!({"type": "ByteLevel"})];
         normalizers.extend(spelled.iter().map(|(byte, halves)| replace(byte, halves)));
-        let mut decoders = vec![json!({"type": "Fuse"})];
-        decoders.extend(spelled.iter().map(|(byte, halves)| replace(halves, byte)));
+        // Half-bytes are paired from the left of their run before any pair becomes a byte: in the middle of a run the
+        // second half of one byte and the first of the next may look like a pair too.
+        let pairs = format!("[{}-{}]{{2}}\\K", half_char(0), half_char(15));
+        let pair = json!({"type": "Replace", "pattern": {"Regex": pairs}, "content": PAIR_END});
+        let mut decoders = vec![json!({"type": "Fuse"}), pair];
+        decoders.extend(spelled.iter().map(|(byte, halves)| replace(&format!("{halves}{PAIR_END}"), byte)));
         // Half-bytes that make no byte, as a model may write them.
         decoders.extend((0..16).map(|n| replace(&half_char(n).to_string(), "?")));
+        decoders.push(replace(&PAIR_END.to_string(), ""));
         decoders
             .push(json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}));
         let mut phrases: Vec<String> =

@@ -51,13 +51,8 @@ fn time(mut call: impl FnMut()) -> f64 {
 }
 
 fn products(threads: usize) {
-    println!(
-        "{threads} threads; microseconds; 12 matrices in turn, so that they come from the second level down"
-    );
-    println!(
-        "{:>5} {:>5} {:>5} {:>9} {:>9} {:>9} {:>7}",
-        "rows", "in", "out", "ours", "bfloat16", "gemm", "ratio"
-    );
+    println!("{threads} threads; microseconds; 12 matrices in turn, so that they come from the second level down");
+    println!("{:>5} {:>5} {:>5} {:>9} {:>9} {:>9} {:>7}", "rows", "in", "out", "ours", "bfloat16", "gemm", "ratio");
     for (inputs, outputs) in [(256, 768), (256, 2048), (1024, 256)] {
         for rows in [1, 8, 32, 128] {
             let x = random(rows * inputs, 1);
@@ -117,9 +112,7 @@ fn products(threads: usize) {
 }
 
 fn streams(directory: &Path, threads: usize) {
-    for (streams, prompt, new) in
-        [(1, 16, 1000), (1, 1000, 1000), (8, 16, 500), (32, 16, 500), (32, 500, 500)]
-    {
+    for (streams, prompt, new) in [(1, 16, 1000), (1, 1000, 1000), (8, 16, 500), (32, 16, 500), (32, 500, 500)] {
         let options = Options { threads, ..Options::default() };
         let start = Instant::now();
         let mut decoder = Decoder::open(directory, &options).expect("a model");

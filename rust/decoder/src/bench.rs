@@ -26,14 +26,6 @@ impl Product {
     /// Multiplies `rows` rows with one of the matrices.
     pub fn run(&mut self, matrix: usize, x: &[f32], rows: usize, out: &mut [f32]) {
         let x = (x, self.inputs);
-        self.matrices[matrix].multiply(
-            &mut self.pool,
-            Isa::detect(),
-            x,
-            rows,
-            out,
-            Store::Set,
-            &|_, _, _| {},
-        );
+        self.matrices[matrix].multiply(&mut self.pool, Isa::detect(), x, rows, out, Store::Set, &|_, _, _| {});
     }
 }

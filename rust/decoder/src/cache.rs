@@ -99,8 +99,7 @@ pub struct Cache {
 impl Cache {
     /// A cache of `pages` free pages.
     pub fn new(pages: usize) -> Self {
-        let root =
-            Node { key: Key::new(&[]), page: PageId::MAX, parent: ROOT, children: Vec::new(), last_used: 0 };
+        let root = Node { key: Key::new(&[]), page: PageId::MAX, parent: ROOT, children: Vec::new(), last_used: 0 };
         Self {
             nodes: vec![Some(root)],
             free_nodes: Vec::new(),
@@ -253,8 +252,7 @@ impl Cache {
             let evictable = id != ROOT && node.children.is_empty() && cache.users[node.page as usize] == 1;
             evictable.then_some(Reverse((node.last_used, id)))
         };
-        let mut leaves: BinaryHeap<_> =
-            (0..self.nodes.len() as NodeId).filter_map(|id| leaf(self, id)).collect();
+        let mut leaves: BinaryHeap<_> = (0..self.nodes.len() as NodeId).filter_map(|id| leaf(self, id)).collect();
         let mut freed = 0;
         while freed < count {
             let Some(Reverse((_, id))) = leaves.pop() else {

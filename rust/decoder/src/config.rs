@@ -38,8 +38,7 @@ impl Config {
     /// Reads `config.json` of a Hugging Face directory.
     pub fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| Error::Format { path: path.clone(), reason: error.to_string() })?;
         Self::parse(&value).map_err(|error| match error {
@@ -51,8 +50,7 @@ impl Config {
     fn parse(value: &Value) -> Result<Self, Problem> {
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         let model_type = text("model_type").unwrap_or("llama");
-        let architecture =
-            value.pointer("/architectures/0").and_then(Value::as_str).unwrap_or("LlamaForCausalLM");
+        let architecture = value.pointer("/architectures/0").and_then(Value::as_str).unwrap_or("LlamaForCausalLM");
         if model_type != "llama" || architecture != "LlamaForCausalLM" {
             return Err(Problem::Unsupported(format!("{architecture} ({model_type})")));
         }
@@ -80,9 +78,7 @@ impl Config {
             tied_embeddings: value.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
         };
         if !config.heads.is_multiple_of(config.kv_heads) {
-            return Err(Problem::Invalid(
-                "num_attention_heads is not a multiple of num_key_value_heads".into(),
-            ));
+            return Err(Problem::Invalid("num_attention_heads is not a multiple of num_key_value_heads".into()));
         }
         if !config.head_dim.is_multiple_of(2) {
             return Err(Problem::Invalid("head_dim is odd".into()));

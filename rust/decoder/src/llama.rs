@@ -76,9 +76,8 @@ struct Buffers {
 impl Llama {
     pub(crate) fn new(config: Config, weights: Weights, slab: Slab, pool: Pool, isa: Isa) -> Self {
         let half = config.head_dim / 2;
-        let frequencies = (0..half)
-            .map(|index| 1.0 / config.rope_theta.powf((2 * index) as f32 / config.head_dim as f32))
-            .collect();
+        let frequencies =
+            (0..half).map(|index| 1.0 / config.rope_theta.powf((2 * index) as f32 / config.head_dim as f32)).collect();
         Self { config, weights, slab, pool, isa, frequencies, buffers: Buffers::default() }
     }
 
@@ -264,15 +263,7 @@ fn attend_rows(
                     // SAFETY: the table's pages belong to the sequence and all their slots below `len` are written;
                     // scratch is as long as asked; the head's part of the output is this task's alone.
                     unsafe {
-                        attend(
-                            isa,
-                            query.as_ptr(),
-                            pages,
-                            table,
-                            len,
-                            scores.as_mut_ptr(),
-                            padded.as_mut_ptr(),
-                        );
+                        attend(isa, query.as_ptr(), pages, table, len, scores.as_mut_ptr(), padded.as_mut_ptr());
                         parts
                             .part(index * out_stride + head * dimension, dimension)
                             .copy_from_slice(&padded[..dimension]);

@@ -56,8 +56,8 @@ impl Matrix {
     /// Packs one output per entry of `rows`: a tensor and the row in it, None for a column of zeros.
     pub(crate) fn pack(inputs: usize, rows: &[Option<(Values<'_>, usize)>]) -> std::io::Result<Self> {
         let outputs = rows.len().next_multiple_of(PANEL);
-        let brain = inputs.is_multiple_of(2)
-            && rows.iter().flatten().all(|(values, _)| matches!(values, Values::Brain(_)));
+        let brain =
+            inputs.is_multiple_of(2) && rows.iter().flatten().all(|(values, _)| matches!(values, Values::Brain(_)));
         let steps = if brain { inputs / 2 } else { inputs };
         let mut words = Memory::zeroed(outputs * steps)?;
         for (output, row) in rows.iter().enumerate() {

@@ -2,7 +2,8 @@
 //!
 //! `state` packs (epoch, open bit, workers inside). A worker enters a job only while it is open, and the caller, once
 //! no task is left, closes the job and waits for the workers inside; a worker that the system has put aside is not
-//! waited for. Workers spin a short while between jobs, then park. A decode step is about twenty jobs of ten
+//! waited for. One that is put aside in the middle of a task is: after such a stall the caller works alone for a while,
+//! as on a machine that others keep busy a second thread costs more than it brings. Workers spin a short while between jobs, then park. A decode step is about twenty jobs of ten
 //! microseconds, which a general work-stealing pool spends mostly on waking its workers.
 
 use std::cell::UnsafeCell;
@@ -15,6 +16,10 @@ use std::time::{Duration, Instant};
 const INSIDE: u64 = (1 << 16) - 1;
 const OPEN: u64 = 1 << 16;
 const EPOCH: u64 = 1 << 17;
+/// A wait of the caller beyond this, and beyond its own share of the job, means that a worker lost its processor.
+const STALL: Duration = Duration::from_micros(200);
+/// How many times as long as it lost to a stall the caller then works alone.
+const REST: u32 = 16;
 /// Longer than the gap between two jobs of a step and between two steps, short enough not to matter on a meter.
 const SPIN: Duration = Duration::from_micros(100);
 
@@ -48,6 +53,8 @@ struct Worker {
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
+    /// Until when the caller works alone.
+    resting: Option<Instant>,
 }
 
 impl Pool {
@@ -64,9 +71,8 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             let parked = Arc::new(AtomicBool::new(false));
             let flag = Arc::clone(&parked);
-            let handle = std::thread::Builder::new()
-                .name(format!("apr-decoder-{index}"))
-                .spawn(move || work(&shared, &flag))?;
+            let handle =
+                std::thread::Builder::new().name(format!("apr-decoder-{index}")).spawn(move || work(&shared, &flag))?;
             pool.workers.push(Worker { parked, thread: handle.thread().clone(), handle });
         }
         Ok(pool)
@@ -78,7 +84,11 @@ impl Pool {
 
     /// Calls `call(0)` to `call(tasks - 1)`, in any order, on any thread; returns when all have returned.
     pub(crate) fn run(&mut self, tasks: usize, call: &(dyn Fn(usize) + Sync)) {
-        if tasks <= 1 || self.workers.is_empty() {
+        let started = Instant::now();
+        if self.resting.is_some_and(|until| started >= until) {
+            self.resting = None;
+        }
+        if tasks <= 1 || self.workers.is_empty() || self.resting.is_some() {
             (0..tasks).for_each(call);
             return;
         }
@@ -100,7 +110,12 @@ impl Pool {
         }
         let closing = Closing(shared);
         claim(shared, Job { call: erased, tasks });
+        let claimed = started.elapsed();
         drop(closing);
+        let waited = started.elapsed() - claimed;
+        if waited > STALL.max(claimed) {
+            self.resting = Some(Instant::now() + waited * REST);
+        }
         assert!(!shared.panicked.load(Ordering::Relaxed), "a task of the pool panicked");
     }
 }
@@ -167,8 +182,7 @@ fn work(shared: &Shared, parked: &AtomicBool) {
         let state = shared.state.load(Ordering::SeqCst);
         let epoch = state / EPOCH;
         if state & OPEN != 0 && epoch != seen {
-            let entered =
-                shared.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed);
+            let entered = shared.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed);
             if entered.is_ok() {
                 let inside = Inside(shared, PhantomData);
                 // SAFETY: this thread is inside an open job, so the caller does not write `job`.

@@ -317,12 +317,7 @@ impl Scheduler {
         batch.tables.extend(&sequence.pages[..until.div_ceil(PAGE)]);
         for position in sequence.computed..until {
             let sampled = position + 1 == sequence.tokens.len();
-            batch.rows.push(Row {
-                token: sequence.tokens[position],
-                position: position as u32,
-                table,
-                sampled,
-            });
+            batch.rows.push(Row { token: sequence.tokens[position], position: position as u32, table, sampled });
             if sampled {
                 self.sampling.push(index);
             }
@@ -333,17 +328,15 @@ impl Scheduler {
     /// Moves requests from the queue into the batch while both have room and the cache has pages.
     fn admit(&mut self, batch: &mut Batch) {
         let mut at = 0;
-        while at < self.waiting.len()
-            && self.running.len() < self.max_batch
-            && batch.rows.len() < self.max_rows
-        {
+        while at < self.waiting.len() && self.running.len() < self.max_batch && batch.rows.len() < self.max_rows {
             let tokens = &self.waiting[at].tokens;
             // The last token is always computed: its logits are what the request is for.
             let wanted = &tokens[..tokens.len() - 1];
             let found = self.cache.match_prefix(wanted);
-            let ahead = self.running.iter().any(|other| {
-                other.computed < other.tokens.len() && common(&other.tokens, wanted) > found.len()
-            });
+            let ahead = self
+                .running
+                .iter()
+                .any(|other| other.computed < other.tokens.len() && common(&other.tokens, wanted) > found.len());
             if ahead {
                 // Another request is about to compute more of this prompt; waiting for it is cheaper.
                 at += 1;

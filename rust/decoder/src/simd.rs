@@ -144,10 +144,7 @@ impl Lanes for Plain {
     unsafe fn bf16_pairs(from: *const u32) -> (Self, Self) {
         // SAFETY: sixteen words by the trait's contract.
         let words = unsafe { from.cast::<[u32; 16]>().read_unaligned() };
-        (
-            Self(words.map(|word| f32::from_bits(word << 16))),
-            Self(words.map(|word| f32::from_bits(word & 0xffff_0000))),
-        )
+        (Self(words.map(|word| f32::from_bits(word << 16))), Self(words.map(|word| f32::from_bits(word & 0xffff_0000))))
     }
     #[inline(always)]
     unsafe fn prefetch(_at: *const u8) {}

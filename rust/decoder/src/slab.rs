@@ -50,11 +50,7 @@ impl Slab {
 
     /// A layer's keys and values of one head, in all pages.
     pub(crate) fn head(&self, layer: usize, head: usize) -> HeadPages {
-        HeadPages {
-            keys: self.keys(layer, head, 0),
-            values: self.values(layer, head, 0),
-            dimension: self.head_dim,
-        }
+        HeadPages { keys: self.keys(layer, head, 0), values: self.values(layer, head, 0), dimension: self.head_dim }
     }
 
     fn keys(&self, layer: usize, head: usize, page: u32) -> *mut f32 {

@@ -71,10 +71,8 @@ impl Weights {
             .collect::<Result<Vec<_>, _>>()?;
         let mut tensors = HashMap::new();
         for (path, map) in &files {
-            let invalid = |error: safetensors::SafeTensorError| Error::Format {
-                path: path.clone(),
-                reason: error.to_string(),
-            };
+            let invalid =
+                |error: safetensors::SafeTensorError| Error::Format { path: path.clone(), reason: error.to_string() };
             for (name, view) in SafeTensors::deserialize(map).map_err(invalid)?.iter() {
                 let elements = elements(name, view.dtype(), view.data())?;
                 let shape = view.shape().to_vec();
@@ -105,8 +103,7 @@ impl Weights {
         let embedding = take("model.embed_tokens.weight".into(), &[config.vocab_size, hidden])?;
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
-            let mut take =
-                |name: &str, shape: &[usize]| take(format!("model.layers.{index}.{name}.weight"), shape);
+            let mut take = |name: &str, shape: &[usize]| take(format!("model.layers.{index}.{name}.weight"), shape);
             let attention_norm = padded(take("input_layernorm", &[hidden])?);
             let q = rows(take("self_attn.q_proj", &[queries, hidden])?);
             let k = rows(take("self_attn.k_proj", &[keys, hidden])?);

@@ -17,9 +17,8 @@ enum Step {
 
 fn tokens() -> impl Strategy<Value = Vec<u32>> {
     // Few tokens and repeats, so that prefixes are shared and branch inside pages.
-    (0_u32..3, 1_usize..70, 0_usize..70, 0_u32..3).prop_map(|(first, len, turn, then)| {
-        (0..len).map(|at| if at < turn { first } else { then }).collect()
-    })
+    (0_u32..3, 1_usize..70, 0_usize..70, 0_u32..3)
+        .prop_map(|(first, len, turn, then)| (0..len).map(|at| if at < turn { first } else { then }).collect())
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -71,9 +70,8 @@ impl Flat {
     fn insert(&mut self, path: &[u32], page: PageId) {
         self.clock += 1;
         let parent = (path.len() - 1) / PAGE * PAGE;
-        let sibling = |entry: &Entry| {
-            (entry.path.len() - 1) / PAGE * PAGE == parent && entry.path[..parent] == path[..parent]
-        };
+        let sibling =
+            |entry: &Entry| (entry.path.len() - 1) / PAGE * PAGE == parent && entry.path[..parent] == path[..parent];
         // What stands right before the new page among its siblings goes if it begins it and nobody uses it.
         let before = (0..self.entries.len())
             .filter(|at| sibling(&self.entries[*at]) && self.entries[*at].path[..] < *path)
@@ -95,9 +93,7 @@ impl Flat {
     fn evict(&mut self, count: usize) -> usize {
         for freed in 0..count {
             let leaf = |entry: &&Entry| {
-                let child = |other: &Entry| {
-                    other.path.len() > entry.path.len() && other.path.starts_with(&entry.path)
-                };
+                let child = |other: &Entry| other.path.len() > entry.path.len() && other.path.starts_with(&entry.path);
                 // Two short pages of one parent are no parent and child.
                 let full = entry.path.len() % PAGE == 0;
                 !self.locked(entry.page) && !(full && self.entries.iter().any(child))

@@ -19,10 +19,8 @@ fn a_request_does_not_see_its_batch_mates() {
             }
         })
         .collect();
-    let alone: Vec<Outcome> = requests
-        .iter()
-        .map(|request| run(&mut open(&SMALL), [request.clone()]).remove(&request.id).unwrap())
-        .collect();
+    let alone: Vec<Outcome> =
+        requests.iter().map(|request| run(&mut open(&SMALL), [request.clone()]).remove(&request.id).unwrap()).collect();
     let directory = write_model(&SMALL);
     for (threads, max_batch) in [(1, 64), (2, 64), (3, 5)] {
         let options = Options { threads, max_batch, ..options() };
@@ -189,8 +187,7 @@ fn a_running_request_shares_what_it_has() {
 #[test]
 fn little_memory_slows_but_does_not_change_results() {
     let directory = write_model(&SMALL);
-    let requests: Vec<Request> =
-        (0..12).map(|id| warm(id, prompt(30 + id as usize, id as u32 % 4), 60, id)).collect();
+    let requests: Vec<Request> = (0..12).map(|id| warm(id, prompt(30 + id as usize, id as u32 % 4), 60, id)).collect();
     let plenty = run(&mut open(&SMALL), requests.clone());
     // One context of 128 tokens and a page: 9 pages of 16 tokens, 2 layers, 24 floats of keys and 32 of values.
     let least = 9 * 16 * 2 * 2 * (12 + 16) * 4;
