@@ -66,7 +66,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Self { shared, workers: Vec::new() };
+        let mut pool = Self { shared, workers: Vec::new(), resting: None };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let parked = Arc::new(AtomicBool::new(false));

@@ -1,0 +1,53 @@
+"""`python -m benchmarks`: a table of ratios measured in one run, each beside what it should be."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from benchmarks import countdown, engine
+from benchmarks.measure import Result, cores
+
+BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
+    "traces": countdown.traces,
+    "threads": countdown.threads,
+    "problems": countdown.problems,
+    "checks": countdown.checks,
+    "solve": countdown.solve,
+    "engine": engine.engine,
+    "prefix": engine.prefix,
+    "start": engine.start,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=BENCHMARKS, metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns each side takes (default 5)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds is at least 1")
+    names = [options.only] if options.only else list(BENCHMARKS)
+    if not options.json:
+        print(f"{cores()} cores; ratios are medians of {options.rounds} turns\n", flush=True)
+    for name in names:
+        for result in BENCHMARKS[name](options.rounds):
+            print(json_line(result) if options.json else table_row(result), flush=True)
+    return 0
+
+
+def json_line(result: Result) -> str:
+    return json.dumps({**asdict(result), "passed": result.passed})
+
+
+def table_row(result: Result) -> str:
+    mark = "pass" if result.passed else "MISS"
+    aim = f"{'>=' if result.at_least else '<'} {result.target:g}"
+    return f"{mark}  {result.what:<52} {result.value:>8.4g} {result.unit:<2} {aim:>7}  {result.detail}".rstrip()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
