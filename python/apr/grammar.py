@@ -190,4 +190,4 @@ def default_grammar(method: Method = "apr", tokenizer: _core.Tokenizer | None = 
 
 
 def _verdict(verdict: _core.Verdict) -> Verdict:
-    return Verdict(verdict.correct, verdict.reason, tuple(getattr(verdict, "steps", ())))
+    return Verdict(verdict.correct, verdict.reason, tuple(verdict.steps))

@@ -10,7 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from apr.cli.answer import equations, expression
+from apr._core import Problem, can_reach, check_solution, solution, solve
+from apr.cli.answer import equations
 from apr.events import Event, to_json
 from apr.tree import MAIN, Thread, ThreadTree
 
@@ -147,16 +148,14 @@ class PlainScreen(QuietScreen):
     def _found_below(self, numbers: list[int], target: int) -> str | None:
         """A true solution that some child claims."""
         claims = [t.result for t in self.tree.threads.values() if t.id != MAIN and t.result is not None]
-        found = (expression(numbers, target, equations(claim)) for claim in claims)
-        return next((text for text in found if text is not None), None)
+        found = (solution(Problem(numbers, target), equations(claim)) for claim in claims)
+        return next((part.expression for part in found if part is not None), None)
 
     def holds(self, thread: Thread) -> bool:
         """Whether a closed thread's claim is true."""
         if thread.id == MAIN:
             return bool(self.tree.correct) if self.tree.finished is not None else True
         if thread.id not in self._verdicts:
-            from apr._core import check_solution
-
             self._verdicts[thread.id] = check_solution(thread.prompt_text, thread.result or "").correct
         return self._verdicts[thread.id]
 
@@ -218,21 +217,17 @@ def problem_of(tree: ThreadTree) -> tuple[list[int], int]:
 def answer(tree: ThreadTree) -> str:
     """The solution of a correct tree as an expression."""
     numbers, target = problem_of(tree)
-    steps = tree.steps or equations(tree.main.result or tree.main.text)
-    whole = expression(numbers, target, steps)
-    return ", ".join(steps) if whole is None else whole
+    whole = solution(Problem(numbers, target), tree.steps)
+    assert whole is not None, "the judge accepted these steps"
+    return whole.expression
 
 
 def solvable(numbers: list[int], target: int) -> bool:
     """Whether there is any solution."""
-    from apr._core import can_reach
-
     return can_reach(numbers, target)
 
 
 def known_solution(numbers: list[int], target: int) -> str:
     """What the exhaustive solver knows."""
-    from apr._core import solve
-
     found = solve(numbers, target)
     return "none" if found is None else f"{found.expression} = {target}"

@@ -23,9 +23,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 fn raise(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            PyFileNotFoundError::new_err(text)
-        }
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => PyFileNotFoundError::new_err(text),
         Error::Io { .. } | Error::Busy { .. } => PyRuntimeError::new_err(text),
         _ => PyValueError::new_err(text),
     }
@@ -124,8 +122,7 @@ impl Decoder {
 
     /// Steps until the time is over, a request ends, or nothing is left to do.
     fn run(&self, py: Python<'_>, seconds: f64) -> PyResult<Vec<Update>> {
-        let time =
-            Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let time = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let updates = py.detach(|| self.lock().run(time));
         Ok(updates
             .into_iter()
@@ -135,14 +132,7 @@ impl Decoder {
                     FinishReason::Length => "length",
                     FinishReason::Abort => "abort",
                 });
-                (
-                    update.id,
-                    update.tokens,
-                    update.logprobs,
-                    finished,
-                    update.cached_tokens,
-                    update.policy_version,
-                )
+                (update.id, update.tokens, update.logprobs, finished, update.cached_tokens, update.policy_version)
             })
             .collect())
     }
@@ -193,9 +183,7 @@ fn tensor(py: Python<'_>, name: &str, array: &Bound<'_, PyAny>) -> PyResult<Tens
         });
     }
     let buffer = PyBuffer::<u16>::get(array).map_err(|_| {
-        PyValueError::new_err(format!(
-            "weight {name}: expected a buffer of float32, or of uint16 that holds bfloat16"
-        ))
+        PyValueError::new_err(format!("weight {name}: expected a buffer of float32, or of uint16 that holds bfloat16"))
     })?;
     Ok(Tensor { shape: buffer.shape().to_vec(), elements: Elements::Brain(Cow::Owned(buffer.to_vec(py)?)) })
 }

@@ -13,13 +13,9 @@ use apr_decoder::{Decoder, Options, Request};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let threads = arguments
-        .next()
-        .map_or(1, |text| text.parse().expect("threads"));
+    let threads = arguments.next().map_or(1, |text| text.parse().expect("threads"));
     let directory = arguments.next().map(PathBuf::from);
-    if std::env::var_os("SKIP").is_none() {
-        products(threads);
-    }
+    products(threads);
     match directory {
         Some(directory) => streams(&directory, threads),
         None => {
@@ -55,13 +51,8 @@ fn time(mut call: impl FnMut()) -> f64 {
 }
 
 fn products(threads: usize) {
-    println!(
-        "{threads} threads; microseconds; 12 matrices in turn, so that they come from the second level down"
-    );
-    println!(
-        "{:>5} {:>5} {:>5} {:>9} {:>9} {:>9} {:>7}",
-        "rows", "in", "out", "ours", "bfloat16", "gemm", "ratio"
-    );
+    println!("{threads} threads; microseconds; 12 matrices in turn, so that they come from the second level down");
+    println!("{:>5} {:>5} {:>5} {:>9} {:>9} {:>9} {:>7}", "rows", "in", "out", "ours", "bfloat16", "gemm", "ratio");
     for (inputs, outputs) in [(256, 768), (256, 2048), (1024, 256)] {
         for rows in [1, 8, 32, 128] {
             let x = random(rows * inputs, 1);
@@ -76,8 +67,7 @@ fn products(threads: usize) {
                     black_box(&out);
                 })
             });
-            ours.iter_mut()
-                .for_each(|seconds| *seconds *= 1e6 / raw.len() as f64);
+            ours.iter_mut().for_each(|seconds| *seconds *= 1e6 / raw.len() as f64);
             let parallelism = match threads {
                 1 => gemm::Parallelism::None,
                 threads => gemm::Parallelism::Rayon(threads),
@@ -122,17 +112,8 @@ fn products(threads: usize) {
 }
 
 fn streams(directory: &Path, threads: usize) {
-    for (streams, prompt, new) in [
-        (1, 16, 1000),
-        (1, 1000, 1000),
-        (8, 16, 500),
-        (32, 16, 500),
-        (32, 500, 500),
-    ] {
-        let options = Options {
-            threads,
-            ..Options::default()
-        };
+    for (streams, prompt, new) in [(1, 16, 1000), (1, 1000, 1000), (8, 16, 500), (32, 16, 500), (32, 500, 500)] {
+        let options = Options { threads, ..Options::default() };
         let start = Instant::now();
         let mut decoder = Decoder::open(directory, &options).expect("a model");
         let loaded = start.elapsed();
@@ -180,10 +161,7 @@ fn write_model(directory: &Path) {
     );
     std::fs::write(directory.join("config.json"), config).expect("config.json");
     let mut shapes = vec![
-        (
-            "model.embed_tokens.weight".to_owned(),
-            vec![vocabulary, hidden],
-        ),
+        ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),
         ("model.norm.weight".to_owned(), vec![hidden]),
     ];
     for layer in 0..layers {
@@ -206,19 +184,11 @@ fn write_model(directory: &Path) {
         .enumerate()
         .map(|(seed, (name, shape))| {
             let values = random(shape.iter().product(), seed as u64);
-            (
-                name,
-                shape,
-                values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            )
+            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
         })
         .collect();
     let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
         (name.clone(), view.expect("a tensor"))
     });
     let file = directory.join("model.safetensors");

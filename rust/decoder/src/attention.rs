@@ -39,15 +39,15 @@ unsafe fn attend_body<L: Lanes>(
 ) {
     // SAFETY: blocks of pages in the table lie inside the slab; scores and out are as long as promised.
     unsafe {
-        let dimension = head.dimension;
+        let dimension = head.dimension();
         let count = len.div_ceil(PAGE);
         let padded = dimension.next_multiple_of(16);
         let scale = L::splat(1.0 / (dimension as f32).sqrt());
         let mut most = L::splat(f32::NEG_INFINITY);
         for (index, page) in table[..count].iter().enumerate() {
-            let keys = head.keys.add(*page as usize * PAGE * dimension);
+            let keys = head.keys(*page);
             if let Some(next) = table.get(index + AHEAD) {
-                begin::<L>(head.keys.wrapping_add(*next as usize * PAGE * dimension));
+                begin::<L>(head.keys(*next));
             }
             let mut sums = [L::splat(0.0); 4];
             for quarter in 0..dimension / 4 {
@@ -82,7 +82,7 @@ unsafe fn attend_body<L: Lanes>(
             total = total.add(L::load(at));
         }
         let share = L::splat(1.0 / reduce(total, |a, b| a + b));
-        let weighing = Weighing { values: head.values, padded, table, len, weights: scores, share };
+        let weighing = Weighing { head, padded, table, len, weights: scores, share };
         let mut column = 0;
         while column < padded {
             // Two vectors of values at once where the registers hold their eight sums.
@@ -111,8 +111,7 @@ unsafe fn begin<L: Lanes>(block: *const f32) {
 
 /// The second pass: values of the first `len` tokens, weighted and summed.
 struct Weighing<'a, L> {
-    /// The block of page 0.
-    values: *const f32,
+    head: HeadPages,
     /// Floats of a token in a block.
     padded: usize,
     table: &'a [u32],
@@ -132,10 +131,7 @@ impl<L: Lanes> Weighing<'_, L> {
         // SAFETY: passed on to the caller.
         unsafe {
             let padded = self.padded;
-            let block = |page: u32| {
-                let block = page as usize * PAGE * padded + column;
-                self.values.wrapping_add(block)
-            };
+            let block = |page: u32| self.head.values(page).wrapping_add(column);
             let mut sums = [[L::splat(0.0); B]; 4];
             let whole = self.len / PAGE;
             for (index, page) in self.table[..whole].iter().enumerate() {

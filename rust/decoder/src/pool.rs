@@ -140,7 +140,7 @@ impl Drop for Closing<'_> {
         let mut spins = 0_u32;
         while state & INSIDE != 0 {
             spins += 1;
-            if spins.is_multiple_of(4096) {
+            if spins.is_multiple_of(256) {
                 std::thread::yield_now();
             } else {
                 std::hint::spin_loop();
@@ -198,7 +198,12 @@ fn work(shared: &Shared, parked: &AtomicBool) {
         }
         std::hint::spin_loop();
         spins = spins.wrapping_add(1);
-        if spins.is_multiple_of(64) && idle_since.elapsed() > SPIN {
+        if !spins.is_multiple_of(64) {
+            continue;
+        }
+        // The caller may be waiting for this very processor.
+        std::thread::yield_now();
+        if idle_since.elapsed() > SPIN {
             // The flag goes up before the last look at the state, and `run` stores the state before it looks at the
             // flag: one of the two sees the other.
             parked.store(true, Ordering::SeqCst);

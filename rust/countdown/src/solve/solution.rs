@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use crate::arithmetic::apply;
 use crate::problem::{Number, Op, Step};
 
 /// A way to reach a target: one step fewer than there were numbers, each number used exactly once.
@@ -17,6 +18,19 @@ pub struct Solution {
 }
 
 impl Solution {
+    /// These steps as a solution, if they use exactly `numbers`, each once, hold, and reach `target`.
+    pub fn replay(numbers: &[Number], target: Number, steps: &[Step]) -> Option<Solution> {
+        let mut left = numbers.to_vec();
+        for step in steps {
+            for operand in [step.left, step.right] {
+                let position = left.iter().position(|&n| n == operand)?;
+                left.swap_remove(position);
+            }
+            left.push(apply(step.left, step.op, step.right).filter(|&result| result == step.result)?);
+        }
+        (left == [target]).then(|| Solution { steps: steps.to_vec(), target })
+    }
+
     /// The solution as one expression, `66/3-4+22`.
     ///
     /// Parentheses stand only where the text would otherwise be read as another tree; operands of `+` and `*` change

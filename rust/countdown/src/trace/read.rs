@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::write::{ChildResult, Writer};
 use super::{END_SPAWN, GENERATED, GOAL, MOVE, SPAWN, SPAWN_CHILD, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN};
-use crate::problem::MAX_NUMBERS;
+use crate::problem::{MAX_NUMBERS, Step};
 use line::Scan;
 
 mod line;
@@ -60,6 +60,12 @@ pub enum ChildHead {
     SharedBudget(u32),
     /// The parent's own token budget, if it has one.
     Inherited,
+}
+
+/// An equation such as `66/3=22`, if `text` is one and nothing else. Whether it holds is not asked.
+pub fn step(text: &str) -> Option<Step> {
+    let mut scan = Scan { rest: text };
+    scan.step().filter(|_| scan.rest.is_empty())
 }
 
 /// Whether a thread stopped to spawn: its last line ends a spawn block.

@@ -98,7 +98,7 @@ impl<'a> Scan<'a> {
         self.number()?.try_into().ok()
     }
 
-    fn step(&mut self) -> Option<Step> {
+    pub(super) fn step(&mut self) -> Option<Step> {
         let left = self.number()?;
         let op = Op::from_symbol(*self.rest.as_bytes().first()?)?;
         self.rest = &self.rest[1..];

@@ -1,0 +1,278 @@
+//! Searches, and the streams of problems, traces and lessons.
+
+use apr_countdown::lesson::{LessonPlan, LessonStream, Teacher, TraceStream};
+use apr_countdown::sample::{Choice, ProblemSpace, Random, Recorded, Split};
+use apr_countdown::search::{self, Method};
+use apr_countdown::{Error, lesson, sample};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rayon::prelude::*;
+
+use super::problem::{Problem, heuristic_kind};
+use super::{raise, unknown_method};
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Trace>()?;
+    module.add_class::<ProblemStream>()?;
+    module.add_class::<Traces>()?;
+    module.add_class::<Lessons>()?;
+    module.add_function(wrap_pyfunction!(search_trace, module)?)?;
+    Ok(())
+}
+
+/// A written search.
+#[pyclass(frozen, eq, module = "apr")]
+#[derive(PartialEq, Eq)]
+pub(super) struct Trace(search::Trace);
+
+#[pymethods]
+impl Trace {
+    /// The main thread's texts: one more than there were spawn rounds.
+    #[getter]
+    fn main_calls(&self) -> Vec<&str> {
+        self.0.main_calls.iter().map(String::as_str).collect()
+    }
+
+    /// Per spawn round the children's traces in index order.
+    #[getter]
+    fn children(&self) -> Vec<Vec<Trace>> {
+        self.0.children.iter().map(|round| round.iter().cloned().map(Trace).collect()).collect()
+    }
+
+    /// Whether the goal was reached.
+    #[getter]
+    fn solved(&self) -> bool {
+        self.0.solved
+    }
+
+    /// The final text of the main thread.
+    #[getter]
+    fn text(&self) -> &str {
+        self.0.text()
+    }
+}
+
+pub(super) fn method(
+    name: &str,
+    beam_size: usize,
+    child_beam_size: usize,
+    promising: Option<f64>,
+    order: &str,
+) -> PyResult<Method> {
+    Ok(match (name, order) {
+        ("apr", _) => Method::Apr { beam_size, child_beam_size, promising: promising.unwrap_or(0.9) },
+        ("sos+", _) => Method::SosPlus { beam_size, promising: promising.unwrap_or(0.5) },
+        ("sos", "bfs") => Method::SosBfs { beam_size },
+        ("sos", "dfs") => Method::SosDfs { beam_size },
+        ("sos", _) => {
+            return Err(PyValueError::new_err(format!("order is \"bfs\" or \"dfs\", not {order:?}")));
+        }
+        _ => return Err(unknown_method(name)),
+    })
+}
+
+#[derive(FromPyObject)]
+pub(super) enum AnyChoice {
+    Promising(bool),
+    Shuffle(Vec<usize>),
+}
+
+#[pyfunction]
+#[pyo3(name = "search", signature = (problem, method_name, beam_size, child_beam_size, promising, order, kind, seed, choices))]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn search_trace(
+    py: Python<'_>,
+    problem: &Problem,
+    method_name: &str,
+    beam_size: usize,
+    child_beam_size: usize,
+    promising: Option<f64>,
+    order: &str,
+    kind: &str,
+    seed: u64,
+    choices: Option<Vec<AnyChoice>>,
+) -> PyResult<Trace> {
+    let kind = heuristic_kind(kind)?;
+    let method = method(method_name, beam_size, child_beam_size, promising, order)?;
+    let choices = choices.map(|choices| {
+        let choice = |c| match c {
+            AnyChoice::Promising(value) => Choice::Promising(value),
+            AnyChoice::Shuffle(order) => Choice::Shuffle(order),
+        };
+        Recorded::new(choices.into_iter().map(choice).collect())
+    });
+    let trace = py.detach(|| match choices {
+        Some(mut recorded) => {
+            let trace = search::search(&problem.0, &method, kind, &mut recorded)?;
+            match recorded.remaining() {
+                0 => Ok(trace),
+                n => Err(Error::Parameter(format!("{n} recorded choices are left over"))),
+            }
+        }
+        None => search::search(&problem.0, &method, kind, &mut Random::for_search(seed, 0)),
+    });
+    trace.map(Trace).map_err(raise)
+}
+
+pub(super) fn split(name: &str) -> PyResult<Split> {
+    match name {
+        "train" => Ok(Split::Train),
+        "val" => Ok(Split::Val),
+        "test" => Ok(Split::Test),
+        _ => Err(PyValueError::new_err(format!("split is \"train\", \"val\" or \"test\", not {name:?}"))),
+    }
+}
+
+/// An endless stream of solvable problems: item i is the same for every worker.
+#[pyclass(frozen, module = "apr._core")]
+pub(super) struct ProblemStream(sample::ProblemStream);
+
+pub(super) fn space(
+    numbers: (usize, usize),
+    max_number: u64,
+    target: (u64, u64),
+    split_name: &str,
+    held_out_targets: Vec<u64>,
+) -> PyResult<ProblemSpace> {
+    Ok(ProblemSpace {
+        min_numbers: numbers.0,
+        max_numbers: numbers.1,
+        max_number,
+        min_target: target.0,
+        max_target: target.1,
+        split: split(split_name)?,
+        held_out_targets,
+    })
+}
+
+#[pymethods]
+impl ProblemStream {
+    #[new]
+    #[pyo3(signature = (seed, *, numbers=(4, 4), max_number=99, target=(10, 100), split="train", held_out_targets=vec![]))]
+    fn new(
+        seed: u64,
+        numbers: (usize, usize),
+        max_number: u64,
+        target: (u64, u64),
+        split: &str,
+        held_out_targets: Vec<u64>,
+    ) -> PyResult<ProblemStream> {
+        let space = space(numbers, max_number, target, split, held_out_targets)?;
+        space.stream(seed).map(ProblemStream).map_err(raise)
+    }
+
+    /// Problems `start` to `start + count`.
+    fn get(&self, py: Python<'_>, start: u64, count: u64) -> PyResult<Vec<Problem>> {
+        let problems: Result<Vec<_>, Error> =
+            py.detach(|| (start..start + count).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect());
+        problems.map_err(raise)
+    }
+}
+
+/// An endless stream of problems with teacher traces.
+#[pyclass(frozen, module = "apr._core")]
+pub(super) struct Traces(TraceStream);
+
+#[pymethods]
+impl Traces {
+    #[new]
+    #[pyo3(signature = (seed, method, *, beam_size, child_beam_size=(1, 1), promising, numbers=(4, 4), max_number=99,
+                        target=(10, 100), split="train", held_out_targets=vec![]))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        seed: u64,
+        method: &str,
+        beam_size: (usize, usize),
+        child_beam_size: (usize, usize),
+        promising: f64,
+        numbers: (usize, usize),
+        max_number: u64,
+        target: (u64, u64),
+        split: &str,
+        held_out_targets: Vec<u64>,
+    ) -> PyResult<Traces> {
+        let teacher = match method {
+            "apr" => Teacher::Apr { beam_size, child_beam_size, promising },
+            "sos+" => Teacher::SosPlus { beam_size, promising },
+            _ => return Err(unknown_method(method)),
+        };
+        let space = space(numbers, max_number, target, split, held_out_targets)?;
+        TraceStream::new(&space, teacher, seed).map(Traces).map_err(raise)
+    }
+
+    /// Items `start` to `start + count`: (problem, trace, beam size, child beam size or None, condition).
+    #[allow(clippy::type_complexity)]
+    fn get(
+        &self,
+        py: Python<'_>,
+        start: u64,
+        count: u64,
+    ) -> PyResult<Vec<(Problem, Trace, usize, Option<usize>, String)>> {
+        let items: Result<Vec<_>, Error> = py.detach(|| {
+            let item = |i| {
+                let (problem, method, trace) = self.0.get(i)?;
+                let condition = lesson::condition(&method, &trace);
+                let (beam, child_beam) = match method {
+                    Method::Apr { beam_size, child_beam_size, .. } => (beam_size, Some(child_beam_size)),
+                    Method::SosPlus { beam_size, .. } | Method::SosBfs { beam_size } | Method::SosDfs { beam_size } => {
+                        (beam_size, None)
+                    }
+                };
+                Ok((Problem(problem), Trace(trace), beam, child_beam, condition))
+            };
+            (start..start + count).into_par_iter().map(item).collect()
+        });
+        items.map_err(raise)
+    }
+}
+
+/// An endless stream of supervised samples.
+#[pyclass(frozen, module = "apr._core")]
+pub(super) struct Lessons(LessonStream);
+
+#[pymethods]
+impl Lessons {
+    #[new]
+    #[pyo3(signature = (seed, parts, *, conditioned, children, cancelled, max_tokens))]
+    fn new(
+        seed: u64,
+        parts: Vec<(f64, PyRef<'_, Traces>)>,
+        conditioned: f64,
+        children: usize,
+        cancelled: f64,
+        max_tokens: usize,
+    ) -> PyResult<Lessons> {
+        let parts = parts.iter().map(|(weight, traces)| (*weight, traces.0.clone())).collect();
+        let plan = LessonPlan { conditioned, children, cancelled, max_tokens };
+        LessonStream::new(parts, plan, seed).map(Lessons).map_err(raise)
+    }
+
+    /// The samples of lessons `start` to `start + count`: per lesson a list of (token ids, loss mask), a byte a token.
+    #[allow(clippy::type_complexity)]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        start: u64,
+        count: u64,
+    ) -> PyResult<Vec<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>>> {
+        let lessons: Result<Vec<Vec<(Vec<u8>, Vec<u8>)>>, Error> = py.detach(|| {
+            let lesson = |i| {
+                let samples = self.0.get(i)?;
+                Ok(samples
+                    .into_iter()
+                    .map(|s| {
+                        // The built-in vocabulary has fewer than 256 entries.
+                        let ids = s.token_ids.iter().map(|&id| id as u8).collect();
+                        (ids, s.loss_mask.iter().map(|&m| u8::from(m)).collect())
+                    })
+                    .collect())
+            };
+            (start..start + count).into_par_iter().map(lesson).collect()
+        });
+        let rows = |lesson: Vec<(Vec<u8>, Vec<u8>)>| {
+            lesson.iter().map(|(ids, mask)| (PyBytes::new(py, ids), PyBytes::new(py, mask))).collect()
+        };
+        Ok(lessons.map_err(raise)?.into_iter().map(rows).collect())
+    }
+}

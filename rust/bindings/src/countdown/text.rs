@@ -1,0 +1,152 @@
+//! The grammar and the judges. Any Python string is taken, lone surrogates included.
+
+use apr_countdown::trace::read::{self, ChildHead};
+use apr_countdown::trace::write::{ChildResult, Writer};
+use apr_countdown::{Number, check, trace};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::problem::Problem;
+use super::unknown_method;
+
+pyo3::create_exception!(apr, GrammarError, PyValueError, "A text that the grammar of traces does not allow.");
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Verdict>()?;
+    module.add_function(wrap_pyfunction!(prompt, module)?)?;
+    module.add_function(wrap_pyfunction!(child_prompts, module)?)?;
+    module.add_function(wrap_pyfunction!(join, module)?)?;
+    module.add_function(wrap_pyfunction!(join_block, module)?)?;
+    module.add_function(wrap_pyfunction!(search_result, module)?)?;
+    module.add_function(wrap_pyfunction!(check_solution, module)?)?;
+    module.add_function(wrap_pyfunction!(check_trace, module)?)?;
+    module.add_function(wrap_pyfunction!(check_claim, module)?)?;
+    Ok(())
+}
+
+/// A verdict with its reason in plain words.
+#[pyclass(frozen, module = "apr")]
+pub(super) struct Verdict {
+    #[pyo3(get)]
+    correct: bool,
+    #[pyo3(get)]
+    reason: String,
+    /// The equations of the accepted path in order; empty if nothing was accepted.
+    #[pyo3(get)]
+    steps: Vec<String>,
+}
+
+#[pymethods]
+impl Verdict {
+    fn __bool__(&self) -> bool {
+        self.correct
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Verdict(correct={}, reason={:?})", if self.correct { "True" } else { "False" }, self.reason)
+    }
+}
+
+impl From<check::Verdict> for Verdict {
+    fn from(verdict: check::Verdict) -> Verdict {
+        Verdict {
+            correct: verdict.correct,
+            reason: verdict.reason.to_string(),
+            steps: verdict.steps.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+pub(super) fn raise_grammar(error: read::GrammarError) -> PyErr {
+    GrammarError::new_err(error.to_string())
+}
+
+/// The prompt of a main thread, without a line break at its end.
+#[pyfunction]
+#[pyo3(signature = (problem, method, budget=None))]
+pub(super) fn prompt(problem: &Problem, method: &str, budget: Option<u64>) -> PyResult<String> {
+    let mut text = Writer::default();
+    let parallel = match method {
+        "apr" => true,
+        "sos" | "sos+" => false,
+        _ => return Err(unknown_method(method)),
+    };
+    if let Some(budget) = budget {
+        text.phrase(if parallel { trace::CHILD_BUDGET } else { trace::TOKEN_BUDGET });
+        text.number(Number::from(budget));
+        text.phrase(" ");
+    }
+    if parallel {
+        text.move_to(&[]);
+    }
+    text.open_state(problem.0.target(), problem.0.numbers(), &[]);
+    Ok(text.into_string())
+}
+
+#[pyfunction]
+#[pyo3(signature = (parent_text, budget=None, shared=false))]
+pub(super) fn child_prompts(
+    parent_text: &Bound<'_, PyString>,
+    budget: Option<u32>,
+    shared: bool,
+) -> PyResult<Vec<String>> {
+    let head = match budget {
+        None => ChildHead::Bare,
+        Some(budget) if shared => ChildHead::SharedBudget(budget),
+        Some(budget) => ChildHead::Budget(budget),
+    };
+    read::child_prompts(&parent_text.to_string_lossy(), head).map_err(raise_grammar)
+}
+
+#[pyfunction]
+pub(super) fn join(parent_text: &Bound<'_, PyString>, child_texts: Vec<Bound<'_, PyString>>) -> PyResult<String> {
+    let texts: Vec<_> = child_texts.iter().map(|text| text.to_string_lossy()).collect();
+    let outcomes: Vec<_> = texts.iter().map(|text| read::ChildOutcome::Finished(text)).collect();
+    read::join(&parent_text.to_string_lossy(), &outcomes, 1).map_err(raise_grammar)
+}
+
+/// The join block alone: what stands in place of the spawn block at the end of `parent_text`.
+#[pyfunction]
+#[pyo3(signature = (parent_text, results, cancelled, level))]
+pub(super) fn join_block(
+    parent_text: &str,
+    results: Vec<Option<String>>,
+    cancelled: Vec<usize>,
+    level: usize,
+) -> PyResult<String> {
+    let lines: Vec<_> = results.iter().map(|r| r.as_ref().map(|summary| format!("{summary}\n"))).collect();
+    let results: Vec<ChildResult<'_>> = lines
+        .iter()
+        .enumerate()
+        .map(|(index, summary)| match summary {
+            _ if cancelled.contains(&index) => ChildResult::Cancelled,
+            Some(summary) => ChildResult::Solved(summary),
+            None => ChildResult::Failed,
+        })
+        .collect();
+    read::join_block(parent_text, &results, level).map_err(raise_grammar)
+}
+
+#[pyfunction]
+pub(super) fn search_result(text: &Bound<'_, PyString>) -> Option<String> {
+    read::search_result(&text.to_string_lossy()).map(str::to_owned)
+}
+
+#[pyfunction]
+pub(super) fn check_solution(py: Python<'_>, prompt: &Bound<'_, PyString>, text: &Bound<'_, PyString>) -> Verdict {
+    let (prompt, text) = (prompt.to_string_lossy(), text.to_string_lossy());
+    py.detach(|| check::check_solution(&prompt, &text)).into()
+}
+
+#[pyfunction]
+pub(super) fn check_trace(py: Python<'_>, text: &Bound<'_, PyString>) -> Verdict {
+    let text = text.to_string_lossy();
+    py.detach(|| check::check_trace(&text)).into()
+}
+
+#[pyfunction]
+pub(super) fn check_claim(py: Python<'_>, prompt: &Bound<'_, PyString>, text: &Bound<'_, PyString>) -> Verdict {
+    let (prompt, text) = (prompt.to_string_lossy(), text.to_string_lossy());
+    py.detach(|| check::check_claim(&prompt, &text)).into()
+}

@@ -1,0 +1,77 @@
+//! The compact tokenizer, and Llama-2 token counts.
+
+use apr_countdown::{llama2, tokens};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Tokenizer>()?;
+    module.add_function(wrap_pyfunction!(llama2_tokens, module)?)?;
+    Ok(())
+}
+
+/// The compact tokenizer of traces.
+#[pyclass(frozen, module = "apr")]
+pub(super) struct Tokenizer(tokens::Tokenizer);
+
+#[pymethods]
+impl Tokenizer {
+    /// The built-in vocabulary.
+    #[new]
+    fn new() -> Tokenizer {
+        Tokenizer(tokens::Tokenizer::default())
+    }
+
+    /// Reads the text of a `tokenizer.json` of this kind; ValueError for any other.
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<Tokenizer> {
+        tokens::Tokenizer::from_json(text).map(Tokenizer).map_err(|e| PyValueError::new_err(e.to_string()))
+    }
+
+    /// The text of the `tokenizer.json` that holds this vocabulary.
+    fn to_json(&self) -> String {
+        self.0.to_json()
+    }
+
+    /// Token ids of any text; no begin or end token is added.
+    fn encode(&self, text: &Bound<'_, PyString>) -> Vec<u32> {
+        self.0.encode(&text.to_string_lossy())
+    }
+
+    /// The text of token ids; ValueError for an id outside the vocabulary.
+    #[pyo3(signature = (ids, skip_special=false))]
+    fn decode(&self, ids: Vec<u32>, skip_special: bool) -> PyResult<String> {
+        self.0.decode(&ids, skip_special).map_err(|e| PyValueError::new_err(e.to_string()))
+    }
+
+    /// The id of a special token, a phrase or a character; None if it is no token.
+    fn token_id(&self, token: &str) -> Option<u32> {
+        self.0.id(token)
+    }
+
+    #[getter]
+    fn vocab_size(&self) -> usize {
+        self.0.vocab_size()
+    }
+
+    #[getter]
+    fn pad(&self) -> Option<u32> {
+        self.0.id(tokens::PAD)
+    }
+
+    #[getter]
+    fn bos(&self) -> Option<u32> {
+        self.0.id(tokens::BOS)
+    }
+
+    #[getter]
+    fn eos(&self) -> Option<u32> {
+        self.0.id(tokens::EOS)
+    }
+}
+
+#[pyfunction]
+pub(super) fn llama2_tokens(text: &Bound<'_, PyString>) -> usize {
+    llama2::llama2_tokens(&text.to_string_lossy())
+}
