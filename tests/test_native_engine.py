@@ -19,9 +19,7 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=40)
 PROMPT = (1, 5, 7, 33, 2, 90)
 
 
-def save_model(
-    directory: Path, seed: int = 0, dtype: torch.dtype = torch.float32, **changes
-) -> LlamaForCausalLM:
+def save_model(directory: Path, seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> LlamaForCausalLM:
     """A model wide enough in its weights that greedy choices are not close calls."""
     torch.manual_seed(seed)
     shape = {
@@ -109,9 +107,7 @@ def test_result_does_not_depend_on_batch_mates(engine):
     alone = [generate(engine, PROMPT[: 2 + seed % 4], params[seed]) for seed in range(12)]
 
     async def together():
-        jobs = (
-            engine.generate(PROMPT[: 2 + seed % 4], params[seed], request_id=str(seed)) for seed in range(12)
-        )
+        jobs = (engine.generate(PROMPT[: 2 + seed % 4], params[seed], request_id=str(seed)) for seed in range(12))
         return await asyncio.gather(*jobs)
 
     for one, other in zip(alone, asyncio.run(together()), strict=True):
@@ -197,8 +193,7 @@ def test_close_ends_open_requests(tmp_path):
 
     async def run():
         tasks = [
-            asyncio.create_task(engine.generate(PROMPT, SamplingParams(), request_id=str(index)))
-            for index in range(3)
+            asyncio.create_task(engine.generate(PROMPT, SamplingParams(), request_id=str(index))) for index in range(3)
         ]
         await asyncio.sleep(0.02)
         await engine.close()

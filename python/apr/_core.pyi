@@ -112,6 +112,7 @@ class Traces:
         beam_size: tuple[int, int],
         child_beam_size: tuple[int, int] = ...,
         promising: float,
+        systematic: bool = False,
         numbers: tuple[int, int] = ...,
         max_number: int = 99,
         target: tuple[int, int] = ...,
@@ -143,6 +144,8 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str: ...
     def token_id(self, token: str) -> int | None: ...
+    @property
+    def state_tokens(self) -> list[int]: ...
     @property
     def vocab_size(self) -> int: ...
     @property

@@ -60,6 +60,9 @@ class DataConfig:
     """Lessons: fresh traces, a pure function of seed and position."""
 
     stages: tuple[Stage, ...]
+    systematic: bool = False
+    """Teachers show children in the order of generation rather than shuffled as the authors' do. Such traces are
+    learned sooner, and a greedy model repeats itself less."""
     conditioned: float = 0.8
     """Share of root prompts that carry their condition."""
     children: int = 3
@@ -107,6 +110,8 @@ class SftConfig:
     seed: int = 0
     result_weight: float = 1.0
     """Loss weight of the digits of results: computed, where nearly all else is copied or chosen freely."""
+    recall_weight: float = 1.0
+    """Loss weight of the numbers of state lines: recalled by the node's id from a line far above."""
     autocast: Literal["bf16", "none"] = "bf16"
     compile: bool = False
     """torch.compile, a third faster; on a CPU without a C++ compiler it is left out."""

@@ -45,6 +45,7 @@ def lesson_stream(config: SftConfig, parts: Sequence[Part], split: str, seed: in
                 beam_size=part.beam_size,
                 child_beam_size=part.child_beam_size,
                 promising=part.promising,
+                systematic=data.systematic,
                 numbers=part.numbers,
                 split=split,
                 held_out_targets=list(data.held_out_targets),
@@ -139,3 +140,19 @@ def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     result_BT = digit_BT & equals_BT.gather(1, before_BT) & batch.loss_mask_BT
     number_BT = equals_BT.flatten().cumsum(0).view_as(ids_BT)
     return torch.where(result_BT, number_BT, 0)
+
+
+def recall_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is in the list of numbers of a state line that the model writes. [B, T], bool.
+
+    Such a list is recalled from the line, long before, that named the node.
+    """
+    ids_BT = batch.token_ids_BT
+    positions = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
+
+    def last(tokens: Sequence[int]) -> Tensor:
+        return torch.where(torch.isin(ids_BT, torch.tensor(tokens)), positions, -1).cummax(dim=1).values
+
+    opens, begins, *ends = tokenizer.state_tokens
+    inside_BT = (last([begins]) > last([opens])) & (last([opens]) > last(ends)) & (last([begins]) < positions)
+    return inside_BT & batch.loss_mask_BT

@@ -59,13 +59,9 @@ class _Request:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
-    def finish(
-        self, reason: FinishReason, version: int, cached_tokens: int = 0, error: str | None = None
-    ) -> None:
+    def finish(self, reason: FinishReason, version: int, cached_tokens: int = 0, error: str | None = None) -> None:
         if not self.done.done():
-            completion = Completion(
-                tuple(self.token_ids), tuple(self.logprobs), reason, cached_tokens, version, error
-            )
+            completion = Completion(tuple(self.token_ids), tuple(self.logprobs), reason, cached_tokens, version, error)
             self.done.set_result(completion)
 
 

@@ -6,6 +6,9 @@
 //! Other lines are not read. Lines end at `\n` only; numbers are up to 30 ASCII digits. Any text gets a verdict.
 
 use std::fmt;
+use std::sync::OnceLock;
+
+use aho_corasick::{AhoCorasick, PatternID};
 
 use crate::arithmetic;
 use crate::problem::{Number, Op, Step};
@@ -129,18 +132,23 @@ impl State {
 
     fn judge(mut self, text: &str) -> Verdict {
         let mut steps = Vec::new();
-        for line in text.split('\n') {
-            if line.contains(keyword(EXPLORE)) {
+        let mut rest = text;
+        while let Some(found) = telling_words().find(rest) {
+            let start = rest[..found.start()].rfind('\n').map_or(0, |before| before + 1);
+            let end = rest[found.start()..].find('\n').map_or(rest.len(), |length| found.start() + length);
+            let line = &rest[start..end];
+            if found.pattern() == TRIED || line.contains(keyword(EXPLORE)) {
                 match self.step(line) {
                     Ok(step) => steps.push(step),
                     Err(reason) => return reason.into(),
                 }
-            } else if line.contains(GOAL) {
+            } else {
                 return match self.goal(line) {
                     Ok(()) => Verdict { steps, ..Reason::Solved.into() },
                     Err(reason) => reason.into(),
                 };
             }
+            rest = rest.get(end + 1..).unwrap_or("");
         }
         Reason::NoGoal.into()
     }
@@ -192,6 +200,15 @@ fn keyword(phrase: &str) -> &str {
     phrase.trim_end_matches([':', ' '])
 }
 
+/// The pattern of [`telling_words`] that speaks of a tried operation; the other speaks of the goal.
+const TRIED: PatternID = PatternID::ZERO;
+
+/// Finds the lines that are read. One search for both words costs a fraction of two in every line.
+fn telling_words() -> &'static AhoCorasick {
+    static WORDS: OnceLock<AhoCorasick> = OnceLock::new();
+    WORDS.get_or_init(|| AhoCorasick::new([keyword(EXPLORE), GOAL]).expect("two short words"))
+}
+
 /// Reads one line from the left; `malformed` is the reason when it does not go on as it must.
 struct Scan<'a> {
     rest: &'a str,
@@ -215,7 +232,9 @@ impl<'a> Scan<'a> {
         self.rest = rest;
         match len {
             0 => Err(self.malformed),
-            1..=MAX_DIGITS => digits.parse().map_err(|_| Reason::NumberTooLong),
+            // A 128-bit number takes several times as long to read, and nearly all are small.
+            1..=18 => digits.parse::<u64>().map(Number::from).map_err(|_| Reason::NumberTooLong),
+            19..=MAX_DIGITS => digits.parse().map_err(|_| Reason::NumberTooLong),
             _ => Err(Reason::NumberTooLong),
         }
     }

@@ -8,7 +8,7 @@
 use crate::heuristic::Heuristic;
 use crate::llama2::llama2_tokens;
 use crate::problem::Error;
-use crate::sample::{ProblemSpace, ProblemStream, Random};
+use crate::sample::{ProblemSpace, ProblemStream, Random, Systematic};
 use crate::search::{Method, Trace, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
@@ -70,17 +70,19 @@ impl Teacher {
 pub struct TraceStream {
     problems: ProblemStream,
     teacher: Teacher,
+    systematic: bool,
     seed: u64,
 }
 
 impl TraceStream {
-    /// The stream of a space, a teacher and a seed.
+    /// The stream of a space, a teacher and a seed. A systematic teacher shows children in the order of generation,
+    /// any other shuffles them as the reference does.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a space or widths that make no sense.
-    pub fn new(space: &ProblemSpace, teacher: Teacher, seed: u64) -> Result<TraceStream, Error> {
+    pub fn new(space: &ProblemSpace, teacher: Teacher, systematic: bool, seed: u64) -> Result<TraceStream, Error> {
         teacher.method(&mut Random::new(seed, WIDTH_STREAM, 0))?;
-        Ok(TraceStream { problems: space.stream(seed)?, teacher, seed })
+        Ok(TraceStream { problems: space.stream(seed)?, teacher, systematic, seed })
     }
 
     /// Item `i`: a problem, the search it was given, and the trace.
@@ -90,7 +92,11 @@ impl TraceStream {
     pub fn get(&self, item: u64) -> Result<(crate::Problem, Method, Trace), Error> {
         let problem = self.problems.get(item)?;
         let method = self.teacher.method(&mut Random::new(self.seed, WIDTH_STREAM, item))?;
-        let trace = search(&problem, &method, Heuristic::Mult, &mut Random::for_search(self.seed, item))?;
+        let mut random = Random::for_search(self.seed, item);
+        let trace = match self.systematic {
+            true => search(&problem, &method, Heuristic::Mult, &mut Systematic(random))?,
+            false => search(&problem, &method, Heuristic::Mult, &mut random)?,
+        };
         Ok((problem, method, trace))
     }
 }

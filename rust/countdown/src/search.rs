@@ -120,5 +120,8 @@ pub fn expand(
     if let Some(&n) = numbers.iter().find(|&&n| n < 0) {
         return Err(Error::NegativeNumber(n));
     }
+    if target < 1 {
+        return Err(Error::Target(target));
+    }
     teacher::kept(numbers, &Scorer::new(heuristic, target)?, beam_size)
 }

@@ -2,15 +2,16 @@
 
 #![allow(missing_docs)]
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
-use apr_countdown::Error;
+use apr_countdown::arithmetic::combine;
 use apr_countdown::lesson::{LessonPlan, LessonStream, Sample, Teacher, TraceStream, condition, thread_samples};
 use apr_countdown::sample::ProblemSpace;
 use apr_countdown::search::{Method, Trace};
 use apr_countdown::tokens::{BOS, EOS, Tokenizer};
 use apr_countdown::trace::read::Line;
 use apr_countdown::trace::{CHILD_BUDGET, END_JOIN, END_SPAWN, JOIN, SPAWN, TOKEN_BUDGET};
+use apr_countdown::{Error, Step};
 
 fn space(min_numbers: usize, max_numbers: usize) -> ProblemSpace {
     ProblemSpace { min_numbers, max_numbers, ..ProblemSpace::default() }
@@ -18,12 +19,12 @@ fn space(min_numbers: usize, max_numbers: usize) -> ProblemSpace {
 
 fn apr(promising: f64) -> TraceStream {
     let teacher = Teacher::Apr { beam_size: (2, 5), child_beam_size: (2, 6), promising };
-    TraceStream::new(&space(3, 5), teacher, 1).expect("a stream")
+    TraceStream::new(&space(3, 5), teacher, false, 1).expect("a stream")
 }
 
 fn sos_plus() -> TraceStream {
     let teacher = Teacher::SosPlus { beam_size: (1, 4), promising: 0.5 };
-    TraceStream::new(&space(4, 4), teacher, 2).expect("a stream")
+    TraceStream::new(&space(4, 4), teacher, false, 2).expect("a stream")
 }
 
 fn plan() -> LessonPlan {
@@ -237,14 +238,46 @@ fn plans_that_make_no_sense_are_errors() {
         apr((1, 1), (0, 0)),
         apr((1, 1), (5, 4)),
     ] {
-        assert!(matches!(TraceStream::new(&space(4, 4), teacher, 0), Err(Error::Parameter(_))));
+        assert!(matches!(TraceStream::new(&space(4, 4), teacher, false, 0), Err(Error::Parameter(_))));
     }
+}
+
+/// Whether a state's children are shown in the order of the combine rule, whatever was left out.
+fn shown_in_order_of_generation(text: &str) -> bool {
+    let mut generated: VecDeque<Step> = VecDeque::new();
+    text.lines().all(|line| match Line::parse(line).expect("a line of the grammar") {
+        Line::State(state) => {
+            let numbers = &state.numbers;
+            let pairs = (0..numbers.len()).flat_map(|i| (i + 1..numbers.len()).map(move |j| (i, j)));
+            generated = pairs.flat_map(|(i, j)| combine(numbers[i], numbers[j]).unwrap().to_vec()).collect();
+            true
+        }
+        Line::Explore { step, .. } => std::iter::from_fn(|| generated.pop_front()).any(|next| next == step),
+        _ => true,
+    })
+}
+
+#[test]
+fn a_systematic_teacher_shows_children_as_they_are_generated() {
+    let teacher = Teacher::Apr { beam_size: (2, 5), child_beam_size: (2, 6), promising: 0.9 };
+    let systematic = TraceStream::new(&space(3, 5), teacher, true, 1).expect("a stream");
+    let mut shuffled = 0;
+    for i in 0..60 {
+        let (problem, method, trace) = systematic.get(i).expect("a trace");
+        let (same_problem, same_method, other) = apr(0.9).get(i).expect("a trace");
+        assert_eq!((&problem, &method), (&same_problem, &same_method));
+        for text in trace.main_calls.iter().chain(trace.children.iter().flatten().flat_map(|c| &c.main_calls)) {
+            assert!(shown_in_order_of_generation(text), "{text}");
+        }
+        shuffled += usize::from(!shown_in_order_of_generation(other.text()));
+    }
+    assert!(shuffled > 30);
 }
 
 #[test]
 fn widths_are_drawn_in_their_ranges() {
     let teacher = Teacher::Apr { beam_size: (2, 6), child_beam_size: (3, 5), promising: 0.9 };
-    let traces = TraceStream::new(&space(3, 3), teacher, 1).expect("a stream");
+    let traces = TraceStream::new(&space(3, 3), teacher, false, 1).expect("a stream");
     let mut seen = HashSet::new();
     for i in 0..200 {
         let Method::Apr { beam_size, child_beam_size, .. } = traces.get(i).expect("a trace").1 else {

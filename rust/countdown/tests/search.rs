@@ -5,7 +5,7 @@ mod common;
 use apr_countdown::arithmetic::combine;
 use apr_countdown::check::{check_claim, check_trace};
 use apr_countdown::heuristic::{Heuristic, Score, Scorer};
-use apr_countdown::sample::{Choice, Choices, Random, Recorded};
+use apr_countdown::sample::{Choice, Random, Recorded};
 use apr_countdown::search::{Heap, Method, Trace, expand, search};
 use apr_countdown::trace::read::Line;
 use apr_countdown::{Error, Number, Problem};
@@ -254,6 +254,14 @@ fn parameters_out_of_range_are_errors() {
         assert!(matches!(error(method), Error::Parameter(_)));
     }
     assert_eq!(expand(&[1; 7], 7, Heuristic::Mult, 3), Err(Error::NumberCount(7)));
+    assert_eq!(expand(&[1, -2], 7, Heuristic::Mult, 3), Err(Error::NegativeNumber(-2)));
+    assert_eq!(expand(&[1, 2], Number::MIN, Heuristic::Sum, 3), Err(Error::Target(Number::MIN)));
+    let sum = Scorer::new(Heuristic::Sum, -3).expect("a scorer");
+    assert_eq!(sum.score(&[5, -3]), Ok(Score::Real(4.0)));
+    assert_eq!(sum.score(&[Number::MAX]), Err(Error::Overflow));
+    let mult = Scorer::new(Heuristic::Mult, 12).expect("a scorer");
+    assert_eq!(mult.score(&[-1, 7, 5000]), Ok(Score::Integer(3 + 1 + 4988)));
+    assert_eq!(mult.score(&[Number::MIN]), Err(Error::Overflow));
 }
 
 #[test]
@@ -289,21 +297,6 @@ fn methods() -> [Method; 4] {
     ]
 }
 
-/// Counts what is asked of the choices behind it.
-struct Counted(Random, usize);
-
-impl Choices for Counted {
-    fn shuffle(&mut self, n: usize, order: &mut Vec<usize>) -> Result<(), Error> {
-        self.1 += 1;
-        self.0.shuffle(n, order)
-    }
-
-    fn promising(&mut self, probability: f64) -> Result<bool, Error> {
-        self.1 += 1;
-        self.0.promising(probability)
-    }
-}
-
 fn assert_in_grammar(text: &str) {
     assert!(text.ends_with('\n'));
     for line in text.lines() {
@@ -325,10 +318,8 @@ proptest! {
         let kind = if sum { Heuristic::Sum } else { Heuristic::Mult };
         let problem = Problem::new(nums, target).unwrap();
         let method = &methods()[which];
-        let mut choices = Counted(Random::for_search(seed, 0), 0);
-        let trace = search(&problem, method, kind, &mut choices).unwrap();
+        let trace = search(&problem, method, kind, &mut Random::for_search(seed, 0)).unwrap();
         prop_assert_eq!(&trace, &search(&problem, method, kind, &mut Random::for_search(seed, 0)).unwrap());
-        prop_assert!(choices.1 > 0);
         prop_assert_eq!(trace.main_calls.len(), trace.children.len() + 1);
         trace.main_calls.iter().for_each(|text| assert_in_grammar(text));
         prop_assert_eq!(check_trace(trace.text()).correct, trace.solved, "{}", trace.text());

@@ -162,11 +162,80 @@ impl<L: Lanes> Weighing<'_, L> {
                     }
                 }
             }
+            let [first, second, third, fourth] = sums;
             for vector in 0..B {
-                let sum = sums[0][vector].add(sums[1][vector]);
-                let sum = sum.add(sums[2][vector].add(sums[3][vector]));
+                let sum = first[vector].add(second[vector]);
+                let sum = sum.add(third[vector].add(fourth[vector]));
                 sum.mul(self.share).store(out.add(column + vector * 16));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::simd::Isa;
+    use crate::slab::Slab;
+
+    #[test]
+    fn attention_agrees_with_plain_arithmetic_on_every_set() {
+        for dimension in [6, 16, 24, 32, 64, 80] {
+            let config = Config {
+                vocab_size: 1,
+                hidden_size: dimension,
+                intermediate_size: 1,
+                layers: 2,
+                heads: 3,
+                kv_heads: 3,
+                head_dim: dimension,
+                context_length: 64,
+                rope_theta: 1.0,
+                rms_norm_eps: 0.0,
+                tied_embeddings: true,
+            };
+            let slab = Slab::new(&config, 40).unwrap();
+            let table = [33, 2, 39, 0];
+            let number = |at: usize, salt: usize| ((at * 7919 + salt * 104_729) % 257) as f32 / 64.0 - 2.0;
+            let row = |token: usize, salt: usize| -> Vec<f32> {
+                (0..3 * dimension).map(|at| number(token * 1000 + at, salt)).collect()
+            };
+            for token in 0..64 {
+                // SAFETY: one thread.
+                unsafe { slab.put(1, table[token / PAGE], token % PAGE, &row(token, 1), &row(token, 2)) };
+            }
+            let query: Vec<f32> = (0..dimension).map(|at| number(at, 3)).collect();
+            for isa in Isa::available() {
+                for len in [1, 2, 15, 16, 17, 40, 64] {
+                    let mut scores = vec![0.0; 64];
+                    let mut out = vec![0.0; dimension.next_multiple_of(16)];
+                    // SAFETY: all 64 tokens are written, the buffers long enough.
+                    unsafe {
+                        let head = slab.head(1, 2);
+                        attend(isa, query.as_ptr(), head, &table, len, scores.as_mut_ptr(), out.as_mut_ptr());
+                    }
+                    let expected = plain(&query, len, |token, salt| row(token, salt)[2 * dimension..].to_vec());
+                    for (out, expected) in out.iter().zip(&expected) {
+                        assert!((f64::from(*out) - expected).abs() < 1e-5, "{isa:?} {dimension} {len}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same in float64, the obvious way; `row(token, 1)` are keys, `row(token, 2)` values.
+    fn plain(query: &[f32], len: usize, row: impl Fn(usize, usize) -> Vec<f32>) -> Vec<f64> {
+        let dot = |keys: Vec<f32>| -> f64 { keys.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+        let scale = (query.len() as f64).sqrt();
+        let weights: Vec<f64> = (0..len).map(|token| (dot(row(token, 1)) / scale).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut out = vec![0.0; query.len()];
+        for (token, weight) in weights.iter().enumerate() {
+            for (out, value) in out.iter_mut().zip(row(token, 2)) {
+                *out += weight / total * f64::from(value);
+            }
+        }
+        out
     }
 }

@@ -107,17 +107,17 @@ mod tests {
         for isa in Isa::available() {
             let mut out = vec![0.0; 48];
             rms_norm(isa, &x, &weight, 48, 1e-6, &mut out);
-            for i in 0..48 {
-                let expected = f64::from(x[i] * weight[i]) / (mean + 1e-6).sqrt();
-                assert!((f64::from(out[i]) - expected).abs() < 1e-5);
+            for (out, (x, weight)) in out.iter().zip(x.iter().zip(&weight)) {
+                let expected = f64::from(x * weight) / (mean + 1e-6).sqrt();
+                assert!((f64::from(*out) - expected).abs() < 1e-5);
             }
             let gate_up: Vec<f32> = x.iter().chain(&weight).copied().collect();
             silu_mul(isa, &gate_up, &mut out);
-            for i in 0..48 {
+            for (i, out) in out.iter().enumerate() {
                 let at = i / 16 * 32 + i % 16;
                 let (gate, up) = (f64::from(gate_up[at]), f64::from(gate_up[at + 16]));
                 let expected = gate / (1.0 + (-gate).exp()) * up;
-                assert!((f64::from(out[i]) - expected).abs() < 1e-5, "{isa:?} {i}");
+                assert!((f64::from(*out) - expected).abs() < 1e-5, "{isa:?} {i}");
             }
             let mut values: Vec<f32> = (0..1600).map(|i| i as f32 * -0.05).collect();
             exp_shifted(isa, &mut values, 0.5, 1.0);

@@ -8,98 +8,11 @@
 
 use std::collections::VecDeque;
 
-use crate::cache::{Cache, Inserted, NodeId, PAGE, PageId, ROOT, common};
+use crate::cache::{Cache, PAGE, PageId, common};
 use crate::llama::{Batch, PageCopy, Row};
+use crate::request::{FinishReason, Request, Stats, Update};
 use crate::sampler::Sampled;
-
-/// What to sample.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Request {
-    /// The caller's name for it; unique among the open requests.
-    pub id: u64,
-    /// The tokens to continue.
-    pub prompt: Vec<u32>,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Tokens that may be sampled; None: all that the context leaves.
-    pub max_tokens: Option<usize>,
-    /// Sampling ends after the first of these.
-    pub stop_tokens: Vec<u32>,
-    /// The request's own random stream.
-    pub seed: u64,
-}
-
-/// Why a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinishReason {
-    /// A stop token was sampled.
-    Stop,
-    /// `max_tokens` or the context is used up.
-    Length,
-    /// The caller aborted it.
-    Abort,
-}
-
-/// What a step brought for one request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Update {
-    /// The request.
-    pub id: u64,
-    /// Freshly sampled tokens, the stop token included.
-    pub tokens: Vec<u32>,
-    /// The log-probability of each.
-    pub logprobs: Vec<f32>,
-    /// Set in the request's last update.
-    pub finished: Option<FinishReason>,
-    /// Prompt tokens that were not computed.
-    pub cached_tokens: usize,
-    /// The weights that sampled every token.
-    pub policy_version: u64,
-}
-
-/// Counters since the start, and the state now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Steps of the model.
-    pub steps: u64,
-    /// Tokens the model computed.
-    pub computed_tokens: u64,
-    /// Tokens of admitted prompts.
-    pub prompt_tokens: u64,
-    /// Those of them that came from the cache.
-    pub cached_tokens: u64,
-    /// Tokens sampled.
-    pub sampled_tokens: u64,
-    /// Times a running request went back to the queue for want of memory.
-    pub preemptions: u64,
-    /// Requests in the queue.
-    pub waiting: usize,
-    /// Requests in the batch.
-    pub running: usize,
-    /// Pages that hold something.
-    pub used_pages: usize,
-    /// All pages.
-    pub pages: usize,
-}
-
-#[derive(Debug)]
-struct Sequence {
-    request: Request,
-    /// The prompt and what was sampled.
-    tokens: Vec<u32>,
-    /// Tokens in all when the request must end.
-    limit: usize,
-    /// Tokens whose keys and values are in `pages`, those of the planned step included.
-    computed: usize,
-    pages: Vec<PageId>,
-    /// Full pages that are in the tree, the last of them in `node`.
-    published: usize,
-    node: NodeId,
-    /// The node of the begun page after them.
-    tail: Option<NodeId>,
-    /// Set at the first admission.
-    cached: Option<usize>,
-}
+use crate::sequence::Sequence;
 
 /// Requests, their order, and the cache.
 #[derive(Debug)]
@@ -139,20 +52,8 @@ impl Scheduler {
 
     /// Queues a request whose prompt fits the context.
     pub(crate) fn submit(&mut self, request: Request, context_length: usize) {
-        let left = context_length - request.prompt.len();
-        let limit = request.prompt.len() + request.max_tokens.unwrap_or(left).min(left);
-        let sequence = Sequence {
-            tokens: request.prompt.clone(),
-            limit,
-            computed: 0,
-            pages: Vec::new(),
-            published: 0,
-            node: ROOT,
-            tail: None,
-            cached: None,
-            request,
-        };
-        if sequence.tokens.len() == limit {
+        let sequence = Sequence::new(request, context_length);
+        if sequence.tokens.len() == sequence.limit {
             self.end(&sequence, FinishReason::Length);
         } else {
             self.waiting.push_back(sequence);
@@ -387,13 +288,7 @@ impl Scheduler {
     /// Leaves what a sequence computed to the tree and gives its pages up.
     fn leave(&mut self, sequence: &mut Sequence) {
         sequence.publish(&mut self.cache, true);
-        for page in sequence.pages.drain(..) {
-            self.cache.release(page);
-        }
-        sequence.computed = 0;
-        sequence.published = 0;
-        sequence.node = ROOT;
-        sequence.tail = None;
+        sequence.release(&mut self.cache);
     }
 
     fn end(&mut self, sequence: &Sequence, reason: FinishReason) {
@@ -405,41 +300,5 @@ impl Scheduler {
             cached_tokens: sequence.cached.unwrap_or(0),
             policy_version: self.policy_version,
         });
-    }
-}
-
-impl Sequence {
-    /// Puts the computed pages into the tree. With `settled` all of them are computed by now, and a page that the tree
-    /// has already is given up for the tree's; before that, the sequence may still have to write it.
-    fn publish(&mut self, cache: &mut Cache, settled: bool) {
-        while self.published < self.computed / PAGE {
-            if let Some(tail) = self.tail.take() {
-                cache.remove(tail);
-            }
-            let at = self.published * PAGE;
-            let tokens = &self.tokens[at..at + PAGE];
-            match cache.insert_prefix(self.node, tokens, self.pages[self.published]) {
-                Inserted::New(node) => self.node = node,
-                Inserted::Present(node, page) if settled => {
-                    cache.lock(page);
-                    cache.release(self.pages[self.published]);
-                    self.pages[self.published] = page;
-                    self.node = node;
-                }
-                Inserted::Present(..) | Inserted::Covered => return,
-            }
-            self.published += 1;
-        }
-        let at = self.published * PAGE;
-        if at < self.computed {
-            if let Some(tail) = self.tail.take() {
-                cache.remove(tail);
-            }
-            let tokens = &self.tokens[at..self.computed];
-            let page = self.pages[self.published];
-            if let Inserted::New(node) = cache.insert_prefix(self.node, tokens, page) {
-                self.tail = Some(node);
-            }
-        }
     }
 }

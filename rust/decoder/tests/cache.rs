@@ -95,8 +95,9 @@ impl Flat {
             let leaf = |entry: &&Entry| {
                 let child = |other: &Entry| other.path.len() > entry.path.len() && other.path.starts_with(&entry.path);
                 // Two short pages of one parent are no parent and child.
-                let full = entry.path.len() % PAGE == 0;
-                !self.locked(entry.page) && !(full && self.entries.iter().any(child))
+                let full = entry.path.len().is_multiple_of(PAGE);
+                let parent = full && self.entries.iter().any(child);
+                !self.locked(entry.page) && !parent
             };
             let oldest = self.entries.iter().filter(leaf).min_by_key(|entry| entry.last_used);
             let Some(page) = oldest.map(|entry| entry.page) else {

@@ -177,7 +177,7 @@ pub(super) struct Traces(TraceStream);
 #[pymethods]
 impl Traces {
     #[new]
-    #[pyo3(signature = (seed, method, *, beam_size, child_beam_size=(1, 1), promising, numbers=(4, 4), max_number=99,
+    #[pyo3(signature = (seed, method, *, beam_size, child_beam_size=(1, 1), promising, systematic=false, numbers=(4, 4), max_number=99,
                         target=(10, 100), split="train", held_out_targets=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -186,6 +186,7 @@ impl Traces {
         beam_size: (usize, usize),
         child_beam_size: (usize, usize),
         promising: f64,
+        systematic: bool,
         numbers: (usize, usize),
         max_number: u64,
         target: (u64, u64),
@@ -198,7 +199,7 @@ impl Traces {
             _ => return Err(unknown_method(method)),
         };
         let space = space(numbers, max_number, target, split, held_out_targets)?;
-        TraceStream::new(&space, teacher, seed).map(Traces).map_err(raise)
+        TraceStream::new(&space, teacher, systematic, seed).map(Traces).map_err(raise)
     }
 
     /// Items `start` to `start + count`: (problem, trace, beam size, child beam size or None, condition).

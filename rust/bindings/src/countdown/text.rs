@@ -27,34 +27,39 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// A verdict with its reason in plain words.
 #[pyclass(frozen, module = "apr")]
-pub(super) struct Verdict {
-    #[pyo3(get)]
-    correct: bool,
-    #[pyo3(get)]
-    reason: String,
-    /// The equations of the accepted path in order; empty if nothing was accepted.
-    #[pyo3(get)]
-    steps: Vec<String>,
-}
+pub(super) struct Verdict(check::Verdict);
 
 #[pymethods]
 impl Verdict {
+    #[getter]
+    fn correct(&self) -> bool {
+        self.0.correct
+    }
+
+    // Rendered when asked for: a judge of many rollouts reads `correct` alone.
+    #[getter]
+    fn reason(&self) -> String {
+        self.0.reason.to_string()
+    }
+
+    /// The equations of the accepted path in order; empty if nothing was accepted.
+    #[getter]
+    fn steps(&self) -> Vec<String> {
+        self.0.steps.iter().map(ToString::to_string).collect()
+    }
+
     fn __bool__(&self) -> bool {
-        self.correct
+        self.0.correct
     }
 
     fn __repr__(&self) -> String {
-        format!("Verdict(correct={}, reason={:?})", if self.correct { "True" } else { "False" }, self.reason)
+        format!("Verdict(correct={}, reason={:?})", if self.0.correct { "True" } else { "False" }, self.reason())
     }
 }
 
 impl From<check::Verdict> for Verdict {
     fn from(verdict: check::Verdict) -> Verdict {
-        Verdict {
-            correct: verdict.correct,
-            reason: verdict.reason.to_string(),
-            steps: verdict.steps.iter().map(ToString::to_string).collect(),
-        }
+        Verdict(verdict)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The compact tokenizer, and Llama-2 token counts.
 
-use apr_countdown::{llama2, tokens};
+use apr_countdown::{llama2, tokens, trace};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -48,6 +48,13 @@ impl Tokenizer {
     /// The id of a special token, a phrase or a character; None if it is no token.
     fn token_id(&self, token: &str) -> Option<u32> {
         self.0.id(token)
+    }
+
+    /// Of a state line: what opens it, what begins its numbers, and what ends them.
+    #[getter]
+    fn state_tokens(&self) -> Vec<u32> {
+        let phrases = [trace::STATE, trace::TARGET_LIST, trace::NO_OPERATIONS, trace::OPERATIONS, trace::END_LIST];
+        phrases.iter().filter_map(|phrase| self.0.id(phrase)).collect()
     }
 
     #[getter]

@@ -131,9 +131,9 @@ impl Candidates {
         Ok(())
     }
 
-    /// How many were picked.
-    pub(super) fn len(&self) -> usize {
-        self.best.len()
+    /// The picked candidates' ranks in the order of generation, best first.
+    pub(super) fn generated(&self) -> &[usize] {
+        &self.best
     }
 
     /// The picked candidate at this place, the best at 0.

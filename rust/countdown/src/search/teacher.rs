@@ -82,7 +82,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
             return Ok(None);
         }
         self.candidates.fill(node, &self.scorer, beam_size)?;
-        self.choices.shuffle(self.candidates.len(), &mut self.order)?;
+        self.choices.arrange(self.candidates.generated(), &mut self.order)?;
         for &place in &self.order {
             let candidate = self.candidates.get(place);
             let step = candidate.step;
