@@ -63,40 +63,38 @@ impl Writer {
         self.len = self.len.min(len);
     }
 
-    /// Makes room for `more` bytes after the text.
+    /// The next `more` bytes after the text, which then count as written.
     #[inline(always)]
-    fn reserve(&mut self, more: usize) {
-        if self.bytes.len() - self.len < more {
-            self.grow(more);
+    fn next(&mut self, more: usize) -> &mut [u8] {
+        let start = self.len;
+        let end = start + more;
+        if end > self.bytes.len() {
+            self.grow(end);
         }
+        self.len = end;
+        &mut self.bytes[start..end]
     }
 
+    // Out of line, as `large_number` is: kept apart, the common way needs no registers saved.
     #[cold]
-    fn grow(&mut self, more: usize) {
-        let room = (self.len + more).max(2 * self.bytes.len()).max(4096);
-        self.bytes.resize(room, 0);
+    fn grow(&mut self, needed: usize) {
+        self.bytes.resize(needed.max(2 * self.bytes.len()).max(4096), 0);
     }
 
     /// A phrase or any other text.
     #[inline(always)]
     pub fn phrase(&mut self, text: &str) {
-        self.reserve(text.len());
-        self.bytes[self.len..self.len + text.len()].copy_from_slice(text.as_bytes());
-        self.len += text.len();
+        self.next(text.len()).copy_from_slice(text.as_bytes());
     }
 
     /// Another text.
     pub(crate) fn append(&mut self, other: &Writer) {
-        self.reserve(other.len);
-        self.bytes[self.len..self.len + other.len].copy_from_slice(&other.bytes[..other.len]);
-        self.len += other.len;
+        self.next(other.len).copy_from_slice(&other.bytes[..other.len]);
     }
 
     #[inline(always)]
     fn sign(&mut self, sign: u8) {
-        self.reserve(1);
-        self.bytes[self.len] = sign;
-        self.len += 1;
+        self.next(1)[0] = sign;
     }
 
     /// A number in decimal.
@@ -104,15 +102,15 @@ impl Writer {
     pub fn number(&mut self, n: Number) {
         match usize::try_from(n) {
             Ok(n) if n < DECIMALS.len() => {
-                self.reserve(4);
-                self.bytes[self.len..self.len + 4].copy_from_slice(&DECIMALS[n]);
-                self.len += 1 + usize::from(n > 9) + usize::from(n > 99) + usize::from(n > 999);
+                let digits = DECIMALS[n];
+                self.next(4).copy_from_slice(&digits);
+                // What is no digit is a zero byte.
+                self.len -= u32::from_le_bytes(digits).leading_zeros() as usize / 8;
             }
             _ => self.large_number(n),
         }
     }
 
-    // Out of line, as `grow` is: kept apart, the common way needs no registers saved.
     #[cold]
     fn large_number(&mut self, n: Number) {
         self.phrase(&n.to_string());
@@ -148,14 +146,15 @@ impl Writer {
     /// A part of the text once more.
     #[inline(always)]
     fn again(&mut self, part: Range<usize>) {
+        let start = self.len;
         if part.len() <= BLOCK {
-            self.reserve(BLOCK);
-            self.bytes.copy_within(part.start..part.start + BLOCK, self.len);
+            self.next(BLOCK);
+            self.bytes.copy_within(part.start..part.start + BLOCK, start);
+            self.len = start + part.len();
         } else {
-            self.reserve(part.len());
-            self.bytes.copy_within(part.clone(), self.len);
+            self.next(part.len());
+            self.bytes.copy_within(part, start);
         }
-        self.len += part.len();
     }
 
     /// A state without its line break, as prompts end.
