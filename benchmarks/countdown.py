@@ -12,7 +12,6 @@ from statistics import mean, median
 
 import apr
 from apr._core import ProblemStream
-
 from benchmarks import twin
 from benchmarks.measure import Result, compare, one_core
 

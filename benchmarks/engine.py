@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from apr import SamplingParams, Tokenizer
 from apr.engine.native import NativeEngine
 from apr.events import TokensSampled, from_json
-
 from benchmarks.measure import Result, compare, cores
 
 PROMPT, NEW = 64, 96
@@ -53,6 +52,7 @@ def _prompts(streams: int, length: int, seed: int) -> list[list[int]]:
 def engine(rounds: int) -> list[Result]:
     """Greedy tokens a second, prompts included, the same number of new tokens on both sides."""
     import torch
+
     from apr.model import load_model
 
     results = []
@@ -87,7 +87,7 @@ def engine(rounds: int) -> list[Result]:
                 return sum(len(completion.token_ids) for completion in await asyncio.gather(*calls))
 
             def fast(streams: int = streams) -> int:
-                return asyncio.run(all_streams(streams))  # noqa: B023
+                return asyncio.run(all_streams(streams))
 
             ratio, slow_rate, fast_rate = compare(slow, fast, rounds, 0.3, time.perf_counter)
             what = f"native engine against transformers, {streams} stream{'s' if streams > 1 else ''}"

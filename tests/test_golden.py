@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-import apr
 import pytest
-from benchmarks import twin
-from conftest import FOLDER, Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import apr
+from benchmarks import twin
+from conftest import FOLDER, Golden
 
 
 def test_combinations(golden: Golden) -> None:

@@ -274,9 +274,7 @@ def test_unknown_prompt_is_an_engine_error() -> None:
 
 
 def test_truncated_child_is_joined() -> None:
-    tree = play(
-        script(*WIN[:2], "a no", "b yes!win", "?think{-,-}no", faults=[Fault("b", "truncate", after=3)])
-    )
+    tree = play(script(*WIN[:2], "a no", "b yes!win", "?think{-,-}no", faults=[Fault("b", "truncate", after=3)]))
     assert reasons(tree) == {"0": "no_answer", "0.0": "no_answer", "0.1": "length"}
 
 
@@ -345,18 +343,14 @@ def test_scheduling_does_not_change_the_tree() -> None:
 def test_request_seed_is_fixed() -> None:
     assert request_seed(0, "0", 0) == request_seed(0, "0", 0)
     assert 0 <= request_seed(0, "0", 0) < 1 << 63
-    assert (
-        len({request_seed(s, t, c) for s in range(3) for t in ("0", "0.1", "0.11") for c in range(3)}) == 27
-    )
+    assert len({request_seed(s, t, c) for s in range(3) for t in ("0", "0.1", "0.11") for c in range(3)}) == 27
 
 
 def test_many_rollouts_on_one_engine() -> None:
     engine = script(*WIN)
 
     async def all_of_them() -> list[ThreadTree]:
-        return await asyncio.gather(
-            *(rollout("win", engine, grammar=Toy(), rollout_id=str(i)) for i in range(20))
-        )
+        return await asyncio.gather(*(rollout("win", engine, grammar=Toy(), rollout_id=str(i)) for i in range(20)))
 
     trees = asyncio.run(all_of_them())
     assert {tuple(timeless(tree)) for tree in trees} == {tuple(timeless(trees[0]))}

@@ -69,9 +69,7 @@ def train(directory: Path, *words: str, launcher: tuple[str, ...] = ()) -> subpr
     command = [sys.executable, *launcher, "-m", "apr", "train", "sft"]
     command += ["--recipe", str(recipe), "--out", str(directory), "--threads", "1", "--device", "cpu", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def finish(process: subprocess.Popen[str]) -> None:

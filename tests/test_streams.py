@@ -11,8 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import Any
 
-import apr
 import pytest
+
+import apr
 from apr._core import Lessons, ProblemStream, Traces
 
 SPLITS = ("train", "val", "test")
@@ -54,9 +55,7 @@ def test_threads_make_the_same_items() -> None:
         code = "from test_streams import digest; print(digest())"
         paths = os.pathsep.join(p for p in sys.path if p)
         environment = {**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONPATH": paths}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == digest()
 
 
@@ -99,13 +98,22 @@ def test_splits_are_disjoint_for_all_seeds() -> None:
                 assert kept.setdefault(key(problem), split) == split
 
 
+def test_a_systematic_teacher_is_a_choice() -> None:
+    shuffled = Traces(3, "apr", beam_size=(3, 5), child_beam_size=(3, 5), promising=0.9)
+    systematic = Traces(3, "apr", beam_size=(3, 5), child_beam_size=(3, 5), promising=0.9, systematic=True)
+    for one, other in zip(shuffled.get(0, 20), systematic.get(0, 20), strict=True):
+        assert one[0] == other[0]
+        assert one[1] != other[1]
+        assert apr.check_trace(other[1].text).correct == other[1].solved
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_problems_are_distinct(split: Any) -> None:
     # A space so small that a plain stream repeats itself.
-    plain = ProblemStream(0, numbers=(3, 3), max_number=9, target=(10, 12), split=split).get(0, 200)
+    plain = ProblemStream(0, numbers=(3, 3), max_number=12, target=(10, 12), split=split).get(0, 200)
     assert len({key(problem) for problem in plain}) < 200
-    found = apr.problems(12, 0, numbers=3, max_number=9, min_target=10, max_target=12, split=split)
-    assert len({key(problem) for problem in found}) == 12
+    found = apr.problems(20, 0, numbers=3, max_number=12, min_target=10, max_target=12, split=split)
+    assert len({key(problem) for problem in found}) == 20
 
 
 def test_a_longer_stream_begins_with_the_shorter() -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apr
 import pytest
-from conftest import Golden
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+import apr
+from conftest import Golden
 
 OURS = apr.Tokenizer()
 

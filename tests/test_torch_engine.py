@@ -67,8 +67,7 @@ def test_greedy_is_the_plain_models(model: Any, max_rows: int) -> None:
     engine = TorchEngine(model, max_rows=max_rows)
     lengths = [3 + 5 * i % 23 for i in range(12)]
     asked = [
-        (prompt, SamplingParams(temperature=0, max_tokens=n))
-        for prompt, n in zip(prompts(12), lengths, strict=True)
+        (prompt, SamplingParams(temperature=0, max_tokens=n)) for prompt, n in zip(prompts(12), lengths, strict=True)
     ]
     for (prompt, params), answer in zip(asked, run(ask(engine, *asked)), strict=True):
         ids, logprobs = plain_greedy(model, prompt, params.max_tokens or 0)
@@ -112,9 +111,7 @@ def test_stop_token_is_the_last(model: Any) -> None:
 
 def test_context_length_bounds(model: Any) -> None:
     free = SamplingParams(temperature=0)
-    answers = run(
-        ask(TorchEngine(model), ([1] * 60, free), ([1] * CONTEXT, free), ([1] * 99, free), ([], free))
-    )
+    answers = run(ask(TorchEngine(model), ([1] * 60, free), ([1] * CONTEXT, free), ([1] * 99, free), ([], free)))
     assert [len(a.token_ids) for a in answers] == [4, 0, 0, 0]
     assert [a.finish_reason for a in answers] == ["length", "length", "length", "error"]
 

@@ -106,9 +106,7 @@ def test_sequential_tokens_are_the_longest_child_of_each_round() -> None:
         [
             STARTED,
             opened("0"),
-            TokensForced(
-                rollout="r", time=0.0, thread="0", cause="join", kept=3, kept_text=1, token_ids=(), text=""
-            ),
+            TokensForced(rollout="r", time=0.0, thread="0", cause="join", kept=3, kept_text=1, token_ids=(), text=""),
         ],
     ],
 )

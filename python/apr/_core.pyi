@@ -5,14 +5,14 @@ from os import PathLike
 from typing import Any, Final, Literal, TypeAlias, final
 
 __all__ = [
+    "JOIN_OPEN",
+    "SPAWN_END",
+    "SPAWN_OPEN",
     "Decoder",
     "GrammarError",
-    "JOIN_OPEN",
     "Lessons",
     "Problem",
     "ProblemStream",
-    "SPAWN_END",
-    "SPAWN_OPEN",
     "Solution",
     "Tokenizer",
     "Trace",
@@ -155,9 +155,7 @@ class Tokenizer:
     @property
     def eos(self) -> int: ...
 
-_Update: TypeAlias = tuple[
-    int, list[int], list[float], Literal["stop", "length", "abort", "error"] | None, int, int
-]
+_Update: TypeAlias = tuple[int, list[int], list[float], Literal["stop", "length", "abort", "error"] | None, int, int]
 
 @final
 class Decoder:
@@ -216,9 +214,7 @@ def llama2_tokens(text: str) -> int: ...
 def prompt(problem: Problem, method: str, budget: int | None = None) -> str: ...
 def child_prompts(parent_text: str, budget: int | None = None, shared: bool = False) -> list[str]: ...
 def join(parent_text: str, child_texts: Sequence[str]) -> str: ...
-def join_block(
-    parent_text: str, results: Sequence[str | None], cancelled: Sequence[int], level: int
-) -> str: ...
+def join_block(parent_text: str, results: Sequence[str | None], cancelled: Sequence[int], level: int) -> str: ...
 def search_result(text: str) -> str | None: ...
 def check_solution(prompt: str, text: str) -> Verdict: ...
 def check_trace(text: str) -> Verdict: ...

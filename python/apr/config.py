@@ -150,8 +150,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(args) == len(value):
             return tuple(
-                _convert(a, item, f"{where}[{i}]")
-                for i, (a, item) in enumerate(zip(args, value, strict=True))
+                _convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True))
             )
     if origin is Literal and value in args:
         return value

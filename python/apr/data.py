@@ -73,8 +73,7 @@ class SftData:
     def __init__(self, config: SftConfig) -> None:
         self._config = config
         self._stages = [
-            (stage.until, lesson_stream(config, stage.parts, "train", config.seed))
-            for stage in config.data.stages
+            (stage.until, lesson_stream(config, stage.parts, "train", config.seed)) for stage in config.data.stages
         ]
         self.position = 0
         """The first lesson that no step has taken yet."""
@@ -91,9 +90,7 @@ class SftData:
 
     def validation(self) -> list[Sample]:
         """Held-out samples of the last stage; the same at every call."""
-        lessons = lesson_stream(
-            self._config, self._config.data.stages[-1].parts, "val", self._config.seed + 1
-        )
+        lessons = lesson_stream(self._config, self._config.data.stages[-1].parts, "val", self._config.seed + 1)
         return [s for lesson in lessons.get(0, self._config.validation_lessons) for s in _samples(lesson)]
 
 

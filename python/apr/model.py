@@ -69,9 +69,7 @@ def new_model(config: ModelConfig, tokenizer: Tokenizer, seed: int) -> LlamaForC
         return LlamaForCausalLM(llama)
 
 
-def load_model(
-    directory: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
-) -> LlamaForCausalLM:
+def load_model(directory: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> LlamaForCausalLM:
     """The Llama in a Hugging Face directory. ValueError if there is none."""
     if not (Path(directory) / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: config.json is missing")
@@ -99,8 +97,4 @@ def save_model(
 
 def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor) -> Tensor:
     """Log-probability of each token from the second on, given those before it: [B, T - 1], float32."""
-    return (
-        torch.log_softmax(logits_BTV[:, :-1].float(), dim=-1)
-        .gather(-1, token_ids_BT[:, 1:, None])
-        .squeeze(-1)
-    )
+    return torch.log_softmax(logits_BTV[:, :-1].float(), dim=-1).gather(-1, token_ids_BT[:, 1:, None]).squeeze(-1)

@@ -138,11 +138,7 @@ class SftTrainer:
             keep_freed_memory()
         latest = run.latest()
         source = latest or start_from
-        model = (
-            load_model(source, attention=CAUSAL)
-            if source
-            else new_model(config.model, self.tokenizer, config.seed)
-        )
+        model = load_model(source, attention=CAUSAL) if source else new_model(config.model, self.tokenizer, config.seed)
         self.model = model.to(self.device).train()
         self.optimizers = Optimizers(self.model, config.optimizer)
         if latest:
@@ -156,9 +152,7 @@ class SftTrainer:
         else:
             torch.manual_seed(config.seed)
         compiles = config.compile and (self.device.type != "cpu" or shutil.which("c++") is not None)
-        self._forward: Callable[..., Any] = (
-            torch.compile(self.model, dynamic=True) if compiles else self.model
-        )
+        self._forward: Callable[..., Any] = torch.compile(self.model, dynamic=True) if compiles else self.model
 
     def train(self, watch: Callable[[Progress], None], *, until: int | None = None) -> None:
         """Train to the recipe's last step, or to step `until`, and leave a checkpoint there."""
@@ -193,11 +187,7 @@ class SftTrainer:
                         "gradient_norm": progress.gradient_norm,
                         "tokens": progress.tokens,
                         "tokens_per_second": round(progress.tokens_per_second, 1),
-                        **(
-                            {"validation_loss": validation[0], "validation_results": validation[1]}
-                            if due
-                            else {}
-                        ),
+                        **({"validation_loss": validation[0], "validation_results": validation[1]} if due else {}),
                     }
                 )
                 watch(progress)

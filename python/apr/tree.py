@@ -272,9 +272,7 @@ def _apply_to_thread(
             thread.context = max(thread.context, len(thread.token_ids))
         case CallFinished():
             if event.logprobs and len(event.logprobs) != len(call.sampled):
-                raise ValueError(
-                    f"thread {thread.id}: {len(event.logprobs)} logprobs, {len(call.sampled)} tokens"
-                )
+                raise ValueError(f"thread {thread.id}: {len(event.logprobs)} logprobs, {len(call.sampled)} tokens")
             call.logprobs += event.logprobs
             call.finish_reason = event.finish_reason
             call.cached_tokens = event.cached_tokens

@@ -123,9 +123,7 @@ class TorchEngine:
         on_tokens: OnTokens | None = None,
     ) -> Completion:
         if self._closed or not prompt or request_id in self._waiting or request_id in self._active:
-            why = (
-                "closed" if self._closed else f"request {request_id!r} is open" if prompt else "empty prompt"
-            )
+            why = "closed" if self._closed else f"request {request_id!r} is open" if prompt else "empty prompt"
             return Completion((), (), "error", policy_version=self.policy_version, error=why)
         room = self.context_length - len(prompt)
         limit = room if params.max_tokens is None else min(room, params.max_tokens)
@@ -194,9 +192,7 @@ class TorchEngine:
         everyone = [*old, *fresh]
         self._cache.reserve(len(everyone), max(len(r.prompt) + len(r.token_ids) for r in everyone))
         if old:
-            columns_R1 = torch.tensor(
-                [[len(r.prompt) + len(r.token_ids) - 1] for r in old], device=self.device
-            )
+            columns_R1 = torch.tensor([[len(r.prompt) + len(r.token_ids) - 1] for r in old], device=self.device)
             ids_R1 = torch.tensor([r.token_ids[-1:] for r in old], device=self.device)
             self._sample(old, self._forward(0, ids_R1, columns_R1))
         for row, request in enumerate(fresh, len(old)):
