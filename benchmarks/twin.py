@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 
@@ -194,7 +195,7 @@ class Search:
             assert path[0].parent is not None
             path.insert(0, path[0].parent)
         lines = [f"Moving to Node #{start.id}\n"]
-        for node, child in zip(path, path[1:], strict=False):
+        for node, child in pairwise(path):
             equation = child.operations[-1]
             lines.append(f"Current State: {self.target}:{node.numbers}, Operations: {node.operations}\n")
             lines.append(f"Exploring Operation: {equation}, Resulting Numbers: {child.numbers}\n")

@@ -23,8 +23,7 @@ Golden = Callable[[str], list[dict[str, Any]]]
 @cache
 def _rows(name: str) -> list[dict[str, Any]]:
     path = FOLDER / name
-    opened = gzip.open(path, "rt") if name.endswith(".gz") else path.open()
-    with opened as file:
+    with gzip.open(path, "rt") if name.endswith(".gz") else path.open() as file:
         return [json.loads(line) for line in file]
 
 

@@ -158,7 +158,7 @@ def test_spawns_and_joins(golden: Golden) -> None:
         parent = row["parent"]
         # The reference goes on without an opening line, and loses the parent's text.
         if row["error"] is not None or row["kind"] == "no_open_line":
-            with pytest.raises(ValueError, match="line|block"):
+            with pytest.raises(ValueError, match=r"line|block"):
                 apr.child_prompts(parent)
             continue
         # The public call lets children inherit the parent's own token budget, as the reference's trainer does.

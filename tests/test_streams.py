@@ -135,7 +135,7 @@ def test_held_out_targets() -> None:
      {"split": "dev"}],
 )  # fmt: skip
 def test_spaces_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         list(apr.problems(1, 0, **options))
 
 

@@ -41,7 +41,8 @@ class Engine(Protocol):
         ...
 
     def abort(self, request_id: str) -> None:
-        """End one request soon with `finish_reason` "abort"; what was sampled so far is kept. Unknown ids are ignored."""
+        """End one request soon with `finish_reason` "abort"; what was sampled so far is kept. Unknown ids are
+        ignored."""
         ...
 
     async def close(self) -> None:
