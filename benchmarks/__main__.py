@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "checks": countdown.checks,
     "solve": countdown.solve,
     "engine": engine.engine,
+    "engine-cores": engine.engine_cores,
     "prefix": engine.prefix,
     "start": engine.start,
 }
@@ -46,7 +47,7 @@ def json_line(result: Result) -> str:
 def table_row(result: Result) -> str:
     mark = "pass" if result.passed else "MISS"
     aim = f"{'>=' if result.at_least else '<'} {result.target:g}"
-    return f"{mark}  {result.what:<52} {result.value:>8.4g} {result.unit:<2} {aim:>7}  {result.detail}".rstrip()
+    return f"{mark}  {result.what:<58} {result.value:>8.4g} {result.unit:<2} {aim:>7}  {result.detail}".rstrip()
 
 
 if __name__ == "__main__":
