@@ -121,7 +121,9 @@ def prefix(rounds: int) -> list[Result]:
         children = await asyncio.gather(*calls)
         trunk = [*parent, *written.token_ids]
         continued = await native.generate([*trunk, *range(3, 40)], params, request_id="0")
-        reused = sum(child.cached_tokens for child in children) + continued.cached_tokens
+        # A fork may begin with what the parent wrote by chance.
+        forked = sum(min(child.cached_tokens, len(parent)) for child in children)
+        reused = forked + continued.cached_tokens
         # The last token that was sampled is in no cache: it was never computed.
         return reused, len(parent) * len(forks) + len(trunk) - 1
 
