@@ -249,7 +249,9 @@ class EventTail:
         """Bytes read so far: always the begin of a line."""
 
     def poll(self, limit: int | None = None) -> list[Event]:
-        """At most `limit` new events; a half-written last line stays for the next poll."""
+        """At most `limit` new events; a half-written last line stays for the next poll.
+
+        Raises ValueError, with the place, for a broken line once all events before it have been given."""
         events: list[Event] = []
         try:
             file = self.path.open("rb")
@@ -261,7 +263,12 @@ class EventTail:
                 line = file.readline()
                 if not line.endswith(b"\n"):
                     break
-                events.append(from_json(line))
+                try:
+                    events.append(from_json(line))
+                except ValueError as error:
+                    if events:
+                        break
+                    raise ValueError(f"{self.path}, byte {self.offset}: {error}") from None
                 self.offset += len(line)
         return events
 

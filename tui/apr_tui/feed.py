@@ -106,22 +106,11 @@ async def follow(path: Path) -> AsyncIterator[Batch]:
 def _read(tail: EventTail) -> Batch:
     """As many events as a part of a frame allows, so that a long log does not hold up the keys."""
     events: list[Event] = []
-    limit = _READ_EVENTS
     end = time.monotonic() + _READ_S
     while time.monotonic() < end:
-        begin = tail.offset
-        try:
-            more = tail.poll(limit)
-        except ValueError as error:
-            if limit > 1:
-                # A poll that fails gives none of its events: what stands before the broken line comes one by one.
-                tail.offset, limit = begin, 1
-                continue
-            if events:
-                break
-            raise ValueError(f"{tail.path}, byte {begin}: {error}") from None
+        more = tail.poll(_READ_EVENTS)
         events += more
-        if len(more) < limit:
+        if len(more) < _READ_EVENTS:
             break
     return tuple(events)
 
