@@ -83,8 +83,11 @@ class SftData:
         progress = step / self._config.steps
         lessons = next((s for until, s in self._stages if progress < until), self._stages[-1][1])
         samples: list[Sample] = []
-        while sum(len(s.token_ids) for s in samples) < self._config.tokens_per_step:
-            samples += _samples(lessons.get(self.position, 1)[0])
+        tokens = 0
+        while tokens < self._config.tokens_per_step:
+            lesson = _samples(lessons.get(self.position, 1)[0])
+            samples += lesson
+            tokens += sum(len(s.token_ids) for s in lesson)
             self.position += 1
         return samples
 

@@ -233,23 +233,24 @@ class SftTrainer:
         return weights_BT.to(self.device)
 
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Summed loss, its metrics, and the greedy tokens, [B, T - 1]."""
+        """Summed loss, its metrics, and the logits, [B, T, V]."""
         ids = batch.token_ids_BT.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
             logits = self._forward(input_ids=ids, use_cache=False).logits
         loss, metrics = sft_loss(logits, ids, weights_BT)
-        return loss, metrics, logits[:, :-1].detach().argmax(-1)
+        return loss, metrics, logits
 
     @torch.no_grad()
     def validate(self) -> tuple[float, float]:
         """Held-out loss in nats a token, and the share of right results."""
         total, tokens, right, results = 0.0, 0, 0, 0
         for batch in batches(self.data.validation(), self.tokenizer.pad, self.config.tokens_per_batch):
-            _, metrics, greedy = self._loss(batch, self._weights(batch))
+            _, metrics, logits = self._loss(batch, self._weights(batch))
+            greedy = logits[:, :-1].argmax(-1).cpu()
             total += float(metrics["loss"])
             tokens += batch.loss_tokens
             numbered = result_positions(batch, self.tokenizer)[:, 1:]
-            wrong = numbered[(greedy.cpu() != batch.token_ids_BT[:, 1:]) & (numbered > 0)]
+            wrong = numbered[(greedy != batch.token_ids_BT[:, 1:]) & (numbered > 0)]
             count = len(set(numbered[numbered > 0].tolist()))
             results += count
             right += count - len(set(wrong.tolist()))
