@@ -15,7 +15,7 @@ import torch
 
 from apr import Tokenizer
 from apr.config import OptimizerConfig, SftConfig, recipe_text, sft_recipe
-from apr.data import SftData, batches, collate, recall_positions, result_positions
+from apr.data import SftData, batches, collate, result_positions, state_positions, verdict_positions
 from apr.losses import sft_loss
 from apr.model import load_model, new_model, save_model, token_logprobs
 from apr.run import RunDirectory
@@ -274,15 +274,26 @@ def test_unknown_and_wrong_keys_are_refused() -> None:
         recipe_text("huge")
 
 
-def test_recalled_numbers_are_those_of_written_state_lines() -> None:
+def test_state_positions_are_the_contents_of_written_state_lines() -> None:
     tokenizer = Tokenizer()
     samples = SftData(config()).step(11)
     batch = collate(samples, tokenizer.pad)
-    recalled = recall_positions(batch, tokenizer)
+    recalled = state_positions(batch, tokenizer)
     assert not (recalled & ~batch.loss_mask_BT).any()
     assert recalled.any()
     for ids, row in zip(batch.token_ids_BT, recalled, strict=True):
         lines = tokenizer.decode(ids.tolist(), skip_special=True).split("\n")
-        lists = [line.split("[")[1].split("]")[0] for line in lines if line.startswith("Current")]
+        states = [line.split(":[")[1] for line in lines if line.startswith("Current")]
+        contents = [state.removesuffix("], Operations: []").removesuffix("']") for state in states]
         # What the model did not write itself (the prompt's state, those of a join block) stands first.
-        assert "".join(lists).endswith(tokenizer.decode(ids[row].tolist()))
+        assert "".join(contents).endswith(tokenizer.decode(ids[row].tolist()))
+
+
+def test_verdict_positions_are_the_written_comparisons() -> None:
+    tokenizer = Tokenizer()
+    data = SftData(config())
+    batch = collate([sample for step in (9, 10, 11) for sample in data.step(step)], tokenizer.pad)
+    verdicts = verdict_positions(batch, tokenizer)
+    assert not (verdicts & ~batch.loss_mask_BT).any()
+    words = {tokenizer.decode([token]).strip() for token in batch.token_ids_BT[verdicts].tolist()}
+    assert words == {"unequal: No Solution", "equal: Goal Reached"}

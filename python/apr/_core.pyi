@@ -130,6 +130,7 @@ class Lessons:
         *,
         conditioned: float,
         children: int,
+        continued: float,
         cancelled: float,
         max_tokens: int,
     ) -> Lessons: ...
@@ -146,6 +147,8 @@ class Tokenizer:
     def token_id(self, token: str) -> int | None: ...
     @property
     def state_tokens(self) -> list[int]: ...
+    @property
+    def verdict_tokens(self) -> list[int]: ...
     @property
     def vocab_size(self) -> int: ...
     @property

@@ -67,6 +67,8 @@ class DataConfig:
     """Share of root prompts that carry their condition."""
     children: int = 3
     """At most so many children of a trace are taught."""
+    continued: float = 1.0
+    """Share of traces that also teach what follows a join: most of its tokens are given, most of the others copied."""
     cancelled: float = 0.1
     """Share of solved rounds joined as the policy `first` would."""
     held_out_targets: tuple[int, ...] = ()
@@ -95,6 +97,18 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LossWeights:
+    """What weighs more than the other tokens, nearly all of which are copied from nearby or chosen freely."""
+
+    results: float = 1.0
+    """Digits of results: computed."""
+    states: float = 1.0
+    """Numbers and operations of state lines: recalled by the node's id from a line far above."""
+    verdicts: float = 1.0
+    """Equal to the target or not: one wrong word claims a false solution."""
+
+
+@dataclass(frozen=True, slots=True)
 class SftConfig:
     """A supervised run."""
 
@@ -108,10 +122,7 @@ class SftConfig:
     tokens_per_batch: int = 8192
     """Largest padded batch that goes through the model at once."""
     seed: int = 0
-    result_weight: float = 1.0
-    """Loss weight of the digits of results: computed, where nearly all else is copied or chosen freely."""
-    recall_weight: float = 1.0
-    """Loss weight of the numbers of state lines: recalled by the node's id from a line far above."""
+    weights: LossWeights = LossWeights()
     autocast: Literal["bf16", "none"] = "bf16"
     compile: bool = False
     """torch.compile, a third faster; on a CPU without a C++ compiler it is left out."""

@@ -58,6 +58,7 @@ def lesson_stream(config: SftConfig, parts: Sequence[Part], split: str, seed: in
         streams,
         conditioned=data.conditioned,
         children=data.children,
+        continued=data.continued,
         cancelled=data.cancelled,
         max_tokens=config.model.context_length,
     )
@@ -142,10 +143,10 @@ def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     return torch.where(result_BT, number_BT, 0)
 
 
-def recall_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
-    """Whether each position is in the list of numbers of a state line that the model writes. [B, T], bool.
+def state_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is in the numbers or operations of a state line that the model writes. [B, T], bool.
 
-    Such a list is recalled from the line, long before, that named the node.
+    They are recalled from the lines, long before, that named the node and its parent.
     """
     ids_BT = batch.token_ids_BT
     positions = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
@@ -156,3 +157,8 @@ def recall_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     opens, begins, *ends = tokenizer.state_tokens
     inside_BT = (last([begins]) > last([opens])) & (last([opens]) > last(ends)) & (last([begins]) < positions)
     return inside_BT & batch.loss_mask_BT
+
+
+def verdict_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is a verdict of the model: equal to the target or not. [B, T], bool."""
+    return torch.isin(batch.token_ids_BT, torch.tensor(tokenizer.verdict_tokens)) & batch.loss_mask_BT

@@ -50,11 +50,17 @@ impl Tokenizer {
         self.0.id(token)
     }
 
-    /// Of a state line: what opens it, what begins its numbers, and what ends them.
+    /// Of a state line: what opens it, what begins its numbers, and the two phrases that end it.
     #[getter]
     fn state_tokens(&self) -> Vec<u32> {
-        let phrases = [trace::STATE, trace::TARGET_LIST, trace::NO_OPERATIONS, trace::OPERATIONS, trace::END_LIST];
+        let phrases = [trace::STATE, trace::TARGET_LIST, trace::NO_OPERATIONS, trace::END_OPERATIONS];
         phrases.iter().filter_map(|phrase| self.0.id(phrase)).collect()
+    }
+
+    /// The two phrases that end a comparison with the target.
+    #[getter]
+    fn verdict_tokens(&self) -> Vec<u32> {
+        [trace::UNEQUAL, trace::EQUAL].iter().filter_map(|phrase| self.0.id(phrase)).collect()
     }
 
     #[getter]
