@@ -15,7 +15,7 @@ import torch
 
 from apr import Tokenizer
 from apr.config import OptimizerConfig, SftConfig, recipe_text, sft_recipe
-from apr.data import SftData, batches, collate, result_positions, state_positions, verdict_positions
+from apr.data import SftData, batches, collate, large_results, result_positions, state_positions, verdict_positions
 from apr.losses import sft_loss
 from apr.model import load_model, new_model, save_model, token_logprobs
 from apr.run import RunDirectory
@@ -223,11 +223,14 @@ def test_unmasked_tokens_carry_no_loss() -> None:
 
 def test_results_are_the_digits_after_an_equals_sign() -> None:
     tokenizer = Tokenizer()
-    text = "12+3=15, 4"
+    text = "12+3=15, 4 91*80=7280, 1000-1=999"
     ids = tokenizer.encode(text)
     batch = collate([Sample(tuple(ids), (True,) * len(ids))], tokenizer.pad)
-    numbered = result_positions(batch, tokenizer)[0].tolist()
-    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, numbered, strict=True) if n) == "15"
+    results = result_positions(batch, tokenizer)
+    numbered = results[0].tolist()
+    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, numbered, strict=True) if n) == "157280999"
+    large = large_results(results)[0].tolist()
+    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, large, strict=True) if n) == "7280"
 
 
 def test_schedule_warms_up_stays_and_falls() -> None:

@@ -98,10 +98,12 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """What weighs more than the other tokens, nearly all of which are copied from nearby or chosen freely."""
+    """Of tokens that do not count as the others do, nearly all of which are copied from nearby or chosen freely."""
 
     results: float = 1.0
-    """Digits of results: computed."""
+    """Digits of results below 1,000: computed."""
+    large_results: float = 1.0
+    """Digits of greater ones: hard to compute, and seldom on the way to a target."""
     states: float = 1.0
     """Numbers and operations of state lines: recalled by the node's id from a line far above."""
     verdicts: float = 1.0

@@ -143,6 +143,12 @@ def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     return torch.where(result_BT, number_BT, 0)
 
 
+def large_results(results_BT: Tensor) -> Tensor:
+    """Which of the positions that `result_positions` numbered are digits of a result from 1,000 on. [B, T], bool."""
+    digits_N = results_BT.flatten().bincount()
+    return (results_BT > 0) & (digits_N[results_BT] > 3)
+
+
 def state_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     """Whether each position is in the numbers or operations of a state line that the model writes. [B, T], bool.
 

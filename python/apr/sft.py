@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from apr._core import Tokenizer
 from apr.config import OptimizerConfig, SftConfig
-from apr.data import Batch, SftData, batches, result_positions, state_positions, verdict_positions
+from apr.data import Batch, SftData, batches, large_results, result_positions, state_positions, verdict_positions
 from apr.losses import sft_loss
 from apr.model import CAUSAL, load_model, new_model, save_model
 from apr.run import RunDirectory
@@ -227,13 +227,11 @@ class SftTrainer:
     def _weights(self, batch: Batch) -> Tensor:
         weights_BT = batch.loss_mask_BT.float()
         weights = self.config.weights
-        for weight, positions in (
-            (weights.results, result_positions),
-            (weights.states, state_positions),
-            (weights.verdicts, verdict_positions),
-        ):
-            if weight != 1:
-                weights_BT[positions(batch, self.tokenizer) > 0] = weight
+        results_BT = result_positions(batch, self.tokenizer)
+        weights_BT[results_BT > 0] = weights.results
+        weights_BT[large_results(results_BT)] = weights.large_results
+        weights_BT[state_positions(batch, self.tokenizer)] = weights.states
+        weights_BT[verdict_positions(batch, self.tokenizer)] = weights.verdicts
         return weights_BT.to(self.device)
 
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
