@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import apr
 from apr import Problem, llama2_tokens
 from apr.cli import main
 from apr.engine.scripted import Fault
-from apr.evaluate.metrics import Measures, Outcome, llama2_equivalents, summarise, wilson
+from apr.evaluate.metrics import Measures, Outcome, llama2_equivalents, summarise
 from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.protocol import Protocol, evaluate
+from apr.evaluate.statistics import wilson
 from tiny import SOLVED, save_tiny_model, teacher_policy
 
 TIMELESS = (
@@ -103,20 +103,6 @@ def test_llama2_equivalents_are_those_of_the_text() -> None:
     assert found.total_tokens == main_tokens + sum(own)
     assert found.sequential_tokens == main_tokens + max(own)
     assert found.context == max(llama2_tokens(text) for text in (before, after, *children)) + 2
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (5, 10), (10, 10), (83, 1000), (1, 1), (999, 1000)])
-def test_wilson_ends_are_just_not_rejected(successes: int, trials: int) -> None:
-    # The interval holds each p whose score test does not reject the share: |share - p| <= z sqrt(p (1 - p) / n).
-    share = successes / trials
-    for end in wilson(successes, trials):
-        if 0 < end < 1:
-            assert abs(share - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / trials), rel=1e-5)
-    assert wilson(successes, trials)[0] <= share <= wilson(successes, trials)[1]
-
-
-def test_wilson_without_trials() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_summary_means_and_maxima() -> None:

@@ -22,10 +22,11 @@ from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
 from apr.events import Event, EventLog, RolloutFinished, ThreadClosed, TokensForced, to_json
 from apr.grammar import Countdown
 from apr.orchestrator import run_threads
+from apr.policy import Policy
 from apr.tree import MAIN, ThreadTree
 from apr_tui import state as states
 from apr_tui.app import WatchApp, main
-from apr_tui.feed import Policy, Refused, follow, read_problem
+from apr_tui.feed import Refused, follow, read_problem
 from apr_tui.figures import Row, headline, meters, name, rows
 from apr_tui.solve import SolveScreen
 from apr_tui.state import State, expect, fold, fold_all, select_thread, step_rollout
@@ -469,7 +470,7 @@ def test_pack() -> None:
     [
         (["nowhere.jsonl"], "there is no file nowhere.jsonl"),
         (["--what"], "unrecognized arguments: --what"),
-        (["--model", "nowhere"], "nowhere is not a model directory"),
+        (["--model", "nowhere"], "nowhere is not a directory"),
         ([__file__, "--engine", "native"], "a log is only read"),
         ([__file__], "needs a terminal"),
     ],
@@ -490,8 +491,8 @@ def test_the_state_needs_no_terminal() -> None:
 
 
 def test_it_imports_of_apr_only_what_it_may() -> None:
-    """Values, trees and the public face; no engine, no command line."""
-    allowed = {"apr", *(f"apr.{part}" for part in ("events", "grammar", "limits", "run", "tree", "types"))}
+    """Values, trees, the public face and what loads a policy; no engine, no command line."""
+    allowed = {"apr", *(f"apr.{part}" for part in ("events", "grammar", "limits", "policy", "run", "tree", "types"))}
     for file in Path(apr_tui.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

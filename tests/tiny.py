@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from apr import Problem, Tokenizer, search
-from apr.cli.common import Policy
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
 from apr.grammar import Countdown
+from apr.policy import Policy
 
 SOLVED = Problem([22, 26, 31, 53], 27)
 WRONG_EQUATION = "26+1=28"
@@ -46,4 +45,4 @@ def teacher_policy(
     """A policy that searches as the teacher does."""
     texts = [text for p in problems for text in teacher_texts(p, budget=budget, **parameters)]
     engine = ScriptedEngine(texts, Tokenizer(), faults=faults, seconds_per_token=seconds_per_token)
-    return Policy(engine, Countdown("apr"), ExitStack())
+    return Policy(engine, Countdown("apr"))

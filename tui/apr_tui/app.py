@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from textual.app import App
 
-from apr_tui.feed import Policy, Refused, load_policy
+from apr.policy import Policy, PolicyError, load_policy
+from apr_tui.feed import Refused
 from apr_tui.solve import SolveScreen
 
 
@@ -32,7 +33,7 @@ class WatchApp(App[None]):
 
     async def on_unmount(self) -> None:
         if self.policy is not None:
-            await self.policy.engine.close()
+            await self.policy.close()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
         app = _app(options)
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise Refused("this is a screen and needs a terminal")
-    except Refused as refused:
+    except (Refused, PolicyError) as refused:
         print(f"apr watch: {refused}", file=sys.stderr)
         return 2
     app.run()

@@ -9,22 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import apr
 from apr.events import Event, EventTail
-from apr.grammar import Grammar, default_grammar
 from apr.limits import Limits
+from apr.policy import Policy
 from apr.types import SamplingParams
 
 FRAME = 1 / 15
 """Seconds from one batch to the next."""
 IDLE = 0.2
 """Seconds from one look at a log that brought nothing to the next."""
-SHIPPED_MODEL = "apr-tiny"
 BUDGET = 10
 """Child threads the model is asked to use, as `apr solve` does."""
 THREADS = 64
@@ -38,33 +35,6 @@ Batch = tuple[Event, ...]
 
 class Refused(Exception):
     """Input that cannot be used: one sentence for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What samples, and the language it writes."""
-
-    engine: Any
-    grammar: Grammar
-
-
-def load_policy(engine: str = "native", model: str | None = None) -> Policy:
-    """Load a checkpoint directory, by default the one inside the package; Refused if it cannot be."""
-    shipped = resources.files("apr") / "checkpoints" / SHIPPED_MODEL
-    directory = Path(str(shipped) if model is None else model)
-    if not (directory / "config.json").is_file():
-        if model is None:
-            raise Refused("this installation has no model of its own; name one with --model DIR")
-        raise Refused(f"{model} is not a model directory: it has no config.json")
-    try:
-        words = directory / "tokenizer.json"
-        tokenizer = apr.Tokenizer.from_json(words.read_text()) if words.is_file() else None
-        return Policy(apr.load_engine(engine, str(directory)), default_grammar("apr", tokenizer))
-    except ModuleNotFoundError as error:
-        raise Refused(f"the {engine} engine needs {error.name}, which is not installed") from None
-    except (ValueError, OSError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise Refused(f"cannot load {directory}: {reason}") from None
 
 
 def read_problem(numbers: str, target: str) -> Any:

@@ -19,7 +19,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Label, Static, Tree
 
-from apr_tui.feed import Batch, Policy, Refused, Solve, follow, read_problem
+from apr.policy import Policy
+from apr_tui.feed import Batch, Refused, Solve, follow, read_problem
 from apr_tui.figures import Tone, caption, clean, headline, meters, rows, title
 from apr_tui.state import State, expect, fold_all, select_thread, step_rollout
 from apr_tui.widgets import MeterLine, ThreadList, ThreadText

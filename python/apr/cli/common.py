@@ -5,18 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from apr._core import Problem
-    from apr.engine.base import Engine
-    from apr.grammar import Grammar
+    from apr.policy import Policy
 
-SHIPPED_MODEL = "apr-tiny"
-"""The checkpoint inside the package that is run when no other is named."""
 METHODS = ("apr", "sos+")
 """Methods that a model can be asked for."""
 MIN_NUMBERS = 2
@@ -104,20 +98,6 @@ def make_problem(numbers: Sequence[int], target: int) -> Problem:
         raise UsageError(str(error)) from None
 
 
-@dataclass(slots=True)
-class Policy:
-    """A loaded model: what samples, and the language it writes."""
-
-    engine: Engine
-    grammar: Grammar
-    files: ExitStack
-    """Holds the shipped checkpoint's files on disk as long as they are needed."""
-
-    async def close(self) -> None:
-        await self.engine.close()
-        self.files.close()
-
-
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and how."""
     add = parser.add_argument
@@ -131,46 +111,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_policy(engine: str, model: str | None, method: Any) -> Policy:
     """Load a model. UsageError if it cannot be."""
-    from apr._core import Tokenizer
-    from apr.engine import ENGINES, load_engine
-    from apr.grammar import Countdown
+    from apr.policy import PolicyError, load_policy
 
-    if engine not in ENGINES:
-        raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    files = ExitStack()
-    directory = _shipped(files) if model is None else Path(model)
-    if not (directory / "config.json").is_file():
-        what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
-        raise UsageError(f"{directory} {what}")
     try:
-        words = directory / "tokenizer.json"
-        tokenizer = Tokenizer.from_json(words.read_text()) if words.is_file() else None
-        return Policy(load_engine(engine, str(directory)), Countdown(method, tokenizer), files)
-    except ModuleNotFoundError as error:
-        extra = "sglang" if engine == "sglang" else "train"
-        raise UsageError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
-    except (ValueError, OSError, RuntimeError) as error:
-        if isinstance(error, NotImplementedError):
-            raise UsageError(str(error)) from None
-        raise UsageError(f"cannot load {directory}: {_first_line(error)}") from None
-
-
-def _shipped(files: ExitStack) -> Path:
-    from importlib import resources
-
-    place = resources.files("apr") / "checkpoints" / SHIPPED_MODEL
-    if not (place / "config.json").is_file():
-        raise UsageError("this installation has no model of its own; name one with --model DIR")
-    return files.enter_context(resources.as_file(place))
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def install(extra: str) -> str:
-    """How to get what is missing."""
-    return f"install the extra with `pip install 'apr[{extra}]'`"
+        return load_policy(engine, model, method)
+    except PolicyError as error:
+        raise UsageError(str(error)) from None
 
 
 def note(text: str) -> None:

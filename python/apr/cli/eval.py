@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apr.cli.common import (
     Parser,
-    Policy,
     UsageError,
     add_model_arguments,
     compact,
@@ -23,6 +22,9 @@ from apr.cli.common import (
     positive,
     span,
 )
+
+if TYPE_CHECKING:
+    from apr.policy import Policy
 
 
 def parser() -> Parser:

@@ -10,11 +10,10 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apr.cli.common import (
     Parser,
-    Policy,
     UsageError,
     add_model_arguments,
     integer,
@@ -25,6 +24,9 @@ from apr.cli.common import (
     positive,
 )
 from apr.cli.screen import JsonScreen, LiveScreen, PlainScreen, QuietScreen, Screen
+
+if TYPE_CHECKING:
+    from apr.policy import Policy
 
 DEFAULT_BUDGET = {"apr": 10, "sos+": 4096}
 """The condition named in the prompt: child threads, or tokens."""

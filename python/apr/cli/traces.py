@@ -20,13 +20,13 @@ from apr.cli.common import (
     Parser,
     UsageError,
     compact,
-    install,
     natural,
     note,
     positive,
     share,
     span,
 )
+from apr.policy import install
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr.cli.common import METHODS, Parser, UsageError, install, natural, note, positive
+from apr.cli.common import METHODS, Parser, UsageError, natural, note, positive
+from apr.policy import install
 
 if TYPE_CHECKING:
     from apr.sft import Progress

@@ -7,18 +7,16 @@ once has left no text, so only our tokens count it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from apr._core import llama2_tokens
+from apr.evaluate.statistics import wilson
 from apr.tree import MAIN, Thread, ThreadTree
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, without specials."""
-
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +48,6 @@ class Llama2:
     total_tokens: int
     sequential_tokens: int
     context: int
-
-
-def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
-    """The Wilson score interval of a share, by default at 95 %; (0, 1) without trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    share = successes / trials
-    scale = 1 + z * z / trials
-    middle = (share + z * z / (2 * trials)) / scale
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
-    low = 0.0 if successes == 0 else max(0.0, middle - half)
-    high = 1.0 if successes == trials else min(1.0, middle + half)
-    return low, high
 
 
 def llama2_equivalents(tree: ThreadTree, decode: Decode) -> Llama2:

@@ -1,0 +1,99 @@
+"""Statistics of shares and votes: pure functions of plain values."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from random import Random
+
+_Z95 = 1.959963984540054
+_SUBSETS = 10_000
+"""More subsets of a pool than these are sampled rather than listed."""
+
+
+def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
+    """The Wilson score interval of a share, by default at 95 %; (0, 1) without trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    scale = 1 + z * z / trials
+    middle = (share + z * z / (2 * trials)) / scale
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    high = 1.0 if successes == trials else min(1.0, middle + half)
+    return low, high
+
+
+def pass_at(n: int, samples: int, correct: int) -> float:
+    """Probability that one of `n` samples is correct, unbiased from a pool of `samples` of which `correct` are.
+
+    1 - C(samples - correct, n) / C(samples, n) (Chen et al. 2021, equation 1). ValueError if the pool is too small.
+    """
+    _check_pool(n, samples)
+    return 1 - math.comb(samples - correct, n) / math.comb(samples, n)
+
+
+def cons_at(n: int, votes: Sequence[Hashable | None], correct: Sequence[bool]) -> float:
+    """Probability that the majority among `n` samples is correct, over all ways to take them from a pool.
+
+    `votes[i]` is what sample i answers, None if it answers nothing and does not vote; equal votes are equally correct.
+    Of equally frequent answers each is taken with the same probability; without a vote nothing is correct. Large pools
+    are estimated from 10,000 subsets, always the same ones. ValueError if the pool is too small.
+    """
+    _check_pool(n, len(votes))
+    right = {vote for vote, good in zip(votes, correct, strict=True) if good and vote is not None}
+    subsets: Iterable[Sequence[Hashable | None]]
+    if math.comb(len(votes), n) <= _SUBSETS:
+        subsets = combinations(votes, n)
+    else:
+        random = Random(0)
+        subsets = (random.sample(votes, n) for _ in range(_SUBSETS))
+    total, count = 0.0, 0
+    for subset in subsets:
+        count += 1
+        tally = Counter(vote for vote in subset if vote is not None)
+        most = max(tally.values(), default=0)
+        winners = [vote for vote, times in tally.items() if times == most]
+        if winners:
+            total += sum(vote in right for vote in winners) / len(winners)
+    return total / count
+
+
+def _check_pool(n: int, samples: int) -> None:
+    if not 1 <= n <= samples:
+        raise ValueError(f"{n} of {samples} samples")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better one method is than another on the same problems."""
+
+    mean: float
+    low: float
+    """Ends of the 95 % percentile interval."""
+    high: float
+    pairs: int
+
+
+def paired_bootstrap(
+    first: Sequence[float], second: Sequence[float], *, draws: int = 4000, seed: int = 0
+) -> Difference:
+    """The mean of `first[i] - second[i]` over problems i, with an interval from resampled problems.
+
+    The same seed gives the same interval. ValueError without pairs."""
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    if not differences:
+        raise ValueError("no pairs")
+    random = Random(seed)
+    size = len(differences)
+    means = sorted(sum(random.choices(differences, k=size)) / size for _ in range(draws))
+    return Difference(sum(differences) / size, means[int(0.025 * draws)], means[int(0.975 * draws) - 1], size)
+
+
+def cumulative(costs: Sequence[float], correct: Sequence[bool], limits: Sequence[float]) -> list[float]:
+    """For each limit the share of rollouts that are correct at a cost within it (the paper's figure 4b)."""
+    good = sorted(cost for cost, right in zip(costs, correct, strict=True) if right)
+    return [sum(cost <= limit for cost in good) / max(1, len(costs)) for limit in limits]

@@ -1,0 +1,72 @@
+"""A policy: a checkpoint on an engine, with the language it writes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from apr._core import Tokenizer
+from apr.engine import ENGINES, load_engine
+from apr.engine.base import Engine
+from apr.grammar import Grammar, Method, default_grammar
+
+SHIPPED_MODEL = "apr-tiny"
+"""The checkpoint inside the package that is run when no other is named."""
+
+
+class PolicyError(ValueError):
+    """A policy cannot be loaded: one line for people."""
+
+
+@dataclass(slots=True)
+class Policy:
+    """A loaded model: what samples, and the language it writes."""
+
+    engine: Engine
+    grammar: Grammar
+    files: ExitStack = field(default_factory=ExitStack)
+    """Holds the shipped checkpoint's files on disk as long as they are needed."""
+
+    async def close(self) -> None:
+        await self.engine.close()
+        self.files.close()
+
+
+def load_policy(engine: str = "native", model: str | None = None, method: Method = "apr") -> Policy:
+    """Load a checkpoint directory, by default the shipped one. PolicyError if it cannot be."""
+    if engine not in ENGINES:
+        raise PolicyError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    files = ExitStack()
+    directory = _shipped(files) if model is None else Path(model)
+    if not (directory / "config.json").is_file():
+        what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
+        raise PolicyError(f"{directory} {what}")
+    try:
+        words = directory / "tokenizer.json"
+        tokenizer = Tokenizer.from_json(words.read_text()) if words.is_file() else None
+        return Policy(load_engine(engine, str(directory)), default_grammar(method, tokenizer), files)
+    except ModuleNotFoundError as error:
+        extra = "sglang" if engine == "sglang" else "train"
+        raise PolicyError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
+    except NotImplementedError as error:
+        raise PolicyError(str(error)) from None
+    except (ValueError, OSError, RuntimeError) as error:
+        raise PolicyError(f"cannot load {directory}: {_first_line(error)}") from None
+
+
+def install(extra: str) -> str:
+    """How to get what is missing."""
+    return f"install the extra with `pip install 'apr[{extra}]'`"
+
+
+def _shipped(files: ExitStack) -> Path:
+    place = resources.files("apr") / "checkpoints" / SHIPPED_MODEL
+    if not (place / "config.json").is_file():
+        raise PolicyError("this installation has no model of its own; name one with --model DIR")
+    return files.enter_context(resources.as_file(place))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
