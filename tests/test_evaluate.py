@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 import apr
 from apr import Problem, llama2_tokens
 from apr.cli import main
+from apr.config import recipe_text
 from apr.engine.scripted import Fault
-from apr.evaluate.metrics import Measures, Outcome, llama2_equivalents, summarise
+from apr.evaluate.metrics import Measures, llama2_equivalents, summarise
 from apr.evaluate.problems import read_problems, split_problems
-from apr.evaluate.protocol import Protocol, evaluate
+from apr.evaluate.protocol import Condition, Protocol, read_protocol
+from apr.evaluate.rollouts import run_protocol
+from apr.evaluate.rows import Rows, read_rows
 from apr.evaluate.statistics import wilson
 from tiny import SOLVED, save_tiny_model, teacher_policy
 
@@ -39,10 +43,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(problems: list[Problem], protocol: Protocol | None = None, *faults: Fault) -> tuple[dict, list[dict]]:
-    policy = teacher_policy(problems, faults=faults)
     rows: list[dict] = []
-    made = evaluate(problems, policy.engine, policy.grammar, protocol or Protocol(), rows.append)
-    return asyncio.run(made), rows
+    policy = teacher_policy(problems, faults=faults)
+    asyncio.run(run_protocol(protocol or Protocol(), problems, rows.append, load=lambda *_: policy))
+    return summarise(rows), rows
 
 
 def timeless(rows: list[dict]) -> list[dict]:
@@ -106,11 +110,11 @@ def test_llama2_equivalents_are_those_of_the_text() -> None:
 
 
 def test_summary_means_and_maxima() -> None:
-    def outcome(correct: bool | None, tokens: int) -> Outcome:
+    def row(correct: bool | None, tokens: int) -> dict[str, Any]:
         measures = Measures(tokens, tokens, tokens, tokens, tokens, tokens, 1, 10, 5, 0.5)
-        return Outcome(correct, correct is None, "answered", measures)
+        return {"correct": correct, "failed": correct is None, "reason": "answered", **asdict(measures)}
 
-    summary = summarise([outcome(True, 10), outcome(False, 30), outcome(None, 999)])
+    summary = summarise([row(True, 10), row(False, 30), row(None, 999)])
     assert (summary["total_tokens"], summary["total_tokens_max"]) == (20, 30)
     assert summary["cached_share"] == 0.5
     assert summary["accuracy"] == 0.5
@@ -130,7 +134,20 @@ def test_read_problems(tmp_path: Path) -> None:
     file = tmp_path / "problems.jsonl"
     file.write_text('{"numbers": [1, 2], "target": 3}\n\n{"numbers": [22, 26, 31, 53], "target": 27}\n')
     assert [p.target for p in read_problems(file)] == [3, 27]
-    for bad in ("[]", "{}", '{"numbers": [1, 2]}', '{"numbers": "ab", "target": 1}', "x", ""):
+    entries = [{"nums": [1, 2], "target": 3, "solution": "1+2=3"}, {"nums": [22, 26, 31, 53], "target": 27}]
+    file.write_text(json.dumps(entries, indent=1))
+    assert [p.numbers for p in read_problems(file)] == [[1, 2], [22, 26, 31, 53]]
+    for bad in (
+        "[]",
+        "[7]",
+        "[",
+        "{}",
+        '{"numbers": [1, 2]}',
+        '{"numbers": "ab", "target": 1}',
+        "x",
+        "",
+        '{"nums": 1}',
+    ):
         file.write_text(bad + "\n")
         with pytest.raises(ValueError, match=str(file)):
             read_problems(file)
@@ -139,7 +156,7 @@ def test_read_problems(tmp_path: Path) -> None:
 def evaluate_by_command(model: str, out: Path, *options: str) -> list[dict[str, Any]]:
     words = ["eval", "--problems", "6", "--model", model, "--temperature", "1", "--out", str(out), *options]
     assert main(words) == 0
-    return [json.loads(line) for line in out.read_text().splitlines()]
+    return read_rows(out)[1]
 
 
 def test_command_is_the_same_at_any_concurrency(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,3 +181,124 @@ def test_command_reads_a_file(model: str, tmp_path: Path, capsys: pytest.Capture
     file.write_text(capsys.readouterr().out)
     assert main(["eval", "--problems", str(file), "--model", model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["problems"] == 3
+
+
+def interrupted(problems: list[Problem], protocol: Protocol, directory: Path, after: int) -> None:
+    """Run until so many rows are written."""
+    policy = teacher_policy(problems)
+
+    class Stop(Exception):
+        pass
+
+    with Rows(protocol, directory) as rows:
+
+        def watch(row: dict[str, Any]) -> None:
+            if len(rows.rows) == after:
+                raise Stop
+            rows.append(row)
+
+        with pytest.raises(ExceptionGroup) as stopped:
+            asyncio.run(run_protocol(protocol, problems, watch, done=len(rows.rows), load=lambda *_: policy))
+        assert stopped.group_contains(Stop)
+
+
+def test_a_stopped_evaluation_goes_on(tmp_path: Path) -> None:
+    problems = split_problems(5, "test", 1)
+    protocol = Protocol((Condition(samples=2), Condition(temperature=0.5)), concurrency=3)
+    _, whole = run(problems, protocol)
+    expected = [(0, 0, i) for i in range(5)] + [(0, 1, i) for i in range(5)] + [(1, 0, i) for i in range(5)]
+    assert [(row["condition"], row["sample"], row["index"]) for row in whole] == expected
+    for after in (3, 8, 11):
+        interrupted(problems, protocol, tmp_path, after)
+        # Half a line, as a kill leaves it.
+        with (tmp_path / "rows.jsonl").open("a") as file:
+            file.write('{"condition": 0, "sam')
+    policy = teacher_policy(problems)
+    with Rows(protocol, tmp_path) as rows:
+        assert len(rows.rows) == 11
+        asyncio.run(run_protocol(protocol, problems, rows.append, done=11, load=lambda *_: policy))
+    assert read_rows(tmp_path)[0] == protocol
+    assert timeless(read_rows(tmp_path)[1]) == timeless(whole)
+
+
+def test_a_directory_keeps_to_its_protocol(tmp_path: Path) -> None:
+    Rows(Protocol(), tmp_path).close()
+    with pytest.raises(ValueError, match="another protocol"):
+        Rows(Protocol(seed=1), tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}\nnonsense\n")
+    with pytest.raises(ValueError, match="line 2: not a row"):
+        Rows(Protocol(), tmp_path)
+    with pytest.raises(ValueError, match="holds no evaluation"):
+        read_rows(tmp_path / "nowhere")
+
+
+def test_recipes_expand_lists() -> None:
+    protocol = read_protocol(
+        """
+        seed = 3
+        [problems]
+        count = 7
+        [[conditions]]
+        method = "apr"
+        budgets = ["free", 0, 4]
+        [[conditions]]
+        method = "sos+"
+        model = "elsewhere"
+        budget = 4096
+        temperatures = [0, 0.5]
+        samples = 8
+        """
+    )
+    assert protocol.seed == 3
+    assert protocol.problems.count == 7
+    assert [(c.method, c.budget, c.temperature, c.samples) for c in protocol.conditions] == [
+        ("apr", None, 0, 1),
+        ("apr", 0, 0, 1),
+        ("apr", 4, 0, 1),
+        ("sos+", 4096, 0, 8),
+        ("sos+", 4096, 0.5, 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "conditions = 3",
+        "conditions = []",
+        "[[conditions]]\nbudgets = 3",
+        "[[conditions]]\nbudgets = []",
+        "[[conditions]]\nbudgets = ['many']",
+        "[[conditions]]\nbudget = 1\nbudgets = [1]",
+        "[[conditions]]\nmethod = 'magic'",
+        "[[conditions]]\nsamples = 0",
+        "[[conditions]]\ntemperature = -1",
+        "concurrency = 0\n[[conditions]]",
+        "extra = 0\n[[conditions]]",
+        "[problems]\ncount = 0\n[[conditions]]",
+    ],
+)
+def test_bad_recipes_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        read_protocol(text)
+
+
+def test_command_runs_a_recipe(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "two.toml"
+    recipe.write_text(f"[problems]\ncount = 2\n[[conditions]]\nmodel = '{model}'\nbudgets = ['free', 3]\n")
+    words = ["eval", "--recipe", str(recipe), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out.count("accuracy") == 2
+    assert "4/4" in err
+    assert main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "going on after 4 of 4" in err
+    assert [c["budget"] for c in json.loads(out)["conditions"]] == [None, 3]
+    assert main([*words, "--budget", "3"]) == 2
+    assert "the recipe's" in capsys.readouterr().err
+
+
+def test_shipped_protocols_are_read() -> None:
+    assert read_protocol(recipe_text("paper-small", "eval")).problems.count == 200

@@ -180,14 +180,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise ValueError(f"{where}: {value!r} is not {getattr(hint, '__name__', hint)}")
 
 
-def recipe_text(name: str) -> str:
-    """The TOML of a shipped recipe, or of a file. ValueError if there is neither."""
+def recipe_text(name: str, kind: str = "") -> str:
+    """The TOML of a shipped recipe of a kind ("" for training), or of a file. ValueError if there is neither."""
     path = Path(name)
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"no recipe file {name}")
         return path.read_text()
-    shipped = resources.files("apr") / "recipes"
+    shipped = (resources.files("apr") / "recipes").joinpath(kind)
     if (shipped / f"{name}.toml").is_file():
         return (shipped / f"{name}.toml").read_text()
     known = sorted(p.name.removesuffix(".toml") for p in shipped.iterdir() if p.name.endswith(".toml"))

@@ -1,14 +1,11 @@
-"""`apr eval`: accuracy, tokens, context and latency of a model on many problems."""
+"""`apr eval`: accuracy, tokens, context and latency of models on many problems."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from apr.cli.common import (
@@ -18,149 +15,196 @@ from apr.cli.common import (
     compact,
     natural,
     note,
-    open_policy,
     positive,
     span,
 )
 
 if TYPE_CHECKING:
-    from apr.policy import Policy
+    from apr.evaluate.protocol import Protocol
+
+_OF_ONE = ("problems", "split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
+"""Arguments that describe one condition; a recipe has its own."""
 
 
 def parser() -> Parser:
     """The command's arguments."""
     made = Parser(
         prog="apr eval",
-        description="Run a model on many problems at once. Accuracy is the share of answers that the exact "
-        "judge accepts; engine failures are reported apart.",
+        description="Run models on many problems at once. Accuracy is the share of answers that the exact "
+        "judge accepts; engine failures are reported apart. With --out, a run that was stopped goes on when the "
+        "same command is given again.",
         epilog="example: apr eval --problems 200 --budget 10",
     )
     add = made.add_argument
+    add("--recipe", metavar="NAME|FILE", help="a protocol of several conditions, instead of the one described below")
     add("--problems", default="200", metavar="N|FILE", help="a count (default 200), or a file of JSON lines")
     add("--split", choices=("train", "val", "test"), default="test")
     add("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` (default) or `2-6`")
     add("--budget", type=natural, metavar="N", help="child threads (apr) or tokens (sos+) to ask for; "
         "default: the model's choice")  # fmt: skip
     add_model_arguments(made)
+    add("--samples", type=positive, default=1, metavar="N", help="rollouts of each problem (default 1)")
     add("--max-threads", type=positive, default=64, metavar="N", help="of a rollout (default 64)")
     add("--max-tokens", type=positive, metavar="N", help="sampled tokens of a rollout")
     add("--concurrency", type=positive, default=32, metavar="N", help="rollouts at once (default 32)")
-    add("--out", metavar="FILE", help="write a JSON line for each problem")
+    add("--out", metavar="DIR", help="keep a row for each rollout, and go on there")
     add("--json", action="store_true", help="end with one JSON object")
     return made
 
 
 def run(arguments: Sequence[str]) -> int:
-    options = parser().parse_args(list(arguments))
-    problems = _problems(options)
-    with _rows(options.out) as write:
-        policy = open_policy(options.engine, options.model, options.method)
-        progress = Progress(len(problems))
+    from apr.evaluate.metrics import summarise
+    from apr.evaluate.rows import Rows
 
-        def watch(row: dict[str, Any]) -> None:
-            write(row)
-            progress.count(row)
-
+    made = parser()
+    options = made.parse_args(list(arguments))
+    protocol = _recipe(options, made) if options.recipe is not None else _described(options)
+    problems = _problems(protocol)
+    total = sum(condition.samples for condition in protocol.conditions) * len(problems)
+    try:
+        rows = Rows(protocol, options.out)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--out: {error}") from None
+    with rows:
+        if rows.rows:
+            note(f"going on after {len(rows.rows)} of {total} rollouts")
+        progress = Progress(total, rows.rows)
         try:
-            summary = asyncio.run(_evaluate(problems, policy, options, watch))
+            asyncio.run(_run(protocol, problems, rows, progress))
         finally:
             progress.end()
-    seconds = time.monotonic() - progress.begin
-    summary["seconds"] = seconds
-    summary["tokens_per_second"] = progress.tokens / seconds if seconds > 0 else 0.0
-    print(compact(_setting(options) | summary) if options.json else report(summary))
+    results = []
+    for place, condition in enumerate(protocol.conditions):
+        figures = summarise([row for row in rows.rows if row["condition"] == place])
+        results.append((condition, figures))
+    if options.json:
+        speed = {"seconds": progress.seconds, "tokens_per_second": progress.tokens_per_second}
+        objects = [_setting(protocol, condition) | figures | speed for condition, figures in results]
+        print(compact(objects[0] if len(objects) == 1 else {"conditions": objects}))
+        return 0
+    for condition, figures in results:
+        if len(results) > 1:
+            print(f"== {condition}")
+        print(report(figures))
+    print(f"in all        {progress.seconds:.1f} s, {progress.tokens_per_second:,.0f} tokens/s")
     return 0
 
 
-async def _evaluate(
-    problems: Sequence[Any], policy: Policy, options: Any, watch: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    from apr.evaluate.protocol import Protocol, evaluate
-    from apr.limits import Limits
+async def _run(protocol: Protocol, problems: Sequence[Any], rows: Any, progress: Progress) -> None:
+    from apr.evaluate.rollouts import run_protocol
+    from apr.policy import PolicyError
 
-    protocol = Protocol(
-        budget=options.budget,
-        temperature=options.temperature,
-        seed=options.seed,
-        join=options.join,
-        limits=Limits(threads=options.max_threads, total_tokens=options.max_tokens),
-        concurrency=options.concurrency,
-    )
+    def watch(row: dict[str, Any]) -> None:
+        rows.append(row)
+        progress.count(row)
+
     try:
-        return await evaluate(problems, policy.engine, policy.grammar, protocol, watch)
-    finally:
-        await policy.close()
+        await run_protocol(protocol, problems, watch, done=len(rows.rows))
+    except PolicyError as error:
+        raise UsageError(str(error)) from None
 
 
-def _problems(options: Any) -> list[Any]:
-    from apr.evaluate.problems import read_problems, split_problems
+def _recipe(options: Any, made: Parser) -> Protocol:
+    from apr.config import recipe_text
+    from apr.evaluate.protocol import read_protocol
+
+    for name in _OF_ONE:
+        if getattr(options, name) != made.get_default(name):
+            raise UsageError(f"--{name} is the recipe's to say: --recipe goes without it")
+    changes = {
+        name: getattr(options, name)
+        for name in ("engine", "seed", "max_threads", "max_tokens", "concurrency")
+        if getattr(options, name) != made.get_default(name)
+    }
+    try:
+        return read_protocol(recipe_text(options.recipe, "eval"), **changes)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _described(options: Any) -> Protocol:
+    """The protocol of one condition that the arguments describe."""
+    from apr.evaluate.protocol import Condition, ProblemSet, Protocol
 
     wanted = options.problems
+    count = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else None
+    if count == 0:
+        raise UsageError("--problems: at least one is needed")
+    problems = ProblemSet(
+        split=options.split,
+        seed=options.seed,
+        count=200 if count is None else count,
+        numbers=options.numbers,
+        file=wanted if count is None else None,
+    )
+    condition = Condition(
+        method=options.method,
+        model=options.model,
+        budget=options.budget,
+        temperature=options.temperature,
+        join=options.join,
+        samples=options.samples,
+    )
+    return Protocol(
+        conditions=(condition,),
+        problems=problems,
+        engine=options.engine,
+        seed=options.seed,
+        max_threads=options.max_threads,
+        max_tokens=options.max_tokens,
+        concurrency=options.concurrency,
+    )
+
+
+def _problems(protocol: Protocol) -> list[Any]:
     try:
-        if not (wanted.isascii() and wanted.isdigit()):
-            return list(read_problems(wanted))
-        if int(wanted) < 1:
-            raise ValueError("at least one is needed")
-        return list(split_problems(int(wanted), options.split, options.seed, numbers=options.numbers))
+        return list(protocol.problems.load())
     except (OSError, ValueError) as error:
         raise UsageError(f"--problems: {error}") from None
 
 
-@contextmanager
-def _rows(path: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """What takes the rows: a file, or nothing."""
-    if path is None:
-        yield lambda row: None
-        return
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).touch()
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    with open(path, "w", encoding="utf-8") as file:
-
-        def write(row: dict[str, Any]) -> None:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-
-        yield write
-
-
-def _setting(options: Any) -> dict[str, Any]:
-    names = ("engine", "model", "method", "split", "budget", "temperature", "seed", "join")
-    return {name: getattr(options, name) for name in names}
+def _setting(protocol: Protocol, condition: Any) -> dict[str, Any]:
+    names = ("model", "method", "budget", "temperature", "join", "samples")
+    setting = {name: getattr(condition, name) for name in names}
+    return {"engine": protocol.engine, "split": protocol.problems.split, "seed": protocol.seed, **setting}
 
 
 class Progress:
     """One line on stderr: rewritten in place in a terminal, else written now and then."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, before: Sequence[dict[str, Any]] = ()) -> None:
         self.total = total
         self.begin = time.monotonic()
-        self.done = 0
-        self.correct = 0
-        self.failures = 0
+        self.seconds = 0.0
+        self.before = len(before)
+        self.done = len(before)
+        self.correct = sum(bool(row["correct"]) for row in before)
+        self.failures = sum(row["correct"] is None for row in before)
         self.tokens = 0
         self._told = 0.0
         self._in_place = sys.stderr.isatty()
 
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(self.seconds, 1e-9)
+
     def count(self, row: dict[str, Any]) -> None:
-        """Take in one finished problem."""
+        """Take in one finished rollout."""
         self.done += 1
         self.correct += bool(row["correct"])
         self.failures += row["correct"] is None
         self.tokens += row["total_tokens"]
         now = time.monotonic()
+        self.seconds = now - self.begin
         if now - self._told >= (0.1 if self._in_place else 10.0) or self.done == self.total:
             self._told = now
-            self._tell(now - self.begin)
+            self._tell()
 
-    def _tell(self, seconds: float) -> None:
+    def _tell(self) -> None:
         judged = self.done - self.failures
         share = f"{self.correct / judged:.1%} solved" if judged else "none judged"
-        left = seconds / self.done * (self.total - self.done)
-        speed = self.tokens / max(seconds, 1e-9)
-        line = f"{self.done}/{self.total}  {share}  {speed:,.0f} tokens/s  {left:.0f} s left"
+        left = self.seconds / (self.done - self.before) * (self.total - self.done)
+        line = f"{self.done}/{self.total}  {share}  {self.tokens_per_second:,.0f} tokens/s  {left:.0f} s left"
         if self.failures:
             line += f"  {self.failures} engine failures"
         if self._in_place:
@@ -171,7 +215,7 @@ class Progress:
 
     def end(self) -> None:
         """Leave the line."""
-        if self._in_place and self.done:
+        if self._in_place and self.done > self.before:
             sys.stderr.write("\n")
 
 
@@ -202,5 +246,4 @@ def report(summary: dict[str, Any]) -> str:
     lines.append(f"{'cached':<14}{summary['cached_share']:>10.1%} of prompt tokens")
     ends = ", ".join(f"{name} {share:.1%}" for name, share in summary["reasons"].items())
     lines.append(f"ended         {ends}")
-    lines.append(f"in all        {summary['seconds']:.1f} s, {summary['tokens_per_second']:,.0f} tokens/s")
     return "\n".join(lines)

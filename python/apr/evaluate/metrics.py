@@ -8,7 +8,7 @@ once has left no text, so only our tokens count it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from apr._core import llama2_tokens
@@ -92,46 +92,30 @@ def measure(tree: ThreadTree, decode: Decode) -> Measures:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the summary needs of one rollout."""
-
-    correct: bool | None
-    """None: an engine failure leaves nothing to judge."""
-    failed: bool
-    """An engine failure happened in some thread."""
-    reason: str
-    """Why the main thread ended."""
-    measures: Measures
-
-
-def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All figures of an evaluation as a plain JSON object.
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All figures of the rows of one condition as a plain JSON object.
 
     Accuracy is the share of judged rollouts that are correct; those without a verdict are counted in
     `engine_failures` and nowhere else. Token figures are means over judged rollouts, `_max` their largest."""
-    judged = [outcome for outcome in outcomes if outcome.correct is not None]
-    correct = sum(bool(outcome.correct) for outcome in judged)
+    judged = [row for row in rows if row["correct"] is not None]
+    correct = sum(row["correct"] for row in judged)
     low, high = wilson(correct, len(judged))
     summary: dict[str, Any] = {
-        "problems": len(outcomes),
+        "problems": len(rows),
         "judged": len(judged),
         "correct": correct,
         "accuracy": correct / len(judged) if judged else None,
         "accuracy_low": low,
         "accuracy_high": high,
-        "engine_failures": len(outcomes) - len(judged),
-        "rollouts_with_engine_failures": sum(outcome.failed for outcome in outcomes),
+        "engine_failures": len(rows) - len(judged),
+        "rollouts_with_engine_failures": sum(row["failed"] for row in rows),
     }
-    rows = [asdict(outcome.measures) for outcome in judged]
     for name in Measures.__dataclass_fields__:
-        values = [row[name] for row in rows]
+        values = [row[name] for row in judged]
         summary[name] = sum(values) / len(values) if values else None
         summary[f"{name}_max"] = max(values, default=None)
-    prompts = sum(row["prompt_tokens"] for row in rows)
-    summary["cached_share"] = sum(row["cached_tokens"] for row in rows) / prompts if prompts else 0.0
-    reasons = sorted({outcome.reason for outcome in outcomes})
-    summary["reasons"] = {
-        reason: sum(outcome.reason == reason for outcome in outcomes) / len(outcomes) for reason in reasons
-    }
+    prompts = sum(row["prompt_tokens"] for row in judged)
+    summary["cached_share"] = sum(row["cached_tokens"] for row in judged) / prompts if prompts else 0.0
+    reasons = sorted({row["reason"] for row in rows})
+    summary["reasons"] = {reason: sum(row["reason"] == reason for row in rows) / len(rows) for reason in reasons}
     return summary

@@ -6,7 +6,9 @@ Two problems are the same when their sorted numbers and their target are.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from apr import Problem, Split, problems
 
@@ -35,16 +37,34 @@ def split_problems(count: int, split: Split, seed: int, *, numbers: int | tuple[
 
 
 def read_problems(path: str | Path) -> list[Problem]:
-    """The problems of a file of JSON lines `{"numbers": [...], "target": n}`; ValueError names a bad line."""
-    found = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-            found.append(Problem(values["numbers"], values["target"]))
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise ValueError(f"{path}, line {number}: not a problem: {error}") from None
+    """The problems of a file: JSON lines `{"numbers": [...], "target": n}`, or one JSON list of `{"nums": [...],
+    "target": n}` as the authors' data has it. ValueError names what is bad."""
+    text = Path(path).read_text()
+    found = [_problem(entry, f"{path}, {where}") for where, entry in _entries(text)]
     if not found:
         raise ValueError(f"{path} has no problems")
     return found
+
+
+def _entries(text: str) -> Iterator[tuple[str, Any]]:
+    """What stands for a problem each, and where it stands."""
+    if text.lstrip().startswith("["):
+        try:
+            entries = json.loads(text)
+        except ValueError:
+            entries = [text]
+        yield from ((f"entry {number}", entry) for number, entry in enumerate(entries, 1))
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield f"line {number}", json.loads(line)
+            except ValueError:
+                yield f"line {number}", line
+
+
+def _problem(entry: Any, where: str) -> Problem:
+    try:
+        return Problem(entry["nums"] if "nums" in entry else entry["numbers"], entry["target"])
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ValueError(f"{where}: not a problem: {error}") from None

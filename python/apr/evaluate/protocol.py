@@ -1,103 +1,120 @@
-"""A protocol run: every problem once on one engine, many at a time, reported in the order of the problems.
+"""What an evaluation runs: a set of problems and the conditions each of them is solved under.
 
-A rollout's seed derives from the run's seed and the problem's index, so its tree does not depend on how many
-run beside it.
+In a recipe, a table of `conditions` may hold lists `budgets` ("free" is the model's choice) and `temperatures`; it
+stands for one condition for each pair of them.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import tomllib
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
-from apr.engine.base import Engine
-from apr.evaluate.metrics import Outcome, measure, summarise
-from apr.grammar import Grammar
-from apr.limits import Limits, request_seed
-from apr.orchestrator import rollout
+from apr import Problem, Split
+from apr.config import Method, build
+from apr.evaluate.problems import read_problems, split_problems
 from apr.threads import JoinPolicy
-from apr.tree import ThreadTree
-from apr.types import SamplingParams
+
+FREE = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSet:
+    """The first distinct problems of a split, or those of a file."""
+
+    split: Split = "test"
+    seed: int = 0
+    count: int = 200
+    numbers: tuple[int, int] = (4, 4)
+    """Fewest and most numbers."""
+    file: str | None = None
+    """JSON lines, or the JSON list of the authors' data; the other fields are not used then."""
+
+    def load(self) -> list[Problem]:
+        """The problems. ValueError or OSError if they cannot be had."""
+        if self.file is not None:
+            return read_problems(self.file)
+        return split_problems(self.count, self.split, self.seed, numbers=self.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How each problem is run."""
+
+    method: Method = "apr"
+    model: str | None = None
+    """Checkpoint directory; None: the shipped one."""
+    budget: int | None = None
+    """The condition in the prompt, child threads (apr) or tokens (sos+); None: the model's free choice."""
+    temperature: float = 0.0
+    join: JoinPolicy = "all"
+    samples: int = 1
+    """Rollouts of each problem."""
+
+    def __str__(self) -> str:
+        budget = FREE if self.budget is None else str(self.budget)
+        join = "" if self.join == "all" else f" join {self.join}"
+        return f"{self.method} budget {budget} temperature {self.temperature:g}{join}"
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How each problem is run."""
+    """An evaluation."""
 
-    budget: int | None = None
-    """The condition in the prompt; None: the model's free choice."""
-    temperature: float = 0.0
+    conditions: tuple[Condition, ...] = (Condition(),)
+    problems: ProblemSet = field(default_factory=ProblemSet)
+    engine: str = "native"
     seed: int = 0
-    join: JoinPolicy = "all"
-    limits: Limits = field(default_factory=Limits)
+    """Each rollout's seed derives from it, the sample and the problem's index."""
+    max_threads: int = 64
+    """Of a rollout."""
+    max_tokens: int | None = None
+    """Sampled tokens of a rollout."""
     concurrency: int = 32
     """Rollouts in flight."""
 
 
-Watch = Callable[[dict[str, Any]], None]
-"""Gets each row, in the order of the problems, as soon as those before it are there."""
+def read_protocol(text: str, **changes: Any) -> Protocol:
+    """A protocol from TOML; `changes` replace top-level values. ValueError for anything it may not hold."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"not TOML: {error}") from None
+    tables = values.get("conditions")
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise ValueError("a protocol needs [[conditions]]")
+    values["conditions"] = [condition for table in tables for condition in _expand(table)]
+    return build_protocol({**values, **changes})
 
 
-async def evaluate(
-    problems: Sequence[Any],
-    engine: Engine,
-    grammar: Grammar,
-    protocol: Protocol,
-    watch: Watch | None = None,
-) -> dict[str, Any]:
-    """Run all problems; the summary. An engine failure is a row of its own kind, never a wrong answer."""
-    finished: dict[int, tuple[Outcome, dict[str, Any]]] = {}
-    outcomes: list[Outcome] = []
-    waiting = iter(enumerate(problems))
-
-    async def worker() -> None:
-        for index, problem in waiting:
-            finished[index] = await _run(index, problem, engine, grammar, protocol)
-            while len(outcomes) in finished:
-                outcome, row = finished.pop(len(outcomes))
-                outcomes.append(outcome)
-                if watch is not None:
-                    watch(row)
-
-    async with asyncio.TaskGroup() as workers:
-        for _ in range(min(protocol.concurrency, len(problems))):
-            workers.create_task(worker())
-    return summarise(outcomes)
-
-
-async def _run(
-    index: int, problem: Any, engine: Engine, grammar: Grammar, protocol: Protocol
-) -> tuple[Outcome, dict[str, Any]]:
-    seed = request_seed(protocol.seed, "problem", index)
-    tree = await rollout(
-        problem,
-        engine,
-        protocol.limits,
-        grammar=grammar,
-        params=SamplingParams(temperature=protocol.temperature, seed=seed),
-        budget=protocol.budget,
-        join=protocol.join,
-        rollout_id=f"{index}",
-    )
-    measures = measure(tree, grammar.text)
-    end = tree.finished
-    assert end is not None
-    outcome = Outcome(end.correct, end.failed, end.reason, measures)
-    return outcome, {
-        "index": index,
-        **grammar.describe(problem),
-        "seed": seed,
-        "correct": end.correct,
-        "failed": end.failed,
-        "reason": end.reason,
-        "verdict": end.verdict,
-        "answer": tree.main.result,
-        **asdict(measures),
-        "ends": _ends(tree),
+def build_protocol(values: dict[str, Any]) -> Protocol:
+    """A protocol from plain values. ValueError for anything it may not hold."""
+    protocol = build(Protocol, values)
+    positive = {
+        "concurrency": protocol.concurrency,
+        "max_threads": protocol.max_threads,
+        "problems.count": protocol.problems.count,
+        **{f"conditions[{i}].samples": condition.samples for i, condition in enumerate(protocol.conditions)},
     }
+    for name, value in positive.items():
+        if value < 1:
+            raise ValueError(f"{name}: {value} is not at least 1")
+    if not protocol.conditions:
+        raise ValueError("a protocol needs conditions")
+    for i, condition in enumerate(protocol.conditions):
+        if not 0 <= condition.temperature < float("inf"):
+            raise ValueError(f"conditions[{i}].temperature: {condition.temperature} is not a number from 0 on")
+    return protocol
 
 
-def _ends(tree: ThreadTree) -> dict[str, str | None]:
-    """Why each thread ended."""
-    return {thread.id: thread.reason for thread in tree.threads.values()}
+def _expand(table: dict[str, Any]) -> list[dict[str, Any]]:
+    rest = {key: value for key, value in table.items() if key not in ("budgets", "temperatures")}
+    axes: list[list[dict[str, Any]]] = []
+    for many, one in (("budgets", "budget"), ("temperatures", "temperature")):
+        if many not in table:
+            continue
+        if one in table or not isinstance(table[many], list) or not table[many]:
+            raise ValueError(f"conditions.{many}: a list, in place of {one}")
+        axes.append([{} if value == FREE else {one: value} for value in table[many]])
+    return [{key: value for part in (rest, *parts) for key, value in part.items()} for parts in product(*axes)]
