@@ -20,6 +20,7 @@ COMMANDS = {
     "traces": "write problems with teacher traces, sharded and resumable",
     "train": "train a model on teacher traces",
     "eval": "measure a model: accuracy, tokens, context, latency",
+    "report": "tables and figures of evaluations, beside the paper's",
     "bench": "run the benchmarks of a checkout",
 }
 """Name -> what it does; the module has the command's name."""

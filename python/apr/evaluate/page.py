@@ -1,0 +1,106 @@
+"""The report as a Markdown page: our figures beside the paper's, and which of its claims hold here, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from apr.evaluate.comparison import Claim, Outcome, Result
+
+NAMES = {"apr": "APR", "sos+": "SoS+"}
+
+
+def page(found: Sequence[Result], outcomes: Sequence[Outcome], source: str, theirs: str, figures: Sequence[str]) -> str:
+    """The whole page; `figures` are file names beside it."""
+    parts = [
+        "# Evaluation",
+        f"The paper's figures are those of {source}, for {theirs}. Intervals are at 95 %: Wilson's for accuracies, the "
+        "paired bootstrap over problems for leads. Of each method the most accurate condition within a limit is "
+        "taken, on the same problems it is reported on.",
+        "## The claims",
+        "\n\n".join(verdict(outcome) for outcome in outcomes),
+        claims_table(outcomes),
+        "## All conditions",
+        conditions_table(found),
+    ]
+    if figures:
+        parts += ["## Figures", "\n\n".join(f"![{name.removesuffix('.svg')}]({name})" for name in figures)]
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict(outcome: Outcome) -> str:
+    """Whether a claim holds here, in words."""
+    claim, lead = outcome.claim, outcome.lead
+    missing = [NAMES[method] for method in claim.paper if method not in outcome.standings]
+    head = f"**{claim.name.capitalize()}** ({_limit(claim)}): "
+    if lead is None:
+        return f"{head}not shown, for want of a condition of {' and '.join(missing)} within the limit."
+    paper = claim.paper["apr"] - claim.paper["sos+"]
+    if lead.low > 0:
+        held = "holds: APR is ahead" if lead.mean >= paper else "holds in part: APR is ahead, by less than in the paper"
+    elif lead.high < 0:
+        held = "does not hold: SoS+ is ahead"
+    else:
+        held = "is open: the interval of the lead holds zero"
+    return (
+        f"{head}{held}. Lead {_points(lead.mean)} points ({_points(lead.low)} to {_points(lead.high)}, "
+        f"{lead.pairs} problems); the paper's is {_points(paper)}."
+    )
+
+
+def claims_table(outcomes: Sequence[Outcome]) -> str:
+    rows = [["claim", "method", "ours", "interval", "condition", "paper"]]
+    for outcome in outcomes:
+        for method, theirs in outcome.claim.paper.items():
+            standing = outcome.standings.get(method)
+            ours = ["-", "-", "-"]
+            if standing is not None:
+                interval = f"{standing.low:.1%} to {standing.high:.1%}"
+                ours = [f"{standing.accuracy:.1%}", interval, str(standing.result.condition)]
+            rows.append([outcome.claim.name, NAMES[method], *ours, f"{theirs:.1%}"])
+    return _table(rows)
+
+
+def conditions_table(found: Sequence[Result]) -> str:
+    rows = [
+        [
+            "condition",
+            "rollouts",
+            "solved",
+            "interval",
+            "total tokens",
+            "sequential",
+            "context",
+            "threads",
+            "latency, s",
+            "engine failures",
+        ]
+    ]
+    for result in found:
+        figures = result.summary
+        rows.append(
+            [
+                str(result.condition),
+                str(figures["judged"]),
+                f"{figures['accuracy']:.1%}",
+                f"{figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}",
+                *(f"{figures[f'llama2_{name}']:,.0f}" for name in ("total_tokens", "sequential_tokens", "context")),
+                f"{figures['threads']:.1f}",
+                f"{figures['latency']:.2f}",
+                str(result.failures),
+            ]
+        )
+    return _table(rows) + "\n\nTokens are means, in Llama-2 equivalents; latency is that of the run's own concurrency."
+
+
+def _limit(claim: Claim) -> str:
+    bound = f"{claim.limit:,.0f} {claim.unit}"
+    return f"each rollout within {bound}" if claim.each else f"{bound} in the mean"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
