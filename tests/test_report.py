@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apr.cli import main
-from apr.evaluate.comparison import Claim, Result, judge, paper, results, trade_off, within
+from apr.evaluate.comparison import Claim, Result, diagnostics, judge, paper, results, trade_off, within
 from apr.evaluate.page import page, verdict
 from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.rows import Rows
@@ -147,3 +147,28 @@ def test_command_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "protocol.json").write_text(json.dumps(asdict(Protocol())))
     assert main(["report", str(tmp_path)]) == 2
     assert "no judged rollout" in capsys.readouterr().err
+
+
+def test_diagnostics_are_rates_and_shares() -> None:
+    counts = {
+        "children": 10,
+        "hopeful_children": 4,
+        "duplicate_children": 1,
+        "child_tokens": 1000,
+        "hopeless_tokens": 250,
+        "joined_claims": 0,
+        "false_claims": 0,
+        "steps": 500,
+        "wrong_results": 5,
+    }
+    rows = tuple({**row(i, i == 0), "loss": None if i == 0 else "width", "diagnostics": counts} for i in range(4))
+    found = diagnostics(rows)
+    assert found["hopeful children"] == 0.4
+    assert found["child tokens spent on hopeless states"] == 0.25
+    assert found["wrong results per 1,000 steps"] == 10
+    assert found["joined claims that are false"] == 0
+    assert found["lost to width"] == 0.75
+    assert diagnostics([row(0, True)]) == {}
+    text = page([Result(Condition(), rows, 0), result("sos+", [True])], [], "", "", [])
+    assert "| lost to width | 75.0% | - |" in text
+    assert "| wrong results per 1,000 steps | 10.0 | - |" in text

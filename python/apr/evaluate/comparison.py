@@ -7,7 +7,7 @@ everywhere; of several samples a problem counts with its mean.
 from __future__ import annotations
 
 import tomllib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -101,6 +101,35 @@ def results(directories: Sequence[str | Path]) -> list[Result]:
             if judged:
                 found.append(Result(condition, judged, len(own) - len(judged)))
     return found
+
+
+def diagnostics(rows: Sequence[Row]) -> dict[str, float]:
+    """Shares and rates of some rollouts: of children, of tokens, per 1,000 steps, states or verdicts; and the share of
+    rollouts that each cause lost, as `lost to CAUSE`. Empty without diagnostics in the rows."""
+    told = [row["diagnostics"] for row in rows if "diagnostics" in row]
+    if not told:
+        return {}
+    counts: Counter[str] = Counter()
+    for one in told:
+        counts.update(one)
+
+    def rate(part: str, whole: str, scale: float = 1) -> float:
+        return scale * counts[part] / counts[whole] if counts[whole] else 0.0
+
+    causes = Counter(row["loss"] for row in rows if row["loss"] is not None)
+    return {
+        "hopeful children": rate("hopeful_children", "children"),
+        "children that repeat a sibling": rate("duplicate_children", "children"),
+        "child tokens spent on hopeless states": rate("hopeless_tokens", "child_tokens"),
+        "joined claims that are false": rate("false_claims", "joined_claims"),
+        "wrong results per 1,000 steps": rate("wrong_results", "steps", 1000),
+        "invented numbers per 1,000 steps": rate("invented_numbers", "steps", 1000),
+        "wrong lists per 1,000 steps": rate("wrong_numbers", "steps", 1000),
+        "repeated steps per 1,000": rate("repeated_steps", "steps", 1000),
+        "wrong states per 1,000": rate("wrong_states", "states", 1000),
+        "wrong verdicts per 1,000": rate("wrong_verdicts", "verdicts", 1000),
+        **{f"lost to {cause}": count / len(rows) for cause, count in sorted(causes.items())},
+    }
 
 
 def judge(claim: Claim, found: Sequence[Result]) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from apr.evaluate.comparison import Claim, Outcome, Result
+from apr.evaluate.comparison import Claim, Outcome, Result, diagnostics
 
 NAMES = {"apr": "APR", "sos+": "SoS+"}
 
@@ -22,6 +22,8 @@ def page(found: Sequence[Result], outcomes: Sequence[Outcome], source: str, thei
         "## All conditions",
         conditions_table(found),
     ]
+    if any(diagnostics(result.rows) for result in found):
+        parts += ["## Diagnostics", diagnostics_table(found)]
     if figures:
         parts += ["## Figures", "\n\n".join(f"![{name.removesuffix('.svg')}]({name})" for name in figures)]
     return "\n\n".join(parts) + "\n"
@@ -90,6 +92,16 @@ def conditions_table(found: Sequence[Result]) -> str:
             ]
         )
     return _table(rows) + "\n\nTokens are means, in Llama-2 equivalents; latency is that of the run's own concurrency."
+
+
+def diagnostics_table(found: Sequence[Result]) -> str:
+    told = [(result, diagnostics(result.rows)) for result in found]
+    names = sorted({name for _, figures in told for name in figures}, key=lambda name: (name.startswith("lost"), name))
+    rows = [["", *(str(result.condition) for result, _ in told)]]
+    for name in names:
+        form = "{:.1f}" if "1,000" in name else "{:.1%}"
+        rows.append([name, *(form.format(figures.get(name, 0.0)) if figures else "-" for _, figures in told)])
+    return _table(rows)
 
 
 def _limit(claim: Claim) -> str:

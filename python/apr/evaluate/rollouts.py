@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from apr.evaluate.diagnostics import diagnose, loss
 from apr.evaluate.metrics import measure
 from apr.evaluate.protocol import Condition, Protocol
 from apr.limits import Limits, request_seed
@@ -103,6 +104,8 @@ async def _run(
         "answer": tree.main.result,
         **asdict(measure(tree, policy.grammar.text)),
         "ends": _ends(tree),
+        "loss": loss(tree, problem),
+        "diagnostics": asdict(diagnose(tree)),
     }
 
 

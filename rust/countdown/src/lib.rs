@@ -6,6 +6,7 @@
 pub mod arithmetic;
 pub mod check;
 pub mod heuristic;
+pub mod inspect;
 pub mod lesson;
 pub mod llama2;
 pub mod problem;

@@ -1,8 +1,10 @@
 //! The grammar and the judges. Any Python string is taken, lone surrogates included.
 
+use std::collections::BTreeMap;
+
 use apr_countdown::trace::read::{self, ChildHead};
 use apr_countdown::trace::write::{ChildResult, Writer};
-use apr_countdown::{Number, check, trace};
+use apr_countdown::{Number, check, inspect as inspection, trace};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -22,6 +24,8 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_solution, module)?)?;
     module.add_function(wrap_pyfunction!(check_trace, module)?)?;
     module.add_function(wrap_pyfunction!(check_claim, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(first_state, module)?)?;
     Ok(())
 }
 
@@ -154,4 +158,29 @@ pub(super) fn check_trace(py: Python<'_>, text: &Bound<'_, PyString>) -> Verdict
 pub(super) fn check_claim(py: Python<'_>, prompt: &Bound<'_, PyString>, text: &Bound<'_, PyString>) -> Verdict {
     let (prompt, text) = (prompt.to_string_lossy(), text.to_string_lossy());
     py.detach(|| check::check_claim(&prompt, &text)).into()
+}
+
+/// What a thread wrote and what of it is wrong, as counts by name.
+#[pyfunction]
+pub(super) fn inspect(py: Python<'_>, text: &Bound<'_, PyString>) -> BTreeMap<&'static str, usize> {
+    let text = text.to_string_lossy();
+    let found = py.detach(|| inspection::inspect(&text));
+    BTreeMap::from([
+        ("unreadable", found.unreadable),
+        ("steps", found.steps),
+        ("wrong_results", found.wrong_results),
+        ("invented_numbers", found.invented_numbers),
+        ("wrong_numbers", found.wrong_numbers),
+        ("repeated_steps", found.repeated_steps),
+        ("states", found.states),
+        ("wrong_states", found.wrong_states),
+        ("verdicts", found.verdicts),
+        ("wrong_verdicts", found.wrong_verdicts),
+    ])
+}
+
+/// The first state of a text: target and numbers; None if there is none that can be read.
+#[pyfunction]
+pub(super) fn first_state(text: &Bound<'_, PyString>) -> Option<(Number, Vec<Number>)> {
+    inspection::first_state(&text.to_string_lossy())
 }

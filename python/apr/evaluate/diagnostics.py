@@ -1,0 +1,120 @@
+"""What only an exact solver can tell of a rollout: hopeless children, needless work, faults, and what lost it.
+
+Counts are of one rollout and add up over rollouts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from apr._core import Problem, can_reach, check_claim, first_state, inspect
+from apr.tree import Thread, ThreadTree
+
+Loss = Literal[
+    "false_answer",  # the main thread claims a solution that is none
+    "format",  # the main thread's spawn block could not be read
+    "limit",  # the main thread met the context's end or another limit
+    "width",  # no child's state could reach the target, nor did the main thread find it
+    "child_limit",  # each child that could have reached it met a limit
+    "faults",  # each that could wrote wrong results, numbers, states or verdicts
+    "child_width",  # one that could made no mistake, and did not try the way
+]
+
+_FAULTS = ("wrong_results", "invented_numbers", "wrong_numbers", "wrong_states", "wrong_verdicts")
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """Counts over all threads of one rollout."""
+
+    children: int
+    hopeful_children: int
+    """Children whose state can still reach the target."""
+    duplicate_children: int
+    """Children with the same numbers left as an earlier sibling."""
+    child_tokens: int
+    """Tokens sampled by children."""
+    hopeless_tokens: int
+    """Tokens sampled by those whose state cannot reach the target."""
+    joined_claims: int
+    false_claims: int
+    """Claims of children that are none, told to their parents."""
+    unreadable: int
+    """Lines that are not in the grammar."""
+    steps: int
+    wrong_results: int
+    invented_numbers: int
+    wrong_numbers: int
+    """Steps that list other numbers than are left."""
+    repeated_steps: int
+    states: int
+    wrong_states: int
+    """States that are not those of the node moved to."""
+    verdicts: int
+    wrong_verdicts: int
+
+
+def diagnose(tree: ThreadTree) -> Diagnostics:
+    """The diagnostics of a finished rollout."""
+    children = [thread for thread in tree.threads.values() if thread.parent is not None]
+    hopeless = [child for child in children if not _hopeful(child)]
+    siblings = Counter((child.parent, _state(child)) for child in children)
+    claims = [child for child in children if child.result is not None]
+    counts: Counter[str] = Counter()
+    for thread in tree.threads.values():
+        counts.update(inspect(thread.text))
+    return Diagnostics(
+        children=len(children),
+        hopeful_children=len(children) - len(hopeless),
+        duplicate_children=sum(times - 1 for times in siblings.values()),
+        child_tokens=sum(child.sampled_tokens for child in children),
+        hopeless_tokens=sum(child.sampled_tokens for child in hopeless),
+        joined_claims=len(claims),
+        false_claims=sum(not check_claim(child.prompt_text, child.text).correct for child in claims),
+        **counts,
+    )
+
+
+def loss(tree: ThreadTree, problem: Problem) -> Loss | None:
+    """What lost a finished rollout; None if it is solved, or if nothing can be told of it. An unsolvable problem is
+    lost to width."""
+    end = tree.finished
+    if end is None or end.correct is not False:
+        return None
+    main = tree.main
+    if main.reason == "answered":
+        return "false_answer"
+    if main.reason == "malformed_spawn":
+        return "format"
+    if main.reason != "no_answer":
+        return "limit"
+    able = [child for child in tree.threads.values() if child.parent is not None and _hopeful(child)]
+    if not able or not can_reach(problem.numbers, problem.target):
+        return "width"
+    ended = [child for child in able if child.reason in ("answered", "no_answer")]
+    if not ended:
+        return "child_limit"
+    if all(_faulty(child) for child in ended):
+        return "faults"
+    return "child_width"
+
+
+def _state(thread: Thread) -> tuple[int, ...]:
+    state = first_state(thread.prompt_text)
+    return () if state is None else tuple(sorted(state[1]))
+
+
+def _hopeful(thread: Thread) -> bool:
+    state = first_state(thread.prompt_text)
+    try:
+        return state is not None and can_reach(state[1], state[0])
+    except (ValueError, OverflowError):
+        # A model may write numbers that no solver takes.
+        return False
+
+
+def _faulty(thread: Thread) -> bool:
+    found = inspect(thread.text)
+    return any(found[name] for name in _FAULTS)

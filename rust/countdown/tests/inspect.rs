@@ -1,0 +1,151 @@
+//! Teachers make no mistakes; each kind of mistake is counted where it is made, and once.
+
+use apr_countdown::Problem;
+use apr_countdown::heuristic::Heuristic;
+use apr_countdown::inspect::{Inspection, first_state, inspect};
+use apr_countdown::sample::Random;
+use apr_countdown::search::{Method, Trace, search};
+use proptest::prelude::*;
+
+fn faultless(text: &str) -> Inspection {
+    let found = inspect(text);
+    let faults = [
+        found.unreadable,
+        found.wrong_results,
+        found.invented_numbers,
+        found.wrong_numbers,
+        found.wrong_states,
+        found.wrong_verdicts,
+    ];
+    assert_eq!(faults, [0; 6], "{found:?}\n{text}");
+    found
+}
+
+fn all_texts(trace: &Trace) -> Vec<&str> {
+    let own = trace.main_calls.iter().map(String::as_str);
+    own.chain(trace.children.iter().flatten().flat_map(all_texts)).collect()
+}
+
+#[test]
+fn teachers_make_no_mistakes() {
+    let methods = [
+        Method::Apr { beam_size: 5, child_beam_size: 8, promising: 0.9 },
+        Method::SosPlus { beam_size: 4, promising: 0.5 },
+        Method::SosBfs { beam_size: 4 },
+        Method::SosDfs { beam_size: 3 },
+    ];
+    let mut all = Inspection::default();
+    for item in 0..40 {
+        let numbers: Vec<i128> = (0..4).map(|k| 1 + (item * 37 + k * 29) % 99).collect();
+        let problem = Problem::new(numbers, 10 + item % 90).unwrap();
+        for method in &methods {
+            let trace = search(&problem, method, Heuristic::Mult, &mut Random::new(1, 1, item as u64)).unwrap();
+            for text in all_texts(&trace) {
+                for head in ["", "Sub Call Budget: 5 ", "Token Budget: 512 "] {
+                    let found = faultless(&format!("{head}{text}"));
+                    assert_eq!(found, inspect(text));
+                    all.steps += found.steps;
+                    all.states += found.states;
+                    all.verdicts += found.verdicts;
+                }
+                let first = text.lines().find(|line| line.starts_with("Current State")).unwrap();
+                let (target, numbers) = first_state(text).unwrap();
+                assert!(first.starts_with(&format!("Current State: {target}:{numbers:?}")));
+            }
+        }
+    }
+    assert!(all.steps > 10_000 && all.states > 1000 && all.verdicts > 1000, "{all:?}");
+}
+
+const TEXT: &str = "\
+Moving to Node #0
+Current State: 10:[2, 3, 4], Operations: []
+Exploring Operation: 2*3=6, Resulting Numbers: [4, 6]
+Generated Node #0,0: 10:[4, 6] Operation: 2*3=6
+Exploring Operation: 2+3=5, Resulting Numbers: [4, 5]
+Generated Node #0,1: 10:[4, 5] Operation: 2+3=5
+Moving to Node #0,0
+Current State: 10:[4, 6], Operations: ['2*3=6']
+Exploring Operation: 6-4=2, Resulting Numbers: [2]
+2,10 unequal: No Solution
+Exploring Operation: 4+6=10, Resulting Numbers: [10]
+10,10 equal: Goal Reached
+";
+
+#[test]
+fn counts_of_a_text() {
+    let found = faultless(TEXT);
+    assert_eq!(found, Inspection { steps: 4, states: 1, verdicts: 2, ..Inspection::default() });
+}
+
+fn changed(from: &str, to: &str) -> Inspection {
+    assert_eq!(TEXT.matches(from).count(), 1);
+    let found = inspect(&TEXT.replace(from, to));
+    let sound = inspect(TEXT);
+    Inspection {
+        steps: found.steps - sound.steps,
+        states: found.states - sound.states,
+        verdicts: found.verdicts - sound.verdicts,
+        ..found
+    }
+}
+
+#[test]
+fn each_mistake_is_counted_once() {
+    let none = Inspection::default();
+    assert_eq!(changed("6-4=2, Resulting Numbers: [2]\n2,10", "6-4=3, Resulting Numbers: [3]\n3,10").wrong_results, 1);
+    assert_eq!(
+        changed("2+3=5, Resulting Numbers: [4, 5]\n", "2+7=9, Resulting Numbers: [4, 9]\n"),
+        Inspection { invented_numbers: 1, wrong_numbers: 1, ..none }
+    );
+    assert_eq!(
+        changed("6-4=2, Resulting Numbers: [2]", "6-4=2, Resulting Numbers: [4, 2]"),
+        Inspection { wrong_numbers: 1, wrong_verdicts: 1, ..none }
+    );
+    assert_eq!(
+        changed("#0,1: 10:[4, 5] Operation", "#0,1: 10:[5, 4] Operation"),
+        Inspection { wrong_numbers: 1, ..none }
+    );
+    for state in ["11:[4, 6], Operations: ['2*3=6']", "10:[4, 7], Operations: ['2*3=6']", "10:[4, 6], Operations: []"] {
+        assert_eq!(changed("10:[4, 6], Operations: ['2*3=6']", state).wrong_states, 1, "{state}");
+    }
+    assert_eq!(changed("10:[4, 6], Operations: ['2*3=6']", "10:[6, 4], Operations: ['2*3=6']"), none);
+    assert_eq!(changed("Moving to Node #0,0", "Moving to Node #0,7"), Inspection { wrong_states: 1, ..none });
+    assert_eq!(changed("6-4=2, Resulting Numbers: [2]\n2,10", "6+4=10, Resulting Numbers: [10]\n10,10"), {
+        Inspection { wrong_verdicts: 1, repeated_steps: 1, ..none }
+    });
+    for verdict in
+        ["2,10 equal: Goal Reached", "3,10 unequal: No Solution", "2,11 unequal: No Solution", "x equal: Goal Reached"]
+    {
+        assert_eq!(
+            changed("2,10 unequal: No Solution", verdict),
+            Inspection { wrong_verdicts: 1, ..none },
+            "{verdict}"
+        );
+    }
+    let broken = inspect(&TEXT.replace("2,10 unequal: No Solution", "2,10 unequal. No Solution"));
+    assert_eq!(broken, Inspection { unreadable: 1, verdicts: 1, ..inspect(TEXT) });
+}
+
+#[test]
+fn a_goal_after_a_join_needs_a_child_that_reached_it() {
+    let joined = |line: &str| {
+        let block = format!(
+            "<Sub Searches>\n<{line} in Sub Search 0 at level 1 at Node #0,0>\n7,7 nonsense\n<End Sub Searches>\n"
+        );
+        inspect(&format!(
+            "Moving to Node #0\nCurrent State: 10:[2, 3], Operations: []\n{block}10,10 equal: Goal Reached\n"
+        ))
+    };
+    assert_eq!(joined("Goal Reached"), Inspection { verdicts: 1, ..Inspection::default() });
+    assert_eq!(joined("No Solution"), Inspection { verdicts: 1, wrong_verdicts: 1, ..Inspection::default() });
+}
+
+proptest! {
+    #[test]
+    fn any_text_can_be_inspected(text in "(Moving to Node #|Current State: |10:\\[|[0-9,=+*/ \\[\\]-]{0,8}|, Operations: \\[\\]|Exploring Operation: |\n){0,40}") {
+        let found = inspect(&text);
+        prop_assert!(found.wrong_results <= found.steps);
+        first_state(&text);
+    }
+}

@@ -1,0 +1,116 @@
+"""Diagnostics of rollouts: teachers make no mistakes, and what lost a problem is told apart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+import apr
+from apr import Problem
+from apr.engine.scripted import ScriptedEngine
+from apr.evaluate.diagnostics import Diagnostics, diagnose, loss
+from apr.evaluate.problems import split_problems
+from apr.grammar import Countdown
+from apr.limits import Limits
+from apr.tree import ThreadTree
+from tiny import SOLVED, teacher_policy, teacher_texts
+
+
+def played(problem: Problem, texts: list[str], limits: Limits | None = None) -> ThreadTree:
+    engine = ScriptedEngine(texts, apr.Tokenizer())
+    return apr.run_threads(problem, engine, limits, grammar=Countdown("apr"))
+
+
+def test_teachers_make_no_mistakes() -> None:
+    problems = split_problems(30, "test", 0)
+    policy = teacher_policy(problems)
+    causes = set()
+    for problem in problems:
+        tree = apr.run_threads(problem, policy.engine, grammar=policy.grammar)
+        found = diagnose(tree)
+        for name in (
+            "unreadable",
+            "wrong_results",
+            "invented_numbers",
+            "wrong_numbers",
+            "wrong_states",
+            "wrong_verdicts",
+        ):
+            assert asdict(found)[name] == 0
+        assert found.children == tree.children
+        assert found.hopeful_children <= found.children
+        assert found.hopeless_tokens <= found.child_tokens < tree.total_tokens
+        assert found.steps > 0
+        assert found.false_claims == 0
+        cause = loss(tree, problem)
+        assert (cause is None) == tree.correct
+        # A child that reached the target had hope.
+        assert not tree.correct or found.hopeful_children > 0
+        causes.add(cause)
+    assert causes <= {None, "width", "child_width"}
+    assert "width" in causes
+
+
+def edited(old: str, new: str) -> ThreadTree:
+    texts = teacher_texts(SOLVED)
+    assert any(old in text for text in texts)
+    return played(SOLVED, [text.replace(old, new) for text in texts])
+
+
+def test_a_solved_rollout_lost_nothing() -> None:
+    tree = played(SOLVED, teacher_texts(SOLVED))
+    assert tree.correct
+    assert loss(tree, SOLVED) is None
+
+
+def test_limits_are_told_apart() -> None:
+    tree = played(SOLVED, teacher_texts(SOLVED), Limits(tokens_per_thread=100))
+    assert loss(tree, SOLVED) == "limit"
+
+
+def test_unsolvable_problems_are_lost_to_width() -> None:
+    problem = Problem([1, 1, 1, 1], 99)
+    tree = played(problem, teacher_texts(problem))
+    assert tree.correct is False
+    assert loss(tree, problem) == "width"
+    assert diagnose(tree).hopeful_children == 0
+    assert diagnose(tree).hopeless_tokens == diagnose(tree).child_tokens
+
+
+def test_equal_children_are_counted() -> None:
+    parent = "Moving to Node #0\nCurrent State: 10:[2, 3, 4], Operations: []"
+    trunk = "\nExploring Operation: 2*3=6, Resulting Numbers: [4, 6]\nGenerated Node #0,0: 10:[4, 6] Operation: 2*3=6\n"
+    spawn = "<Calling Sub Searches>\n" + "".join(
+        f"<Start Sub Search {i} at level 1> Moving to Node #0,0\n" for i in range(3)
+    )
+    join = "<Sub Searches>\n" + "".join(f"<No Solution in Sub Search {i} at level 1 at Node #0,0>\n" for i in range(3))
+    child = "Moving to Node #0,0\nCurrent State: 10:[4, 6], Operations: ['2*3=6']"
+    texts = [
+        f"{parent}{trunk}{spawn}<End Calling Sub Searches>\n",
+        f"{parent}{trunk}{join}<End Sub Searches>\nNo solution found.\n",
+        f"{child}\nExploring Operation: 6-4=3, Resulting Numbers: [3]\n3,10 unequal: No Solution\nNo solution found.\n",
+    ]
+    problem = Problem([2, 3, 4], 10)
+    tree = played(problem, texts)
+    found = diagnose(tree)
+    assert (found.children, found.hopeful_children, found.duplicate_children) == (3, 3, 2)
+    assert (found.wrong_results, found.steps) == (3, 4)
+    assert loss(tree, problem) == "faults"
+    sound = played(
+        problem,
+        [text.replace("6-4=3, Resulting Numbers: [3]\n3,", "6-4=2, Resulting Numbers: [2]\n2,") for text in texts],
+    )
+    assert diagnose(sound).wrong_results == 0
+    assert loss(sound, problem) == "child_width"
+
+
+def test_an_unfinished_rollout_has_no_loss() -> None:
+    assert loss(ThreadTree(), SOLVED) is None
+    assert diagnose(ThreadTree()) == Diagnostics(**dict.fromkeys(asdict(diagnose(ThreadTree())), 0))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x" * 100, "Current State: 1:[" + "9" * 40 + "], Operations: []"])
+def test_hostile_texts_have_diagnostics(text: str) -> None:
+    assert apr._core.inspect(text)["steps"] == 0
+    assert apr._core.first_state(text) is None
