@@ -62,7 +62,7 @@ def diagnose(tree: ThreadTree) -> Diagnostics:
     hopeless = [child for child in children if not _hopeful(child)]
     siblings = Counter((child.parent, _state(child)) for child in children)
     claims = [child for child in children if child.result is not None]
-    counts: Counter[str] = Counter()
+    counts = Counter(inspect(""))
     for thread in tree.threads.values():
         counts.update(inspect(thread.text))
     return Diagnostics(
