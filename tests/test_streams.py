@@ -25,7 +25,7 @@ def traces(seed: int = 3, method: str = "apr") -> Traces:
 
 def lessons(seed: int = 3) -> Lessons:
     parts = [(2.0, traces(seed)), (1.0, traces(seed, "sos+"))]
-    return Lessons(seed, parts, conditioned=0.5, children=3, continued=1.0, cancelled=0.3, max_tokens=4096)
+    return Lessons(seed, parts, conditioned=0.5, children=3, cancelled=0.3, max_tokens=4096)
 
 
 def chunk(start: int, count: int) -> list[Any]:

@@ -132,7 +132,6 @@ class Lessons:
         *,
         conditioned: float,
         children: int,
-        continued: float,
         cancelled: float,
         max_tokens: int,
     ) -> Lessons: ...

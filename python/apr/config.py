@@ -67,8 +67,6 @@ class DataConfig:
     """Share of root prompts that carry their condition."""
     children: int = 3
     """At most so many children of a trace are taught."""
-    continued: float = 1.0
-    """Share of traces that also teach what follows a join: most of its tokens are given, most of the others copied."""
     cancelled: float = 0.1
     """Share of solved rounds joined as the policy `first` would."""
     held_out_targets: tuple[int, ...] = ()

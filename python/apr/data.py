@@ -58,7 +58,6 @@ def lesson_stream(config: SftConfig, parts: Sequence[Part], split: str, seed: in
         streams,
         conditioned=data.conditioned,
         children=data.children,
-        continued=data.continued,
         cancelled=data.cancelled,
         max_tokens=config.model.context_length,
     )

@@ -108,8 +108,6 @@ pub struct LessonPlan {
     pub conditioned: f64,
     /// At most so many children of a trace are taken; a child that reached the goal is taken first.
     pub children: usize,
-    /// Share of traces that also teach what follows a join: most of its tokens are given, most of the others copied.
-    pub continued: f64,
     /// Share of solved rounds that are joined as the policy `first` would: longer siblings of the winner are cancelled.
     pub cancelled: f64,
     /// Longer samples are left out; sequences are never cut.
@@ -155,12 +153,8 @@ impl LessonStream {
         let (_, method, trace) = self.parts[part].1.get(item)?;
         let conditioned = random.unit() < self.plan.conditioned;
         let cancelled = random.unit() < self.plan.cancelled;
-        let continued = random.unit() < self.plan.continued;
         let condition = conditioned.then(|| condition(&method, &trace));
         let mut samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
-        if !continued {
-            samples.truncate(1);
-        }
         let mut children: Vec<(u64, &Trace)> = trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
         children.sort_by_key(|(draw, child)| (!child.solved, *draw));
         for (_, child) in children.iter().take(self.plan.children) {

@@ -28,7 +28,7 @@ fn sos_plus() -> TraceStream {
 }
 
 fn plan() -> LessonPlan {
-    LessonPlan { conditioned: 0.5, children: 3, continued: 1.0, cancelled: 0.0, max_tokens: 100_000 }
+    LessonPlan { conditioned: 0.5, children: 3, cancelled: 0.0, max_tokens: 100_000 }
 }
 
 /// The tokens of a sample with this mask, as text without begin and end.
@@ -154,20 +154,6 @@ fn a_lesson_holds_the_main_thread_and_some_children() {
             assert_eq!(children.iter().filter(|text| solved(text)).count(), expected);
         }
     }
-}
-
-#[test]
-fn a_lesson_without_continuation_ends_its_main_thread_at_the_spawn() {
-    let mut spawned = 0;
-    for i in 0..40 {
-        let (_, _, trace) = apr(0.9).get(i).expect("a trace");
-        let texts = lesson(apr(0.9), LessonPlan { conditioned: 0.0, continued: 0.0, ..plan() }, i);
-        let children: usize = trace.children.iter().map(Vec::len).sum();
-        assert_eq!(texts[0], trace.main_calls[0]);
-        assert_eq!(texts.len(), 1 + children.min(3));
-        spawned += usize::from(trace.main_calls.len() > 1);
-    }
-    assert!(spawned > 0);
 }
 
 #[test]

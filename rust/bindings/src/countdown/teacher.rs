@@ -235,18 +235,17 @@ pub(super) struct Lessons(LessonStream);
 #[pymethods]
 impl Lessons {
     #[new]
-    #[pyo3(signature = (seed, parts, *, conditioned, children, continued, cancelled, max_tokens))]
+    #[pyo3(signature = (seed, parts, *, conditioned, children, cancelled, max_tokens))]
     fn new(
         seed: u64,
         parts: Vec<(f64, PyRef<'_, Traces>)>,
         conditioned: f64,
         children: usize,
-        continued: f64,
         cancelled: f64,
         max_tokens: usize,
     ) -> PyResult<Lessons> {
         let parts = parts.iter().map(|(weight, traces)| (*weight, traces.0.clone())).collect();
-        let plan = LessonPlan { conditioned, children, continued, cancelled, max_tokens };
+        let plan = LessonPlan { conditioned, children, cancelled, max_tokens };
         LessonStream::new(parts, plan, seed).map(Lessons).map_err(raise)
     }
 
