@@ -63,7 +63,7 @@ def _print(found: Sequence[Result], outcomes: Sequence[Outcome]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from apr.evaluate.page import NAMES
+    from apr.evaluate.page import NAMES, figure_cells, standing_cells
 
     console = Console(highlight=False)
     table = Table(title="All conditions (tokens: means, Llama-2 equivalents)", title_justify="left")
@@ -71,24 +71,13 @@ def _print(found: Sequence[Result], outcomes: Sequence[Outcome]) -> None:
     for name in ("solved", "interval", "total", "sequential", "context", "threads", "latency, s"):
         table.add_column(name, justify="right")
     for result in found:
-        figures = result.summary
-        table.add_row(
-            str(result.condition),
-            f"{figures['accuracy']:.1%}",
-            f"{figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}",
-            *(f"{figures[f'llama2_{name}']:,.0f}" for name in ("total_tokens", "sequential_tokens", "context")),
-            f"{figures['threads']:.1f}",
-            f"{figures['latency']:.2f}",
-        )
+        table.add_row(str(result.condition), *figure_cells(result))
     console.print(table)
     table = Table(title="The paper's claims", title_justify="left")
     for name in ("claim", "method", "ours", "interval", "paper"):
         table.add_column(name)
     for outcome in outcomes:
         for method, theirs in outcome.claim.paper.items():
-            standing = outcome.standings.get(method)
-            ours = ("-", "-")
-            if standing is not None:
-                ours = f"{standing.accuracy:.1%}", f"{standing.low:.1%} to {standing.high:.1%}"
+            ours = standing_cells(outcome.standings.get(method))
             table.add_row(outcome.claim.name, NAMES[method], *ours, f"{theirs:.1%}")
     console.print(table)

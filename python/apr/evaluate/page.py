@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from apr.evaluate.comparison import Claim, Outcome, Result, diagnostics
+from apr.evaluate.comparison import Claim, Outcome, Result, Standing, diagnostics
 
 NAMES = {"apr": "APR", "sos+": "SoS+"}
 
@@ -54,12 +54,14 @@ def claims_table(outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         for method, theirs in outcome.claim.paper.items():
             standing = outcome.standings.get(method)
-            ours = ["-", "-", "-"]
-            if standing is not None:
-                interval = f"{standing.low:.1%} to {standing.high:.1%}"
-                ours = [f"{standing.accuracy:.1%}", interval, str(standing.result.condition)]
-            rows.append([outcome.claim.name, NAMES[method], *ours, f"{theirs:.1%}"])
+            condition = "-" if standing is None else str(standing.result.condition)
+            rows.append([outcome.claim.name, NAMES[method], *standing_cells(standing), condition, f"{theirs:.1%}"])
     return _table(rows)
+
+
+def standing_cells(standing: Standing | None) -> list[str]:
+    """Accuracy and its interval, for a table."""
+    return ["-", "-"] if standing is None else _share_cells(standing.accuracy, standing.low, standing.high)
 
 
 def conditions_table(found: Sequence[Result]) -> str:
@@ -77,21 +79,25 @@ def conditions_table(found: Sequence[Result]) -> str:
             "engine failures",
         ]
     ]
-    for result in found:
-        figures = result.summary
-        rows.append(
-            [
-                str(result.condition),
-                str(figures["judged"]),
-                f"{figures['accuracy']:.1%}",
-                f"{figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}",
-                *(f"{figures[f'llama2_{name}']:,.0f}" for name in ("total_tokens", "sequential_tokens", "context")),
-                f"{figures['threads']:.1f}",
-                f"{figures['latency']:.2f}",
-                str(result.failures),
-            ]
-        )
+    rows += [
+        [str(result.condition), str(len(result.rows)), *figure_cells(result), str(result.failures)] for result in found
+    ]
     return _table(rows) + "\n\nTokens are means, in Llama-2 equivalents; latency is that of the run's own concurrency."
+
+
+def figure_cells(result: Result) -> list[str]:
+    """Accuracy, its interval, the three Llama-2 token counts, threads and latency, for a table."""
+    figures = result.summary
+    return [
+        *_share_cells(figures["accuracy"], figures["accuracy_low"], figures["accuracy_high"]),
+        *(f"{figures[f'llama2_{name}']:,.0f}" for name in ("total_tokens", "sequential_tokens", "context")),
+        f"{figures['threads']:.1f}",
+        f"{figures['latency']:.2f}",
+    ]
+
+
+def _share_cells(share: float, low: float, high: float) -> list[str]:
+    return [f"{share:.1%}", f"{low:.1%} to {high:.1%}"]
 
 
 def diagnostics_table(found: Sequence[Result]) -> str:
