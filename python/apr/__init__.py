@@ -100,13 +100,16 @@ def search(
     promising: float | None = None,
     order: Literal["bfs", "dfs"] = "bfs",
     heuristic: Literal["mult", "sum"] = "mult",
+    systematic: bool = False,
+    largest: int | None = None,
 ) -> Trace:
     """The teacher's search of a problem, written out (paper, section 3; code of arXiv 2504.15466).
 
     Random choices come from `seed` (0 if not given), or are replayed from `choices`: in the order they are wanted, a
     permutation for a shuffle and a bool for a promising draw. `promising` is the probability that an expanded node is
     promising: 0.9 for apr and 0.5 for sos+ unless given. `child_beam_size` (apr) is `beam_size` unless given. `order`
-    is of sos alone. Raises ValueError for parameters out of range or choices that do not fit, OverflowError for
+    is of sos alone. A `systematic` search shows and visits kept children in the order of generation, instead of shuffled
+    and best first; steps to a result above `largest` are left out. Raises ValueError for parameters out of range or choices that do not fit, OverflowError for
     numbers beyond 128 bits.
     """
     if seed is not None and choices is not None:
@@ -119,6 +122,8 @@ def search(
         promising,
         order,
         heuristic,
+        systematic,
+        largest,
         seed or 0,
         None if choices is None else list(choices),
     )

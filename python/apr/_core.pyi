@@ -33,6 +33,7 @@ __all__ = [
     "join_block",
     "llama2_tokens",
     "prompt",
+    "prompt_budget",
     "search",
     "search_result",
     "solution",
@@ -115,6 +116,7 @@ class Traces:
         child_beam_size: tuple[int, int] = ...,
         promising: float,
         systematic: bool = False,
+        largest: int | None = None,
         numbers: tuple[int, int] = ...,
         max_number: int = 99,
         target: tuple[int, int] = ...,
@@ -150,6 +152,8 @@ class Tokenizer:
     def state_tokens(self) -> list[int]: ...
     @property
     def verdict_tokens(self) -> list[int]: ...
+    @property
+    def join_end(self) -> int | None: ...
     @property
     def vocab_size(self) -> int: ...
     @property
@@ -211,6 +215,8 @@ def search(
     promising: float | None,
     order: str,
     kind: str,
+    systematic: bool,
+    largest: int | None,
     seed: int,
     choices: Sequence[bool | Sequence[int]] | None,
 ) -> Trace: ...
@@ -225,3 +231,4 @@ def check_trace(text: str) -> Verdict: ...
 def check_claim(prompt: str, text: str) -> Verdict: ...
 def inspect(text: str) -> dict[str, int]: ...
 def first_state(text: str) -> tuple[int, list[int]] | None: ...
+def prompt_budget(prompt: str) -> int | None: ...

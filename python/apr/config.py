@@ -61,8 +61,10 @@ class DataConfig:
 
     stages: tuple[Stage, ...]
     systematic: bool = False
-    """Teachers show children in the order of generation rather than shuffled as the authors' do. Such traces are
-    learned sooner, and a greedy model repeats itself less."""
+    """Teachers show and visit children in the order of generation, rather than shuffled and best first as the authors'
+    do. Such traces are learned sooner, and a greedy model repeats itself less."""
+    largest: int | None = None
+    """Teachers leave out steps to a greater result: large products, hard to compute and seldom of use."""
     conditioned: float = 0.8
     """Share of root prompts that carry their condition."""
     children: int = 3
@@ -106,6 +108,8 @@ class LossWeights:
     """Numbers and operations of state lines: recalled by the node's id from a line far above."""
     verdicts: float = 1.0
     """Equal to the target or not: one wrong word claims a false solution."""
+    joined: float = 1.0
+    """At least so much for what follows a join: the solution once more, a few lines after a long context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def lesson_stream(config: SftConfig, parts: Sequence[Part], split: str, seed: in
                 child_beam_size=part.child_beam_size,
                 promising=part.promising,
                 systematic=data.systematic,
+                largest=data.largest,
                 numbers=part.numbers,
                 split=split,
                 held_out_targets=list(data.held_out_targets),
@@ -167,3 +168,8 @@ def state_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
 def verdict_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     """Whether each position is a verdict of the model: equal to the target or not. [B, T], bool."""
     return torch.isin(batch.token_ids_BT, torch.tensor(tokenizer.verdict_tokens)) & batch.loss_mask_BT
+
+
+def joined_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is one that the model writes after a join. [B, T], bool."""
+    return torch.eq(batch.token_ids_BT, tokenizer.join_end or 0).cumsum(1).bool() & batch.loss_mask_BT

@@ -23,7 +23,16 @@ from torch import Tensor, nn
 
 from apr._core import Tokenizer
 from apr.config import OptimizerConfig, SftConfig
-from apr.data import Batch, SftData, batches, large_results, result_positions, state_positions, verdict_positions
+from apr.data import (
+    Batch,
+    SftData,
+    batches,
+    joined_positions,
+    large_results,
+    result_positions,
+    state_positions,
+    verdict_positions,
+)
 from apr.losses import sft_loss
 from apr.model import CAUSAL, load_model, new_model, save_model
 from apr.run import RunDirectory
@@ -232,6 +241,8 @@ class SftTrainer:
         weights_BT[large_results(results_BT)] = weights.large_results
         weights_BT[state_positions(batch, self.tokenizer)] = weights.states
         weights_BT[verdict_positions(batch, self.tokenizer)] = weights.verdicts
+        joined_BT = joined_positions(batch, self.tokenizer)
+        weights_BT[joined_BT] = weights_BT[joined_BT].clamp_min(weights.joined)
         return weights_BT.to(self.device)
 
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use aho_corasick::{AhoCorasick, PatternID};
 
 use crate::arithmetic;
-use crate::problem::{Number, Op, Step};
+use crate::problem::{MAX_NUMBERS, Number, Op, Step};
 use crate::trace::read::{MAX_DIGITS, search_result, summary};
 use crate::trace::{COMMA, END_LIST, EQUAL, EXPLORE, GOAL, RESULTING, STATE, TARGET_LIST};
 
@@ -131,7 +131,7 @@ impl State {
     }
 
     fn judge(mut self, text: &str) -> Verdict {
-        let mut steps = Vec::new();
+        let mut steps = Vec::with_capacity(self.numbers.len());
         let mut rest = text;
         while let Some(found) = telling_words().find(rest) {
             let start = rest[..found.start()].rfind('\n').map_or(0, |before| before + 1);
@@ -240,7 +240,9 @@ impl<'a> Scan<'a> {
     }
 
     fn list(&mut self) -> Result<Vec<Number>, Reason> {
-        let mut numbers = vec![self.number()?];
+        // Room for nearly all lists.
+        let mut numbers = Vec::with_capacity(MAX_NUMBERS);
+        numbers.push(self.number()?);
         while let Some(rest) = self.rest.strip_prefix(COMMA) {
             self.rest = rest;
             numbers.push(self.number()?);

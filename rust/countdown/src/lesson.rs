@@ -5,11 +5,10 @@
 //! thread that spawns ends with its spawn block, without an end token. Lesson i of a stream is a pure function of
 //! (seed, i).
 
-use crate::heuristic::Heuristic;
 use crate::llama2::llama2_tokens;
 use crate::problem::Error;
-use crate::sample::{ProblemSpace, ProblemStream, Random, Systematic};
-use crate::search::{Method, Trace, search};
+use crate::sample::{ProblemSpace, ProblemStream, Random};
+use crate::search::{Guide, Method, Trace, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
     CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, SPAWN, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN,
@@ -70,19 +69,18 @@ impl Teacher {
 pub struct TraceStream {
     problems: ProblemStream,
     teacher: Teacher,
-    systematic: bool,
+    guide: Guide,
     seed: u64,
 }
 
 impl TraceStream {
-    /// The stream of a space, a teacher and a seed. A systematic teacher shows children in the order of generation,
-    /// any other shuffles them as the reference does.
+    /// The stream of a space, a teacher, what it goes by, and a seed.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a space or widths that make no sense.
-    pub fn new(space: &ProblemSpace, teacher: Teacher, systematic: bool, seed: u64) -> Result<TraceStream, Error> {
+    pub fn new(space: &ProblemSpace, teacher: Teacher, guide: Guide, seed: u64) -> Result<TraceStream, Error> {
         teacher.method(&mut Random::new(seed, WIDTH_STREAM, 0))?;
-        Ok(TraceStream { problems: space.stream(seed)?, teacher, systematic, seed })
+        Ok(TraceStream { problems: space.stream(seed)?, teacher, guide, seed })
     }
 
     /// Item `i`: a problem, the search it was given, and the trace.
@@ -92,11 +90,7 @@ impl TraceStream {
     pub fn get(&self, item: u64) -> Result<(crate::Problem, Method, Trace), Error> {
         let problem = self.problems.get(item)?;
         let method = self.teacher.method(&mut Random::new(self.seed, WIDTH_STREAM, item))?;
-        let mut random = Random::for_search(self.seed, item);
-        let trace = match self.systematic {
-            true => search(&problem, &method, Heuristic::Mult, &mut Systematic(random))?,
-            false => search(&problem, &method, Heuristic::Mult, &mut random)?,
-        };
+        let trace = search(&problem, &method, self.guide, &mut Random::for_search(self.seed, item))?;
         Ok((problem, method, trace))
     }
 }

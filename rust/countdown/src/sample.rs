@@ -71,12 +71,6 @@ pub trait Choices {
     /// A permutation of `0..n`: position p of the shuffled list takes element `order[p]` of the list before.
     fn shuffle(&mut self, n: usize, order: &mut Vec<usize>) -> Result<(), Error>;
 
-    /// The order in which kept children are shown, where `generated` is each one's rank in the order of generation,
-    /// best child first. The reference shuffles.
-    fn arrange(&mut self, generated: &[usize], order: &mut Vec<usize>) -> Result<(), Error> {
-        self.shuffle(generated.len(), order)
-    }
-
     /// Whether a node is promising, true with `probability`.
     fn promising(&mut self, probability: f64) -> Result<bool, Error>;
 }
@@ -93,29 +87,6 @@ impl Choices for Random {
 
     fn promising(&mut self, probability: f64) -> Result<bool, Error> {
         Ok(self.unit() < probability)
-    }
-}
-
-/// Shows children in the order of generation, a shuffle like any other; the rest is left to the choices inside.
-///
-/// A model learns it sooner: what comes next follows from what stands there, and nothing is shown twice.
-#[derive(Clone, Debug)]
-pub struct Systematic<C>(pub C);
-
-impl<C: Choices> Choices for Systematic<C> {
-    fn shuffle(&mut self, n: usize, order: &mut Vec<usize>) -> Result<(), Error> {
-        self.0.shuffle(n, order)
-    }
-
-    fn arrange(&mut self, generated: &[usize], order: &mut Vec<usize>) -> Result<(), Error> {
-        order.clear();
-        order.extend(0..generated.len());
-        order.sort_unstable_by_key(|&place| generated[place]);
-        Ok(())
-    }
-
-    fn promising(&mut self, probability: f64) -> Result<bool, Error> {
-        self.0.promising(probability)
     }
 }
 

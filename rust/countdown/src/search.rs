@@ -64,6 +64,28 @@ pub enum Method {
     },
 }
 
+/// What a search goes by beside its widths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guide {
+    /// Which children are the best.
+    pub heuristic: Heuristic,
+    /// Kept children are shown and visited in the order of generation (the queue of the paper's algorithms 1 and 2),
+    /// instead of shown shuffled and visited best first, as the paper's code does.
+    ///
+    /// A model learns it sooner: what comes next follows from what stands there, and nothing is shown twice.
+    pub systematic: bool,
+    /// Steps to a greater result are left out. Large products are the hardest results to compute, and seldom on the
+    /// way to a target.
+    pub largest: Option<Number>,
+}
+
+impl From<Heuristic> for Guide {
+    /// As the paper's code goes by a heuristic.
+    fn from(heuristic: Heuristic) -> Guide {
+        Guide { heuristic, systematic: false, largest: None }
+    }
+}
+
 impl Method {
     fn validate(&self) -> Result<(), Error> {
         let (beams, promising) = match *self {
@@ -81,7 +103,8 @@ impl Method {
     }
 }
 
-/// Searches `problem` with `method`, taking every random choice from `choices`. The paper's data has [`Heuristic::Mult`].
+/// Searches `problem` with `method`, taking every random choice from `choices`. The paper's data goes by
+/// [`Heuristic::Mult`] alone.
 ///
 /// # Errors
 /// [`Error::Parameter`] for widths or probabilities out of range, [`Error::Overflow`] where a number grows past 128
@@ -89,11 +112,12 @@ impl Method {
 pub fn search(
     problem: &Problem,
     method: &Method,
-    heuristic: Heuristic,
+    guide: impl Into<Guide>,
     choices: &mut impl Choices,
 ) -> Result<Trace, Error> {
     method.validate()?;
-    let teacher = Teacher::new(problem, Scorer::new(heuristic, problem.target())?, choices);
+    let guide = guide.into();
+    let teacher = Teacher::new(problem, guide, Scorer::new(guide.heuristic, problem.target())?, choices);
     match *method {
         Method::SosBfs { beam_size } => teacher.best_first(beam_size, None),
         Method::SosDfs { beam_size } => teacher.depth_first(beam_size),

@@ -5,9 +5,10 @@
 use std::collections::{HashSet, VecDeque};
 
 use apr_countdown::arithmetic::combine;
+use apr_countdown::heuristic::Heuristic;
 use apr_countdown::lesson::{LessonPlan, LessonStream, Sample, Teacher, TraceStream, condition, thread_samples};
 use apr_countdown::sample::ProblemSpace;
-use apr_countdown::search::{Method, Trace};
+use apr_countdown::search::{Guide, Method, Trace};
 use apr_countdown::tokens::{BOS, EOS, Tokenizer};
 use apr_countdown::trace::read::Line;
 use apr_countdown::trace::{CHILD_BUDGET, END_JOIN, END_SPAWN, JOIN, SPAWN, TOKEN_BUDGET};
@@ -19,12 +20,12 @@ fn space(min_numbers: usize, max_numbers: usize) -> ProblemSpace {
 
 fn apr(promising: f64) -> TraceStream {
     let teacher = Teacher::Apr { beam_size: (2, 5), child_beam_size: (2, 6), promising };
-    TraceStream::new(&space(3, 5), teacher, false, 1).expect("a stream")
+    TraceStream::new(&space(3, 5), teacher, Heuristic::Mult.into(), 1).expect("a stream")
 }
 
 fn sos_plus() -> TraceStream {
     let teacher = Teacher::SosPlus { beam_size: (1, 4), promising: 0.5 };
-    TraceStream::new(&space(4, 4), teacher, false, 2).expect("a stream")
+    TraceStream::new(&space(4, 4), teacher, Heuristic::Mult.into(), 2).expect("a stream")
 }
 
 fn plan() -> LessonPlan {
@@ -238,7 +239,7 @@ fn plans_that_make_no_sense_are_errors() {
         apr((1, 1), (0, 0)),
         apr((1, 1), (5, 4)),
     ] {
-        assert!(matches!(TraceStream::new(&space(4, 4), teacher, false, 0), Err(Error::Parameter(_))));
+        assert!(matches!(TraceStream::new(&space(4, 4), teacher, Heuristic::Mult.into(), 0), Err(Error::Parameter(_))));
     }
 }
 
@@ -257,10 +258,31 @@ fn shown_in_order_of_generation(text: &str) -> bool {
     })
 }
 
+/// Whether nodes are visited and spawned level by level, each level in the order of generation.
+fn visited_in_order_of_generation(text: &str) -> bool {
+    let mut generated: VecDeque<String> = VecDeque::new();
+    let mut summary = false;
+    text.lines().enumerate().all(|(number, line)| match Line::parse(line).expect("a line of the grammar") {
+        Line::Generated { id, .. } => {
+            generated.push_back(id.to_string());
+            true
+        }
+        Line::Goal { .. } => {
+            summary = true;
+            true
+        }
+        Line::Move { id } | Line::SpawnChild { id, .. } if number > 0 && !summary => {
+            generated.pop_front() == Some(id.to_string())
+        }
+        _ => true,
+    })
+}
+
 #[test]
-fn a_systematic_teacher_shows_children_as_they_are_generated() {
+fn a_systematic_teacher_goes_in_the_order_of_generation() {
     let teacher = Teacher::Apr { beam_size: (2, 5), child_beam_size: (2, 6), promising: 0.9 };
-    let systematic = TraceStream::new(&space(3, 5), teacher, true, 1).expect("a stream");
+    let systematic = Guide { systematic: true, ..Heuristic::Mult.into() };
+    let systematic = TraceStream::new(&space(3, 5), teacher, systematic, 1).expect("a stream");
     let mut shuffled = 0;
     for i in 0..60 {
         let (problem, method, trace) = systematic.get(i).expect("a trace");
@@ -268,6 +290,7 @@ fn a_systematic_teacher_shows_children_as_they_are_generated() {
         assert_eq!((&problem, &method), (&same_problem, &same_method));
         for text in trace.main_calls.iter().chain(trace.children.iter().flatten().flat_map(|c| &c.main_calls)) {
             assert!(shown_in_order_of_generation(text), "{text}");
+            assert!(visited_in_order_of_generation(text), "{text}");
         }
         shuffled += usize::from(!shown_in_order_of_generation(other.text()));
     }
@@ -275,9 +298,33 @@ fn a_systematic_teacher_shows_children_as_they_are_generated() {
 }
 
 #[test]
+fn a_teacher_leaves_out_results_that_are_too_large() {
+    let teacher = Teacher::Apr { beam_size: (12, 12), child_beam_size: (12, 12), promising: 1.0 };
+    let stream = |largest| {
+        let guide = Guide { largest, ..Heuristic::Mult.into() };
+        TraceStream::new(&space(4, 4), teacher.clone(), guide, 1).expect("a stream")
+    };
+    let results = |trace: &Trace| -> Vec<i128> {
+        let texts = trace.main_calls.iter().chain(trace.children.iter().flatten().flat_map(|c| &c.main_calls));
+        let parsed = texts.flat_map(|text| text.lines()).map(|line| Line::parse(line).expect("a line of the grammar"));
+        let tried = parsed.filter_map(|line| match line {
+            Line::Explore { step, .. } => Some(step.result),
+            _ => None,
+        });
+        tried.collect()
+    };
+    let mut larger = 0;
+    for i in 0..20 {
+        assert!(results(&stream(Some(200)).get(i).expect("a trace").2).iter().all(|&result| result <= 200));
+        larger += results(&stream(None).get(i).expect("a trace").2).iter().filter(|&&result| result > 200).count();
+    }
+    assert!(larger > 20);
+}
+
+#[test]
 fn widths_are_drawn_in_their_ranges() {
     let teacher = Teacher::Apr { beam_size: (2, 6), child_beam_size: (3, 5), promising: 0.9 };
-    let traces = TraceStream::new(&space(3, 3), teacher, false, 1).expect("a stream");
+    let traces = TraceStream::new(&space(3, 3), teacher, Heuristic::Mult.into(), 1).expect("a stream");
     let mut seen = HashSet::new();
     for i in 0..200 {
         let Method::Apr { beam_size, child_beam_size, .. } = traces.get(i).expect("a trace").1 else {

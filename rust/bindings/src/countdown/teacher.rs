@@ -2,8 +2,9 @@
 
 use apr_countdown::lesson::{LessonPlan, LessonStream, Teacher, TraceStream};
 use apr_countdown::sample::{Choice, ProblemSpace, Random, Recorded, Split};
-use apr_countdown::search::{self, Method};
-use apr_countdown::{Error, lesson, sample};
+use apr_countdown::heuristic::Heuristic;
+use apr_countdown::search::{self, Guide, Method};
+use apr_countdown::{Error, Number, lesson, sample};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -79,7 +80,7 @@ pub(super) enum AnyChoice {
 }
 
 #[pyfunction]
-#[pyo3(name = "search", signature = (problem, method_name, beam_size, child_beam_size, promising, order, kind, seed, choices))]
+#[pyo3(name = "search", signature = (problem, method_name, beam_size, child_beam_size, promising, order, kind, systematic, largest, seed, choices))]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn search_trace(
     py: Python<'_>,
@@ -90,10 +91,12 @@ pub(super) fn search_trace(
     promising: Option<f64>,
     order: &str,
     kind: &str,
+    systematic: bool,
+    largest: Option<Number>,
     seed: u64,
     choices: Option<Vec<AnyChoice>>,
 ) -> PyResult<Trace> {
-    let kind = heuristic_kind(kind)?;
+    let guide = Guide { heuristic: heuristic_kind(kind)?, systematic, largest };
     let method = method(method_name, beam_size, child_beam_size, promising, order)?;
     let choices = choices.map(|choices| {
         let choice = |c| match c {
@@ -104,13 +107,13 @@ pub(super) fn search_trace(
     });
     let trace = py.detach(|| match choices {
         Some(mut recorded) => {
-            let trace = search::search(&problem.0, &method, kind, &mut recorded)?;
+            let trace = search::search(&problem.0, &method, guide, &mut recorded)?;
             match recorded.remaining() {
                 0 => Ok(trace),
                 n => Err(Error::Parameter(format!("{n} recorded choices are left over"))),
             }
         }
-        None => search::search(&problem.0, &method, kind, &mut Random::for_search(seed, 0)),
+        None => search::search(&problem.0, &method, guide, &mut Random::for_search(seed, 0)),
     });
     trace.map(Trace).map_err(raise)
 }
@@ -177,8 +180,8 @@ pub(super) struct Traces(TraceStream);
 #[pymethods]
 impl Traces {
     #[new]
-    #[pyo3(signature = (seed, method, *, beam_size, child_beam_size=(1, 1), promising, systematic=false, numbers=(4, 4), max_number=99,
-                        target=(10, 100), split="train", held_out_targets=vec![]))]
+    #[pyo3(signature = (seed, method, *, beam_size, child_beam_size=(1, 1), promising, systematic=false, largest=None,
+                        numbers=(4, 4), max_number=99, target=(10, 100), split="train", held_out_targets=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         seed: u64,
@@ -187,6 +190,7 @@ impl Traces {
         child_beam_size: (usize, usize),
         promising: f64,
         systematic: bool,
+        largest: Option<Number>,
         numbers: (usize, usize),
         max_number: u64,
         target: (u64, u64),
@@ -199,7 +203,8 @@ impl Traces {
             _ => return Err(unknown_method(method)),
         };
         let space = space(numbers, max_number, target, split, held_out_targets)?;
-        TraceStream::new(&space, teacher, systematic, seed).map(Traces).map_err(raise)
+        let guide = Guide { heuristic: Heuristic::Mult, systematic, largest };
+        TraceStream::new(&space, teacher, guide, seed).map(Traces).map_err(raise)
     }
 
     /// Items `start` to `start + count`: (problem, trace, beam size, child beam size or None, condition).

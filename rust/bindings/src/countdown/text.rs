@@ -26,6 +26,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_claim, module)?)?;
     module.add_function(wrap_pyfunction!(inspect, module)?)?;
     module.add_function(wrap_pyfunction!(first_state, module)?)?;
+    module.add_function(wrap_pyfunction!(prompt_budget, module)?)?;
     Ok(())
 }
 
@@ -183,4 +184,10 @@ pub(super) fn inspect(py: Python<'_>, text: &Bound<'_, PyString>) -> BTreeMap<&'
 #[pyfunction]
 pub(super) fn first_state(text: &Bound<'_, PyString>) -> Option<(Number, Vec<Number>)> {
     inspection::first_state(&text.to_string_lossy())
+}
+
+/// The budget that a main thread's prompt begins with; None if it is unconditioned.
+#[pyfunction]
+pub(super) fn prompt_budget(prompt: &Bound<'_, PyString>) -> Option<u64> {
+    read::prompt_budget(&prompt.to_string_lossy())
 }

@@ -63,6 +63,12 @@ impl Tokenizer {
         [trace::UNEQUAL, trace::EQUAL].iter().filter_map(|phrase| self.0.id(phrase)).collect()
     }
 
+    /// The phrase that ends a join block.
+    #[getter]
+    fn join_end(&self) -> Option<u32> {
+        self.0.id(trace::END_JOIN)
+    }
+
     #[getter]
     fn vocab_size(&self) -> usize {
         self.0.vocab_size()

@@ -21,7 +21,7 @@ pub(super) struct Node {
     pub(super) parent: NodeIndex,
     /// The step from the parent; the root's is never read.
     pub(super) step: Step,
-    /// Orders nodes by their heuristic.
+    /// Orders nodes on a frontier: by their heuristic, or as they were generated.
     pub(super) key: Number,
 }
 
@@ -96,13 +96,20 @@ impl Node {
 pub(super) struct Candidates {
     /// All that were among the best when they were generated.
     all: Vec<Candidate>,
-    /// Places in `all`, best first, ties in the order of generation.
-    best: Vec<usize>,
+    /// Keys and places in `all`, best first, ties in the order of generation.
+    best: Vec<(Number, usize)>,
 }
 
 impl Candidates {
-    /// Picks the best `beam_size` children of a node.
-    pub(super) fn fill(&mut self, node: &Node, scorer: &Scorer, beam_size: usize) -> Result<(), Error> {
+    /// Picks the best `beam_size` children of a node, of those with no result above `largest`.
+    pub(super) fn fill(
+        &mut self,
+        node: &Node,
+        scorer: &Scorer,
+        largest: Option<Number>,
+        beam_size: usize,
+    ) -> Result<(), Error> {
+        let largest = largest.unwrap_or(Number::MAX);
         self.all.clear();
         self.best.clear();
         let mut distances = [0; MAX_NUMBERS];
@@ -115,14 +122,17 @@ impl Candidates {
             for j in i + 1..node.len {
                 let rest = sum - distances[i] - distances[j];
                 for &step in combine(node.numbers[i], node.numbers[j])?.iter() {
+                    if step.result > largest {
+                        continue;
+                    }
                     let total = rest.checked_add(scorer.distance(step.result)).ok_or(Error::Overflow)?;
                     let key = scorer.score_of(total, node.len - 1).key();
                     // After its equals: ties stay in the order of generation.
-                    let before = self.best.iter().rposition(|&other| self.all[other].key <= key);
+                    let before = self.best.iter().rposition(|&(other, _)| other <= key);
                     let place = before.map_or(0, |place| place + 1);
                     if place < beam_size {
                         self.best.truncate(beam_size - 1);
-                        self.best.insert(place, self.all.len());
+                        self.best.insert(place, (key, self.all.len()));
                         self.all.push(Candidate { key, step, positions: (i, j) });
                     }
                 }
@@ -131,17 +141,24 @@ impl Candidates {
         Ok(())
     }
 
-    /// The picked candidates' ranks in the order of generation, best first.
-    pub(super) fn generated(&self) -> &[usize] {
-        &self.best
+    /// How many were picked.
+    pub(super) fn len(&self) -> usize {
+        self.best.len()
+    }
+
+    /// The places of the picked candidates in the order of generation.
+    pub(super) fn generated(&self, order: &mut Vec<usize>) {
+        order.clear();
+        order.extend(0..self.best.len());
+        order.sort_unstable_by_key(|&place| self.best[place].1);
     }
 
     /// The picked candidate at this place, the best at 0.
     pub(super) fn get(&self, place: usize) -> &Candidate {
-        &self.all[self.best[place]]
+        &self.all[self.best[place].1]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate> {
-        self.best.iter().map(|&place| &self.all[place])
+        self.best.iter().map(|&(_, place)| &self.all[place])
     }
 }

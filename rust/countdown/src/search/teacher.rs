@@ -1,6 +1,6 @@
 //! The walks over states, written line by line.
 
-use super::Trace;
+use super::{Guide, Trace};
 use super::heap::Heap;
 use super::node::{Candidates, Node, NodeIndex};
 use crate::heuristic::{Score, Scorer};
@@ -21,13 +21,14 @@ pub(super) struct Spawning {
 /// One search of one problem.
 pub(super) struct Teacher<'a, C> {
     target: Number,
+    guide: Guide,
     scorer: Scorer,
     choices: &'a mut C,
     /// Every node of the search; the root first.
     nodes: Vec<Node>,
     candidates: Candidates,
     order: Vec<usize>,
-    /// Kept children of the node expanded last, best first; none where it reached the goal.
+    /// Kept children of the node expanded last, in the order of visits; none where it reached the goal.
     internal: Vec<NodeIndex>,
     /// An emptied frontier and batch, for the next thread.
     spare: (Frontier, Vec<NodeIndex>),
@@ -36,9 +37,10 @@ pub(super) struct Teacher<'a, C> {
 const ROOT: NodeIndex = 0;
 
 impl<'a, C: Choices> Teacher<'a, C> {
-    pub(super) fn new(problem: &Problem, scorer: Scorer, choices: &'a mut C) -> Teacher<'a, C> {
+    pub(super) fn new(problem: &Problem, guide: Guide, scorer: Scorer, choices: &'a mut C) -> Teacher<'a, C> {
         Teacher {
             target: problem.target(),
+            guide,
             scorer,
             choices,
             nodes: vec![Node::root(problem.numbers())],
@@ -72,7 +74,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
         text.state(self.target, node.numbers(), steps[..node.depth].iter().copied());
     }
 
-    /// Shows a node and its kept children in shuffled order, up to a goal; fills `internal`.
+    /// Shows a node and its kept children, up to a goal; fills `internal`.
     fn expand(&mut self, index: NodeIndex, beam_size: usize, text: &mut Writer) -> Result<Option<NodeIndex>, Error> {
         self.internal.clear();
         self.state(index, text);
@@ -81,8 +83,12 @@ impl<'a, C: Choices> Teacher<'a, C> {
         if left < 2 {
             return Ok(None);
         }
-        self.candidates.fill(node, &self.scorer, beam_size)?;
-        self.choices.arrange(self.candidates.generated(), &mut self.order)?;
+        self.candidates.fill(node, &self.scorer, self.guide.largest, beam_size)?;
+        if self.guide.systematic {
+            self.candidates.generated(&mut self.order);
+        } else {
+            self.choices.shuffle(self.candidates.len(), &mut self.order)?;
+        }
         for &place in &self.order {
             let candidate = self.candidates.get(place);
             let step = candidate.step;
@@ -93,8 +99,11 @@ impl<'a, C: Choices> Teacher<'a, C> {
                     continue;
                 }
             }
-            let child = self.nodes[index as usize].child(index, candidate, self.internal.len() as u16);
+            let mut child = self.nodes[index as usize].child(index, candidate, self.internal.len() as u16);
             let child_index = self.nodes.len() as NodeIndex;
+            if self.guide.systematic {
+                child.key = Number::from(child_index);
+            }
             if left == 2 {
                 self.nodes.push(child);
                 return Ok(Some(child_index));
@@ -328,7 +337,7 @@ pub(super) fn kept(
 ) -> Result<Vec<(Score, Vec<Number>, Step)>, Error> {
     let parent = Node::root(numbers);
     let mut candidates = Candidates::default();
-    candidates.fill(&parent, scorer, beam_size)?;
+    candidates.fill(&parent, scorer, None, beam_size)?;
     let shown = |c| {
         let child = parent.child(ROOT, c, 0);
         Ok((scorer.score(child.numbers())?, child.numbers().to_vec(), child.step))

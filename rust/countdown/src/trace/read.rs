@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 
 use super::write::{ChildResult, Writer};
-use super::{END_SPAWN, GENERATED, GOAL, MOVE, SPAWN, SPAWN_CHILD, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN};
+use super::{
+    CHILD_BUDGET, END_SPAWN, GENERATED, GOAL, MOVE, SPAWN, SPAWN_CHILD, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN,
+};
 use crate::problem::{MAX_NUMBERS, Step};
 use line::Scan;
 
@@ -66,6 +68,12 @@ pub enum ChildHead {
 pub fn step(text: &str) -> Option<Step> {
     let mut scan = Scan { rest: text };
     scan.step().filter(|_| scan.rest.is_empty())
+}
+
+/// The budget that a main thread's prompt begins with: child threads or tokens. `None` if it is unconditioned.
+pub fn prompt_budget(prompt: &str) -> Option<u64> {
+    let rest = [CHILD_BUDGET, TOKEN_BUDGET].iter().find_map(|head| prompt.strip_prefix(head))?;
+    Scan { rest }.number()?.try_into().ok()
 }
 
 /// Whether a thread stopped to spawn: its last line ends a spawn block.
