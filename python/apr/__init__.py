@@ -108,9 +108,9 @@ def search(
     Random choices come from `seed` (0 if not given), or are replayed from `choices`: in the order they are wanted, a
     permutation for a shuffle and a bool for a promising draw. `promising` is the probability that an expanded node is
     promising: 0.9 for apr and 0.5 for sos+ unless given. `child_beam_size` (apr) is `beam_size` unless given. `order`
-    is of sos alone. A `systematic` search shows and visits kept children in the order of generation, instead of shuffled
-    and best first; steps to a result above `largest` are left out. Raises ValueError for parameters out of range or choices that do not fit, OverflowError for
-    numbers beyond 128 bits.
+    is of sos alone. A `systematic` search shows and visits kept children in the order of generation, instead of
+    shuffled and best first; steps to a result above `largest` are left out. Raises ValueError for parameters out of
+    range or choices that do not fit, OverflowError for numbers beyond 128 bits.
     """
     if seed is not None and choices is not None:
         raise ValueError("give a seed or recorded choices, not both")

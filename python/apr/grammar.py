@@ -62,6 +62,10 @@ class Grammar(Protocol):
         """The main thread's prompt, without a trailing newline."""
         ...
 
+    def read_prompt(self, prompt: str) -> tuple[Any, int | None]:
+        """The problem and the budget that a main thread's prompt names; ValueError if it names no problem."""
+        ...
+
     def open(self, prompt: str) -> tuple[int, ...]:
         """The token ids a thread with this prompt begins with."""
         ...
@@ -91,6 +95,10 @@ class Grammar(Protocol):
 
     def resume(self, token_ids: Sequence[int], message: str) -> Resumption:
         """Where the parent's sequence is cut and what is put there."""
+        ...
+
+    def settled(self, text: str) -> int:
+        """Characters of an open thread's text that no join and no replacement will take back."""
         ...
 
     def claim(self, text: str) -> str | None:
@@ -134,6 +142,13 @@ class Countdown:
     def prompt(self, problem: _core.Problem, budget: int | None) -> str:
         return _core.prompt(problem, self.method, budget)
 
+    def read_prompt(self, prompt: str) -> tuple[_core.Problem, int | None]:
+        state = _core.first_state(prompt)
+        if state is None:
+            raise ValueError("no state of a problem in it")
+        target, numbers = state
+        return _core.Problem(numbers, target), _core.prompt_budget(prompt)
+
     def open(self, prompt: str) -> tuple[int, ...]:
         return (self._begin, *self.tokenizer.encode(prompt))
 
@@ -165,6 +180,12 @@ class Countdown:
     def resume(self, token_ids: Sequence[int], message: str) -> Resumption:
         last = max(i for i, token_id in enumerate(token_ids) if token_id == self._spawn_open)
         return Resumption(last, tuple(self.tokenizer.encode(message)))
+
+    def settled(self, text: str) -> int:
+        if text.endswith(_core.JOIN_OPEN):
+            return len(text) - len(_core.JOIN_OPEN)
+        spawn = text.rfind(_core.SPAWN_OPEN)
+        return len(text) if spawn < 0 else spawn
 
     def claim(self, text: str) -> str | None:
         return _core.search_result(text.removesuffix("\n"))

@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from apr._core import Tokenizer
 from apr.engine import ENGINES, load_engine
-from apr.engine.base import Engine
+from apr.engine.base import Engine, EngineError
 from apr.grammar import Grammar, Method, default_grammar
 
 SHIPPED_MODEL = "apr-tiny"
@@ -34,26 +35,34 @@ class Policy:
         self.files.close()
 
 
-def load_policy(engine: str = "native", model: str | None = None, method: Method = "apr") -> Policy:
-    """Load a checkpoint directory, by default the shipped one. PolicyError if it cannot be."""
+def load_policy(engine: str = "native", model: str | None = None, method: Method = "apr", **options: Any) -> Policy:
+    """Load a checkpoint directory, by default the shipped one, with the engine's own `options`. PolicyError if it
+    cannot be."""
     if engine not in ENGINES:
         raise PolicyError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
     files = ExitStack()
+    directory = checkpoint(model, files)
+    try:
+        words = directory / "tokenizer.json"
+        tokenizer = Tokenizer.from_json(words.read_text()) if words.is_file() else None
+        return Policy(load_engine(engine, str(directory), **options), default_grammar(method, tokenizer), files)
+    except ModuleNotFoundError as error:
+        extra = "sglang" if engine == "sglang" else "train"
+        raise PolicyError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
+    except EngineError as error:
+        raise PolicyError(str(error)) from None
+    except (ValueError, OSError, RuntimeError) as error:
+        raise PolicyError(f"cannot load {directory}: {_first_line(error)}") from None
+
+
+def checkpoint(model: str | None, files: ExitStack) -> Path:
+    """The directory of a checkpoint, by default the shipped one, on disk as long as `files` is open. PolicyError if
+    there is none."""
     directory = _shipped(files) if model is None else Path(model)
     if not (directory / "config.json").is_file():
         what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
         raise PolicyError(f"{directory} {what}")
-    try:
-        words = directory / "tokenizer.json"
-        tokenizer = Tokenizer.from_json(words.read_text()) if words.is_file() else None
-        return Policy(load_engine(engine, str(directory)), default_grammar(method, tokenizer), files)
-    except ModuleNotFoundError as error:
-        extra = "sglang" if engine == "sglang" else "train"
-        raise PolicyError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
-    except NotImplementedError as error:
-        raise PolicyError(str(error)) from None
-    except (ValueError, OSError, RuntimeError) as error:
-        raise PolicyError(f"cannot load {directory}: {_first_line(error)}") from None
+    return directory
 
 
 def install(extra: str) -> str:

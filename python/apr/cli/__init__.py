@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model on teacher traces",
     "eval": "measure a model: accuracy, tokens, context, latency",
     "report": "tables and figures of evaluations, beside the paper's",
+    "serve": "serve a model: SGLang servers, or the threads behind an OpenAI-compatible address",
     "bench": "run the benchmarks of a checkout",
 }
 """Name -> what it does; the module has the command's name."""

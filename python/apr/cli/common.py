@@ -102,6 +102,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and how."""
     add = parser.add_argument
     add("--engine", default="native", help="what runs the model: native (default), torch or sglang")
+    add("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
     add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
     add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
     add("--join", choices=("all", "first"), default="all", help=_JOIN)
@@ -109,14 +110,43 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=natural, default=0, metavar="N")
 
 
-def open_policy(engine: str, model: str | None, method: Any) -> Policy:
+def open_policy(engine: str, model: str | None, method: Any, server: str | None = None) -> Policy:
     """Load a model. UsageError if it cannot be."""
     from apr.policy import PolicyError, load_policy
 
+    if engine != "sglang" and server is not None:
+        raise UsageError("--server is for --engine sglang")
+    options = {"url": server, "progress": Waiting()} if engine == "sglang" else {}
     try:
-        return load_policy(engine, model, method)
+        return load_policy(engine, model, method, **options)
     except PolicyError as error:
         raise UsageError(str(error)) from None
+    finally:
+        for progress in options.values():
+            if isinstance(progress, Waiting):
+                progress.done()
+
+
+class Waiting:
+    """A line on stderr that counts the seconds until a server is up."""
+
+    def __init__(self, what: str = "SGLang starts") -> None:
+        self.what = what
+        self._said = -1
+
+    def __call__(self, seconds: float, line: str) -> None:
+        if int(seconds) == self._said:
+            return
+        if sys.stderr.isatty():
+            print(f"\r{self.what}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
+            self._said = int(seconds)
+        elif self._said < 0:
+            note(f"{self.what}; this takes about a minute")
+            self._said = 0
+
+    def done(self) -> None:
+        if self._said >= 0 and sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:

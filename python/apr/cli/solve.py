@@ -118,7 +118,7 @@ async def _run(problem: Any, options: Any, policy: Policy, screen: Screen) -> No
 
 
 def _open(options: Any) -> Policy:
-    return open_policy(options.engine, options.model, options.method)
+    return open_policy(options.engine, options.model, options.method, options.server)
 
 
 def _screen(options: Any) -> Screen:

@@ -21,5 +21,7 @@ def load_engine(name: str, model: Any, **options: Any) -> Engine:
 
         return TorchEngine(model, **options)
     if name == "sglang":
-        raise NotImplementedError("the sglang engine is not available in this version")
+        from apr.engine.sglang import open_sglang
+
+        return open_sglang(model, **options)
     raise ValueError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")

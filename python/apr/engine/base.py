@@ -15,6 +15,10 @@ OnTokens = Callable[[Sequence[int]], None]
 """Called on the loop with freshly sampled token ids, in order, each id once."""
 
 
+class EngineError(RuntimeError):
+    """An engine that cannot be started, reached or updated: words for people, the first line by itself."""
+
+
 class Engine(Protocol):
     """What samples."""
 

@@ -1,0 +1,54 @@
+"""What HTTP servers say, as values and as one line for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+from apr.engine.base import EngineError
+
+
+class ServerError(EngineError):
+    """A server that cannot be used, or refused something."""
+
+
+async def events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    """The JSON objects of server-sent events."""
+    async for line in stream:
+        if not line.startswith(b"data:"):
+            continue
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            return
+        try:
+            value = json.loads(data)
+        except ValueError:
+            raise ServerError(f"the server sent no JSON: {data[:80]!r}") from None
+        if not isinstance(value, dict):
+            raise ServerError(f"the server sent no object: {data[:80]!r}")
+        yield value
+
+
+async def json_or_text(response: aiohttp.ClientResponse) -> Any:
+    text = await response.text(errors="replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def message(answer: Any, status: int) -> str:
+    """What a refusal says, in one line."""
+    while isinstance(answer, dict):
+        answer = answer.get("error") or answer.get("message") or answer.get("detail")
+    line = next(iter(str(answer).splitlines()), "") if answer else ""
+    return line or f"the server answered with status {status}"
+
+
+def reason(error: BaseException) -> str:
+    if isinstance(error, ServerError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

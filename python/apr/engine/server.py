@@ -1,0 +1,232 @@
+"""SGLang processes: servers with the flags this machine needs, and the router before several of them.
+
+Each is watched until healthy and runs under a keeper (`apr.engine.keeper`), which ends the whole process group when
+this process ends, however it does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from types import TracebackType
+
+from apr.engine.base import EngineError
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 600.0
+"""How long a server may take to come up; 40 s on an idle CPU machine, minutes on a busy one or for a large model."""
+_POLL_S = 0.5
+_CONTEXT_SLACK = 8
+"""SGLang keeps a few positions of the context for itself; with so many more a model has all of its own."""
+_TAIL_LINES = 12
+_STOP_S = 20.0
+
+Progress = Callable[[float, str], None]
+"""Gets the seconds waited so far and the last line of the log."""
+
+
+class StartError(EngineError):
+    """A server that did not come up: what is wrong, for people."""
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs a server started here would see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return 0
+    listed = subprocess.run([smi, "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def flags(found_gpus: int, context_length: int) -> list[str]:
+    """What SGLang 0.5 needs to serve a small Llama on the devices found."""
+    always = ["--skip-server-warmup", "--incremental-streaming-output"]
+    always += ["--context-length", str(context_length + _CONTEXT_SLACK)]
+    if found_gpus > 1:
+        # A small model fits each of them: more copies, not larger ones.
+        return [*always, "--dp-size", str(found_gpus)]
+    if found_gpus == 1:
+        return always
+    return [
+        *always,
+        *("--device", "cpu", "--dtype", "float32"),
+        # SGLang's own Llama needs AMX kernels on a CPU.
+        *("--model-impl", "transformers", "--attention-backend", "torch_native"),
+        # A batch of a small model is shorter than what the overlap would hide.
+        "--disable-overlap-schedule",
+        *("--mem-fraction-static", "0.1", "--max-total-tokens", str(32 * context_length)),
+    ]
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """One server, from its start to its end; a context manager that ends it."""
+
+    def __init__(
+        self, command: Sequence[str], url: str, log: Path, *, api_key: str | None = None, name: str = "SGLang"
+    ) -> None:
+        """Start `command`, which answers at `url` once it is up; its output goes to `log`."""
+        self.url, self.log, self.name = url, log, name
+        self.api_key = api_key
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-m", "apr.engine.keeper", *command],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"},
+            )
+
+    @property
+    def running(self) -> bool:
+        return self._keeper.poll() is None
+
+    def wait_until_healthy(self, seconds: float = START_SECONDS, progress: Progress | None = None) -> None:
+        """Return when the server answers. StartError, with the end of its log, if it ends or takes too long."""
+        begun = time.monotonic()
+        while not self._healthy():
+            waited = time.monotonic() - begun
+            if not self.running:
+                raise StartError(f"{self.name} ended while it started{self._why()}")
+            if waited > seconds:
+                raise StartError(f"{self.name} did not come up within {seconds:.0f} s{self._why()}")
+            if progress is not None:
+                progress(waited, next(reversed(self.tail(1)), ""))
+            time.sleep(_POLL_S)
+
+    def tail(self, lines: int = _TAIL_LINES) -> list[str]:
+        """The last lines of the log."""
+        try:
+            text = self.log.read_bytes()[-16384:].decode(errors="replace")
+        except OSError:
+            return []
+        return [line for line in text.splitlines() if line.strip()][-lines:]
+
+    def stop(self) -> None:
+        """End the server and everything it started."""
+        if self._keeper.stdin is not None:
+            # The keeper's sign.
+            self._keeper.stdin.close()
+        try:
+            self._keeper.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _healthy(self) -> bool:
+        request = urllib.request.Request(f"{self.url}/health")
+        if self.api_key is not None:
+            request.add_header("Authorization", f"Bearer {self.api_key}")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _why(self) -> str:
+        lines = self.tail()
+        text = "\n".join(lines).lower()
+        memory = "out of memory" in text or "memoryerror" in text or self._keeper.returncode in (-9, 137)
+        what = ": it ran out of memory" if memory else ""
+        return f"{what}; the end of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def start_server(
+    model: str | os.PathLike[str],
+    *,
+    host: str = LOOPBACK,
+    port: int | None = None,
+    api_key: str | None = None,
+    log: str | os.PathLike[str] | None = None,
+    extra: Sequence[str] = (),
+) -> ServerProcess:
+    """Start SGLang on a checkpoint directory; wait for it with `wait_until_healthy`.
+
+    `port` is a free one unless given, `extra` are further flags of SGLang's. StartError for what is known beforehand
+    to fail.
+    """
+    directory = Path(model)
+    command = [*_module("sglang.launch_server"), "--model-path", str(directory)]
+    command += [*flags(gpus(), context_length(directory)), *extra]
+    return _start(command, host, port, api_key, log, "SGLang")
+
+
+def start_router(
+    urls: Sequence[str],
+    *,
+    host: str = LOOPBACK,
+    port: int | None = None,
+    api_key: str | None = None,
+    log: str | os.PathLike[str] | None = None,
+) -> ServerProcess:
+    """Start SGLang's own router before servers that are up: a prompt goes where its prefix is cached."""
+    command = [*_module("sglang_router.launch_router"), "--policy", "cache_aware", "--worker-urls", *urls]
+    return _start(command, host, port, api_key, log, "the router")
+
+
+def _module(name: str) -> list[str]:
+    """The command that runs a module of the extra. StartError if it is not installed."""
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        raise StartError("SGLang is not installed: install the extra with `pip install 'apr[sglang]'`")
+    return [sys.executable, "-m", name]
+
+
+def _start(
+    command: list[str],
+    host: str,
+    port: int | None,
+    api_key: str | None,
+    log: str | os.PathLike[str] | None,
+    name: str,
+) -> ServerProcess:
+    port = free_port() if port is None else port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    key = [] if api_key is None else ["--api-key", api_key]
+    path = Path(log) if log is not None else Path(mkdtemp(prefix="apr-sglang-")) / "server.log"
+    reachable = LOOPBACK if host in ("0.0.0.0", "::") else host
+    where = f"http://{reachable}:{port}"
+    return ServerProcess([*command, "--host", host, "--port", str(port), *key], where, path, api_key=api_key, name=name)
+
+
+def context_length(directory: Path) -> int:
+    """The context length of a checkpoint. StartError if the directory holds none."""
+    try:
+        config = json.loads((directory / "config.json").read_text())
+        return int(config["max_position_embeddings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StartError(f"{directory} holds no model: no readable config.json") from None

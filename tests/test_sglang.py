@@ -1,0 +1,317 @@
+"""The SGLang engine against real servers on the CPU: two for the whole suite, one of which dies in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import apr
+from apr.config import ModelConfig
+from apr.engine.server import ServerProcess, StartError, free_port, start_router, start_server
+from apr.engine.torch import TorchEngine
+from apr.limits import Limits
+from apr.model import load_model, new_model, save_model, token_logprobs
+from apr.orchestrator import rollout
+from apr.types import Completion, SamplingParams
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("sglang") is None, reason="the extra sglang is not installed")
+CONTEXT = 512
+TOKENIZER = apr.Tokenizer()
+PROMPT = (1, 28, 3, 133, 13, 5, 10, 14, 5, 5, 15, 5, 9, 16)
+
+
+@dataclass(frozen=True)
+class Served:
+    """Two servers of one random model, and where other weights are."""
+
+    model: Path
+    other: Path
+    servers: tuple[ServerProcess, ServerProcess]
+
+
+def write_model(directory: Path, seed: int) -> Path:
+    """Random weights so wide that greedy choices are no close calls."""
+    shape = ModelConfig(hidden_size=64, layers=2, heads=2, mlp_size=128, context_length=CONTEXT)
+    model = new_model(shape, TOKENIZER, seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(8)
+    save_model(model, TOKENIZER, directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("sglang")
+    model, other = write_model(folder / "model", 0), write_model(folder / "other", 1)
+    servers = [start_server(model, log=folder / f"server-{i}.log") for i in range(2)]
+    try:
+        for server in servers:
+            server.wait_until_healthy()
+        yield Served(model, other, (servers[0], servers[1]))
+    finally:
+        for server in servers:
+            server.stop()
+
+
+@pytest.fixture
+def engine(served: Served) -> Iterator[Any]:
+    from apr.engine.sglang import SglangEngine
+
+    made = SglangEngine(served.servers[0].url, context_length=CONTEXT)
+    yield made
+    run(made.close())
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def ask(engine: Any, prompt: tuple[int, ...] = PROMPT, request_id: str = "r", **params: Any) -> Completion:
+    settings = {"temperature": 0.0, "max_tokens": 40, **params}
+    return run(engine.generate(prompt, SamplingParams(**settings), request_id=request_id))
+
+
+def test_greedy_tokens_and_logprobs_are_those_of_transformers(served: Served, engine: Any) -> None:
+    completion = ask(engine)
+    model = load_model(served.model).eval()
+    plain = run(TorchEngine(model).generate(PROMPT, SamplingParams(0.0, 40), request_id="r"))
+    assert completion.token_ids == plain.token_ids
+    assert completion.logprobs == pytest.approx(plain.logprobs, abs=1e-3)
+    assert completion.finish_reason == "length"
+
+
+def test_sampled_logprobs_are_at_the_sampling_temperature(served: Served, engine: Any) -> None:
+    completion = ask(engine, temperature=0.7)
+    ids = torch.tensor([[*PROMPT, *completion.token_ids]])
+    with torch.no_grad():
+        expected = token_logprobs(load_model(served.model)(ids).logits / 0.7, ids)[0, len(PROMPT) - 1 :]
+    assert completion.logprobs == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_tokens_stream_and_the_stop_token_is_the_last(engine: Any) -> None:
+    whole = ask(engine).token_ids
+    heard: list[int] = []
+    stop = whole[11]
+    params = SamplingParams(0.0, 40, (stop,))
+    stopped = run(engine.generate(PROMPT, params, request_id="r", on_tokens=heard.extend))
+    assert stopped.finish_reason == "stop"
+    assert stopped.token_ids == whole[: whole.index(stop) + 1] == tuple(heard)
+
+
+def test_the_context_is_the_models_own(engine: Any) -> None:
+    assert len(ask(engine, max_tokens=None).token_ids) == CONTEXT - len(PROMPT)
+    assert len(ask(engine, tuple(range(3, 103)) * 5 + (5,) * (CONTEXT - 501)).token_ids) == 1
+    full = ask(engine, (5,) * CONTEXT)
+    assert (full.finish_reason, full.token_ids) == ("length", ())
+    assert ask(engine, ()).finish_reason == "error"
+
+
+def test_prefixes_come_from_the_cache(engine: Any) -> None:
+    prompt = (1, *range(10, 60))
+    parent = ask(engine, prompt)
+    child = ask(engine, (*prompt, *parent.token_ids, 7))
+    assert child.cached_tokens >= len(prompt) + len(parent.token_ids) - 1
+
+
+def test_abort_keeps_what_was_sampled(engine: Any) -> None:
+    heard: dict[str, list[int]] = {"abort": [], "cancel": []}
+
+    async def main() -> Completion:
+        long = SamplingParams(1.0, 480)
+        tasks = {
+            name: asyncio.create_task(engine.generate(PROMPT, long, request_id=name, on_tokens=heard[name].extend))
+            for name in heard
+        }
+        while not all(heard.values()):
+            await asyncio.sleep(0.01)
+        engine.abort("abort")
+        engine.abort("unknown")
+        tasks["cancel"].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks["cancel"]
+        return await tasks["abort"]
+
+    aborted = run(main())
+    assert aborted.finish_reason == "abort"
+    assert aborted.token_ids == tuple(heard["abort"])
+    assert 0 < len(aborted.token_ids) < 480
+
+
+def test_a_listeners_exception_comes_out(engine: Any) -> None:
+    def fail(_: Any) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run(engine.generate(PROMPT, SamplingParams(0.0, 100), request_id="r", on_tokens=fail))
+
+
+def test_a_refused_request_is_an_error_completion(engine: Any) -> None:
+    refused = ask(engine, (1, 10**6))
+    assert refused.finish_reason == "error"
+    assert refused.error
+    assert ask(engine).finish_reason == "length"
+
+
+def test_weights_are_updated_and_checked(served: Served, engine: Any) -> None:
+    from apr.engine.sglang import Probe, WeightMismatch
+
+    def probe(directory: Path) -> Probe:
+        ids = torch.tensor([PROMPT])
+        with torch.no_grad():
+            return Probe(PROMPT, tuple(token_logprobs(load_model(directory)(ids).logits, ids)[0].tolist()))
+
+    before = ask(engine)
+    version = run(engine.update_weights(served.other, probe(served.other)))
+    after = ask(engine)
+    assert (before.policy_version, after.policy_version) == (version - 1, version)
+    assert after.token_ids != before.token_ids
+    # The old weights' prefixes are gone.
+    assert after.cached_tokens == 0
+    with pytest.raises(WeightMismatch, match="apart"):
+        run(engine.update_weights(served.model, probe(served.other)))
+    assert ask(engine).finish_reason == "error"
+    run(engine.update_weights(served.model, probe(served.model)))
+    assert ask(engine).token_ids == before.token_ids
+
+    async def too_early() -> None:
+        task = asyncio.create_task(engine.generate(PROMPT, SamplingParams(1.0, 60), request_id="r"))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="requests are open"):
+            await engine.update_weights(served.other)
+        await task
+
+    run(too_early())
+
+
+def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> None:
+    """Random weights write no spawns, but the same threads of tokens."""
+    native = apr.load_engine("native", str(served.model))
+    from apr.grammar import Countdown
+
+    async def both(problem: apr.Problem) -> list[Any]:
+        runs = (
+            rollout(
+                problem, one, Limits(tokens_per_thread=200), grammar=Countdown("apr"), params=SamplingParams(0.0),
+            )
+            for one in (engine, native)
+        )  # fmt: skip
+        return await asyncio.gather(*runs)
+
+    for problem in apr.problems(6, 3):
+        ours, theirs = run(both(problem))
+        assert [thread.token_ids for thread in ours.threads.values()] == [
+            thread.token_ids for thread in theirs.threads.values()
+        ]
+
+
+def test_what_cannot_start_says_why(served: Served, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="holds no model"):
+        start_server(tmp_path)
+    port = int(served.servers[0].url.rpartition(":")[2])
+    with pytest.raises(StartError, match="cannot listen"):
+        start_server(served.model, port=port)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"max_position_embeddings": 64, "model_type": "no such model"}')
+    for model, seconds, why in (
+        (broken, 600, "ended while it started"),
+        (served.model, 1, "did not come up within 1 s"),
+    ):
+        with start_server(model, log=tmp_path / "log") as server, pytest.raises(StartError, match=why):
+            server.wait_until_healthy(seconds)
+
+
+def test_nobody_there_is_an_engine_error() -> None:
+    from apr.engine.sglang import SglangEngine
+
+    with pytest.raises(apr.engine.base.EngineError, match="no server at"):
+        SglangEngine(f"http://127.0.0.1:{free_port()}")
+
+
+def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        from apr.engine.server import ServerProcess
+        child = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
+        ServerProcess([sys.executable, "-c", child], "http://127.0.0.1:1", Path(sys.argv[1]))
+        time.sleep(600)
+        """
+    )
+    log = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", script, str(log)]) as process:
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.read_text().strip()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        grandchild = int(log.read_text())
+        process.kill()
+    while alive(grandchild) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(grandchild)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "State:\tZ" not in status.read_text()
+
+
+def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: Path) -> None:
+    """Runs last: 64 rollouts, one of two servers killed among them. What the dead one had begun is an engine error
+    and is run again, so that every problem is answered."""
+    from apr.engine.sglang import SglangEngine
+    from apr.grammar import Countdown
+
+    urls = [server.url for server in served.servers]
+    with start_router(urls, log=tmp_path / "router.log") as router:
+        router.wait_until_healthy()
+        engine = SglangEngine(router.url, servers=urls, context_length=CONTEXT)
+        victim = served.servers[1]
+
+        async def one(problem: apr.Problem) -> int:
+            for attempt in range(8):
+                tree = await rollout(
+                    problem,
+                    engine,
+                    Limits(tokens_per_thread=100),
+                    grammar=Countdown("apr"),
+                    params=SamplingParams(0.0),
+                )
+                assert tree.finished is not None
+                if not tree.failed:
+                    return attempt
+                assert tree.finished.correct is None
+                await asyncio.sleep(0.5)
+            raise AssertionError(f"lost: {tree.main.detail}")
+
+        async def all_of_them() -> list[int]:
+            tasks = [asyncio.create_task(one(problem)) for problem in apr.problems(64, 4)]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            os.kill(victim._keeper.pid, signal.SIGTERM)
+            victim.stop()
+            tries = await asyncio.gather(*tasks)
+            await engine.close()
+            return tries
+
+        tries = run(all_of_them())
+    assert len(tries) == 64
+    assert any(tries), "the server died after all were done"
