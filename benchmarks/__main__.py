@@ -21,11 +21,23 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "prefix": engine.prefix,
     "start": engine.start,
 }
+"""What runs unless `--only` names one."""
+
+
+def sglang(rounds: int) -> list[Result]:
+    """Minutes of servers starting: run when asked for."""
+    from benchmarks.sglang import sglang
+
+    return sglang(rounds)
+
+
+ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"sglang": sglang}
 
 
 def main() -> int:
+    known = BENCHMARKS | ON_DEMAND
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=BENCHMARKS, metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--only", choices=known, metavar="NAME", help=f"one of {', '.join(known)}")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns each side takes (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
@@ -35,7 +47,7 @@ def main() -> int:
     if not options.json:
         print(f"{cores()} cores; ratios are medians of {options.rounds} turns\n", flush=True)
     for name in names:
-        for result in BENCHMARKS[name](options.rounds):
+        for result in known[name](options.rounds):
             print(json_line(result) if options.json else table_row(result), flush=True)
     return 0
 

@@ -15,12 +15,14 @@ from apr.cli.common import (
     compact,
     natural,
     note,
+    open_policy,
     positive,
     span,
 )
 
 if TYPE_CHECKING:
     from apr.evaluate.protocol import Protocol
+    from apr.policy import Policy
 
 _OF_ONE = ("problems", "split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
 """Arguments that describe one condition; a recipe has its own."""
@@ -70,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
             note(f"going on after {len(rows.rows)} of {total} rollouts")
         progress = Progress(total, rows.rows)
         try:
-            asyncio.run(_run(protocol, problems, rows, progress))
+            asyncio.run(_run(protocol, problems, rows, progress, options.server))
         finally:
             progress.end()
     results = []
@@ -90,18 +92,19 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _run(protocol: Protocol, problems: Sequence[Any], rows: Any, progress: Progress) -> None:
+async def _run(
+    protocol: Protocol, problems: Sequence[Any], rows: Any, progress: Progress, server: str | None
+) -> None:
     from apr.evaluate.rollouts import run_protocol
-    from apr.policy import PolicyError
+
+    def load(engine: str, model: str | None, method: Any) -> Policy:
+        return open_policy(engine, model, method, server)
 
     def watch(row: dict[str, Any]) -> None:
         rows.append(row)
         progress.count(row)
 
-    try:
-        await run_protocol(protocol, problems, watch, done=len(rows.rows))
-    except PolicyError as error:
-        raise UsageError(str(error)) from None
+    await run_protocol(protocol, problems, watch, done=len(rows.rows), load=load)
 
 
 def _recipe(options: Any, made: Parser) -> Protocol:

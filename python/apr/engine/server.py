@@ -52,10 +52,13 @@ def gpus() -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def flags(found_gpus: int, context_length: int) -> list[str]:
-    """What SGLang 0.5 needs to serve a small Llama on the devices found."""
+def flags(found_gpus: int, context_length: int, overlap: bool | None = None) -> list[str]:
+    """What SGLang 0.5 needs to serve a small Llama on the devices found. `overlap` says whether it prepares a batch
+    while it computes the one before; unless given, on GPUs alone: on a CPU a batch is shorter than what that hides."""
     always = ["--skip-server-warmup", "--incremental-streaming-output"]
     always += ["--context-length", str(context_length + _CONTEXT_SLACK)]
+    if not (found_gpus > 0 if overlap is None else overlap):
+        always.append("--disable-overlap-schedule")
     if found_gpus > 1:
         # A small model fits each of them: more copies, not larger ones.
         return [*always, "--dp-size", str(found_gpus)]
@@ -66,8 +69,6 @@ def flags(found_gpus: int, context_length: int) -> list[str]:
         *("--device", "cpu", "--dtype", "float32"),
         # SGLang's own Llama needs AMX kernels on a CPU.
         *("--model-impl", "transformers", "--attention-backend", "torch_native"),
-        # A batch of a small model is shorter than what the overlap would hide.
-        "--disable-overlap-schedule",
         *("--mem-fraction-static", "0.1", "--max-total-tokens", str(32 * context_length)),
     ]
 
@@ -168,16 +169,17 @@ def start_server(
     port: int | None = None,
     api_key: str | None = None,
     log: str | os.PathLike[str] | None = None,
+    overlap: bool | None = None,
     extra: Sequence[str] = (),
 ) -> ServerProcess:
     """Start SGLang on a checkpoint directory; wait for it with `wait_until_healthy`.
 
-    `port` is a free one unless given, `extra` are further flags of SGLang's. StartError for what is known beforehand
-    to fail.
+    `port` is a free one unless given, `overlap` as in `flags`, `extra` are further flags of SGLang's. StartError for
+    what is known beforehand to fail.
     """
     directory = Path(model)
     command = [*_module("sglang.launch_server"), "--model-path", str(directory)]
-    command += [*flags(gpus(), context_length(directory)), *extra]
+    command += [*flags(gpus(), context_length(directory), overlap), *extra]
     return _start(command, host, port, api_key, log, "SGLang")
 
 

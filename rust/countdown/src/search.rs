@@ -69,10 +69,11 @@ pub enum Method {
 pub struct Guide {
     /// Which children are the best.
     pub heuristic: Heuristic,
-    /// Kept children are shown and visited in the order of generation (the queue of the paper's algorithms 1 and 2),
-    /// instead of shown shuffled and visited best first, as the paper's code does.
+    /// Children are kept, shown and visited in one fixed order, that of generation with sums last, instead of kept by
+    /// the heuristic, shown shuffled and visited best first, as the paper's code does.
     ///
-    /// A model learns it sooner: what comes next follows from what stands there, and nothing is shown twice.
+    /// A model learns it sooner: what comes next follows from what stands there, and nothing is shown twice. Sums come
+    /// last since a sum can often wait for a later step: a search too narrow for all children loses least by them.
     pub systematic: bool,
     /// Steps to a greater result are left out. Large products are the hardest results to compute, and seldom on the
     /// way to a target.
@@ -147,5 +148,5 @@ pub fn expand(
     if target < 1 {
         return Err(Error::Target(target));
     }
-    teacher::kept(numbers, &Scorer::new(heuristic, target)?, beam_size)
+    teacher::kept(numbers, &heuristic.into(), &Scorer::new(heuristic, target)?, beam_size)
 }

@@ -4,6 +4,7 @@
 //! is read off its parents.
 
 use crate::arithmetic::combine;
+use super::Guide;
 use crate::heuristic::Scorer;
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
 
@@ -101,15 +102,9 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// Picks the best `beam_size` children of a node, of those with no result above `largest`.
-    pub(super) fn fill(
-        &mut self,
-        node: &Node,
-        scorer: &Scorer,
-        largest: Option<Number>,
-        beam_size: usize,
-    ) -> Result<(), Error> {
-        let largest = largest.unwrap_or(Number::MAX);
+    /// Picks the best `beam_size` children of a node, as the guide has it.
+    pub(super) fn fill(&mut self, node: &Node, guide: &Guide, scorer: &Scorer, beam_size: usize) -> Result<(), Error> {
+        let largest = guide.largest.unwrap_or(Number::MAX);
         self.all.clear();
         self.best.clear();
         let mut distances = [0; MAX_NUMBERS];
@@ -126,7 +121,10 @@ impl Candidates {
                         continue;
                     }
                     let total = rest.checked_add(scorer.distance(step.result)).ok_or(Error::Overflow)?;
-                    let key = scorer.score_of(total, node.len - 1).key();
+                    let key = match guide.systematic {
+                        true => Number::from(step.op == Op::Add),
+                        false => scorer.score_of(total, node.len - 1).key(),
+                    };
                     // After its equals: ties stay in the order of generation.
                     let before = self.best.iter().rposition(|&(other, _)| other <= key);
                     let place = before.map_or(0, |place| place + 1);
@@ -144,13 +142,6 @@ impl Candidates {
     /// How many were picked.
     pub(super) fn len(&self) -> usize {
         self.best.len()
-    }
-
-    /// The places of the picked candidates in the order of generation.
-    pub(super) fn generated(&self, order: &mut Vec<usize>) {
-        order.clear();
-        order.extend(0..self.best.len());
-        order.sort_unstable_by_key(|&place| self.best[place].1);
     }
 
     /// The picked candidate at this place, the best at 0.

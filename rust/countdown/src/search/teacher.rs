@@ -83,9 +83,10 @@ impl<'a, C: Choices> Teacher<'a, C> {
         if left < 2 {
             return Ok(None);
         }
-        self.candidates.fill(node, &self.scorer, self.guide.largest, beam_size)?;
+        self.candidates.fill(node, &self.guide, &self.scorer, beam_size)?;
         if self.guide.systematic {
-            self.candidates.generated(&mut self.order);
+            self.order.clear();
+            self.order.extend(0..self.candidates.len());
         } else {
             self.choices.shuffle(self.candidates.len(), &mut self.order)?;
         }
@@ -332,12 +333,13 @@ impl<'a, C: Choices> Teacher<'a, C> {
 /// The kept children of a state, best first.
 pub(super) fn kept(
     numbers: &[Number],
+    guide: &Guide,
     scorer: &Scorer,
     beam_size: usize,
 ) -> Result<Vec<(Score, Vec<Number>, Step)>, Error> {
     let parent = Node::root(numbers);
     let mut candidates = Candidates::default();
-    candidates.fill(&parent, scorer, None, beam_size)?;
+    candidates.fill(&parent, guide, scorer, beam_size)?;
     let shown = |c| {
         let child = parent.child(ROOT, c, 0);
         Ok((scorer.score(child.numbers())?, child.numbers().to_vec(), child.step))

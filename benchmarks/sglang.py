@@ -1,0 +1,196 @@
+"""SGLang under thread trees: what its radix cache gives back, what the orchestrator costs, where it saturates.
+
+Servers are started for each measurement, on whatever this machine has; on a CPU that takes a minute each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import apr
+from apr.engine.base import OnTokens
+from apr.engine.server import context_length, start_server
+from apr.engine.sglang import SglangEngine
+from apr.grammar import Countdown
+from apr.limits import Limits
+from apr.orchestrator import rollout
+from apr.policy import checkpoint
+from apr.tree import MAIN, ThreadTree
+from apr.types import Completion, SamplingParams
+from benchmarks.measure import Result
+
+CONCURRENCY = (1, 8, 64, 256)
+AT_ONCE = 16
+"""Problems at once where two ways are compared."""
+BUDGET = 3
+TOKENS = 2000
+"""Sampled tokens of a rollout at most, so that a CPU gets through 256 of them."""
+
+Call = tuple[tuple[int, ...], SamplingParams, Completion]
+
+
+@dataclass
+class Recorder:
+    """An engine that remembers what was asked of the one inside and what it answered, by request id."""
+
+    inner: SglangEngine
+    calls: dict[str, Call] = field(default_factory=dict)
+
+    @property
+    def context_length(self) -> int:
+        return self.inner.context_length
+
+    @property
+    def policy_version(self) -> int:
+        return self.inner.policy_version
+
+    async def generate(
+        self, prompt: Sequence[int], params: SamplingParams, *, request_id: str, on_tokens: OnTokens | None = None
+    ) -> Completion:
+        answer = await self.inner.generate(prompt, params, request_id=request_id, on_tokens=on_tokens)
+        self.calls[request_id] = tuple(prompt), params, answer
+        return answer
+
+    def abort(self, request_id: str) -> None:
+        self.inner.abort(request_id)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+@contextmanager
+def serving(*extra: str, overlap: bool | None = None) -> Iterator[SglangEngine]:
+    """The shipped checkpoint on a server with more flags."""
+    with ExitStack() as stack:
+        model = checkpoint(None, stack)
+        log = f"{stack.enter_context(TemporaryDirectory())}/server.log"
+        server = stack.enter_context(start_server(model, log=log, overlap=overlap, extra=extra))
+        server.wait_until_healthy()
+        engine = SglangEngine(server.url, context_length=context_length(model))
+        try:
+            yield engine
+        finally:
+            asyncio.run(engine.close())
+
+
+async def _rollouts(engine: Recorder, problems: Sequence[apr.Problem], at_once: int) -> tuple[float, list[ThreadTree]]:
+    """Run them all; seconds, and the trees."""
+    places = asyncio.Semaphore(at_once)
+
+    async def one(problem: apr.Problem) -> ThreadTree:
+        async with places:
+            tree = await rollout(
+                problem,
+                engine,
+                Limits(total_tokens=TOKENS),
+                grammar=Countdown("apr"),
+                params=SamplingParams(temperature=0),
+                budget=BUDGET,
+            )
+        assert not tree.failed, tree.main.detail
+        return tree
+
+    begun = time.perf_counter()
+    trees = await asyncio.gather(*(one(problem) for problem in problems))
+    return time.perf_counter() - begun, trees
+
+
+async def _directly(recorded: Recorder, trees: Sequence[ThreadTree]) -> float:
+    """The same requests without an orchestrator, each after those it followed and as long as it was; seconds."""
+    grammar = Countdown("apr")
+
+    async def thread(tree: ThreadTree, thread_id: str) -> None:
+        assert tree.started is not None
+        rounds = iter(tree.threads[thread_id].rounds)
+        for index in range(len(tree.threads[thread_id].calls)):
+            request_id = f"{tree.started.rollout}/{thread_id}/{index}"
+            if request_id not in recorded.calls:
+                return
+            prompt, params, answer = recorded.calls[request_id]
+            if not answer.token_ids:
+                return
+            exact = replace(params, max_tokens=len(answer.token_ids), stop_token_ids=())
+            await recorded.inner.generate(prompt, exact, request_id=request_id)
+            spawn = next(rounds, None) if grammar.spawns(answer.token_ids[-1]) else None
+            if spawn is not None:
+                await asyncio.gather(*(thread(tree, child) for child in spawn.children))
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(thread(tree, MAIN) for tree in trees))
+    return time.perf_counter() - begun
+
+
+def _flush(engine: SglangEngine) -> None:
+    urllib.request.urlopen(urllib.request.Request(f"{engine.url}/flush_cache", method="POST")).close()
+
+
+def _shared(calls: Sequence[Call]) -> int:
+    """Prompt tokens that some request answered before had already, in its prompt or its answer."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for prompt, _, answer in calls:
+        digest, length = 0, 0
+        for place, token in enumerate(prompt):
+            digest = hash((digest, token))
+            if (place, digest) not in seen:
+                break
+            length = place + 1
+        # The last token of a prompt is always computed: its logits are wanted.
+        total += min(length, len(prompt) - 1)
+        digest = 0
+        # The last token that was sampled is in no cache: it was never computed.
+        for place, token in enumerate((*prompt, *answer.token_ids[:-1])):
+            digest = hash((digest, token))
+            seen.add((place, digest))
+    return total
+
+
+def sglang(rounds: int) -> list[Result]:
+    """All measurements; `rounds` is how often the orchestrator's cost is taken."""
+
+    def result(what: str, value: float, unit: str, target: float, at_least: bool, detail: str = "") -> Result:
+        return Result("sglang", f"SGLang: {what}", value, unit, target, at_least, detail)
+
+    results = []
+    problems = list(apr.problems(max(CONCURRENCY), 11))
+    part = problems[:AT_ONCE]
+    with serving() as engine:
+        single = Recorder(engine)
+        asyncio.run(_rollouts(single, problems[:8], 1))
+        calls = list(single.calls.values())
+        cached, shared = sum(answer.cached_tokens for _, _, answer in calls), _shared(calls)
+        share = 100 * cached / shared
+        results.append(
+            result("shared prefix tokens from its cache", share, "%", 95, True, f"{cached:,} of {shared:,} tokens")
+        )
+        for at_once in CONCURRENCY:
+            _flush(engine)
+            many = Recorder(engine)
+            seconds, _ = asyncio.run(_rollouts(many, problems[:at_once], at_once))
+            rate = sum(len(answer.token_ids) for _, _, answer in many.calls.values()) / seconds
+            results.append(result(f"{at_once} problems at once", rate, "/s", 0, True, "sampled tokens a second"))
+        costs = []
+        for _ in range(rounds):
+            _flush(engine)
+            recorded = Recorder(engine)
+            ours, trees = asyncio.run(_rollouts(recorded, part, AT_ONCE))
+            _flush(engine)
+            costs.append(100 * (1 - asyncio.run(_directly(recorded, trees)) / ours))
+        detail = "against the same token requests, fired in the same order"
+        results.append(result("throughput that the orchestrator costs", median(costs), "%", 5, False, detail))
+        _flush(engine)
+        usual, _ = asyncio.run(_rollouts(Recorder(engine), part, AT_ONCE))
+    with serving("--disable-radix-cache") as engine:
+        without, _ = asyncio.run(_rollouts(Recorder(engine), part, AT_ONCE))
+    results.append(result("radix cache on against off", without / usual, "x", 1, True))
+    with serving(overlap=True) as engine:
+        overlapped, _ = asyncio.run(_rollouts(Recorder(engine), part, AT_ONCE))
+    results.append(result("overlap schedule off against on", overlapped / usual, "x", 0, True))
+    return results
