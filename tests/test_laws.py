@@ -13,7 +13,10 @@ from pathlib import Path
 import apr
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "sglang", "rich", "textual", "numpy", "safetensors", "pyarrow", "matplotlib")
+HEAVY = (
+    *("torch", "transformers", "sglang", "rich", "textual", "numpy", "safetensors", "pyarrow", "matplotlib"),
+    *("aiohttp", "starlette", "uvicorn"),
+)
 LONGEST_FILE = 400
 
 
@@ -67,7 +70,7 @@ def loaded_by(module: str) -> set[str]:
 
 
 def test_the_package_loads_nothing_heavy() -> None:
-    for module in ("apr", "apr.cli", "apr.engine.native", "apr.grammar", "apr.orchestrator", "apr.tree"):
+    for module in ("apr", "apr.cli", "apr.engine.native", "apr.engine.server", "apr.grammar", "apr.orchestrator", "apr.tree"):
         assert not loaded_by(module) & set(HEAVY), module
 
 

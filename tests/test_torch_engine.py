@@ -195,7 +195,5 @@ def test_load_engine(model: Any, tmp_path: Path) -> None:
     assert engine.context_length == CONTEXT
     with pytest.raises(TypeError):
         load_engine("torch", model, rows=2)
-    with pytest.raises(NotImplementedError):
-        load_engine("sglang", tmp_path)
     with pytest.raises(ValueError, match="unknown engine"):
         load_engine("other", tmp_path)

@@ -35,6 +35,9 @@ class Toy:
     def prompt(self, problem: str, budget: int | None) -> str:
         return "?" if budget is None else f"{budget}?"
 
+    def read_prompt(self, prompt: str) -> tuple[str, int | None]:
+        raise ValueError("a toy's prompt names no problem")
+
     def open(self, prompt: str) -> tuple[int, ...]:
         return (1, *map(ord, prompt))
 
@@ -63,6 +66,9 @@ class Toy:
     def resume(self, token_ids: Sequence[int], message: str) -> Resumption:
         text_before = self.text(token_ids)
         return Resumption(1 + text_before.rindex("["), tuple(map(ord, message)))
+
+    def settled(self, text: str) -> int:
+        return text.rindex("[") if "[" in text else len(text)
 
     def claim(self, text: str) -> str | None:
         return text.rpartition("!")[2] if "!" in text else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from argparse import ArgumentTypeError
@@ -61,7 +62,10 @@ def _serve_threads(options: Any) -> int:
     limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
     app = thread_server(policy, name, limits=limits, api_key=options.api_key)
     note(f"{name} at http://{options.host}:{options.port}/v1")
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
+    try:
+        uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
+    finally:
+        asyncio.run(policy.close())
     return 0
 
 

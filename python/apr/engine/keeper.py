@@ -24,15 +24,20 @@ def main(command: list[str]) -> int:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
 
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
+    def end() -> None:
         send(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE_S)
         send(signal.SIGKILL)
 
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        end()
+
     threading.Thread(target=watch, daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=end, daemon=True).start())
     status = child.wait()
     # Workers of a server that ended are of no use to anybody.
     send(signal.SIGKILL)

@@ -24,7 +24,7 @@ impl std::ops::Deref for Steps {
 ///
 /// # Errors
 /// [`Error::NegativeNumber`] for an operand below zero, [`Error::Overflow`] for a result outside 128 bits.
-#[inline]
+#[inline(always)]
 pub fn combine(a: Number, b: Number) -> Result<Steps, Error> {
     if let Some(&n) = [a, b].iter().find(|&&n| n < 0) {
         return Err(Error::NegativeNumber(n));

@@ -116,7 +116,7 @@ impl Candidates {
         for i in 0..node.len {
             for j in i + 1..node.len {
                 let rest = sum - distances[i] - distances[j];
-                for &step in combine(node.numbers[i], node.numbers[j])?.iter() {
+                for step in combine(node.numbers[i], node.numbers[j])?.iter() {
                     if step.result > largest {
                         continue;
                     }
@@ -131,7 +131,7 @@ impl Candidates {
                     if place < beam_size {
                         self.best.truncate(beam_size - 1);
                         self.best.insert(place, (key, self.all.len()));
-                        self.all.push(Candidate { key, step, positions: (i, j) });
+                        self.all.push(Candidate { key, step: *step, positions: (i, j) });
                     }
                 }
             }
