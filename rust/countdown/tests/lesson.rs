@@ -261,22 +261,28 @@ fn shown_in_fixed_order(text: &str) -> bool {
     })
 }
 
-/// Whether nodes are visited and spawned level by level, each level in the order they were shown.
+/// Whether a thread moves to nodes in the order they were shown, those aside that it spawned.
 fn visited_as_shown(text: &str) -> bool {
-    let mut generated: VecDeque<String> = VecDeque::new();
-    let mut summary = false;
+    let mut shown: VecDeque<String> = VecDeque::new();
+    let (mut joining, mut summary) = (false, false);
     text.lines().enumerate().all(|(number, line)| match Line::parse(line).expect("a line of the grammar") {
-        Line::Generated { id, .. } => {
-            generated.push_back(id.to_string());
+        Line::Generated { id, .. } if !joining && !summary => {
+            shown.push_back(id.to_owned());
             true
         }
-        Line::Goal { .. } => {
+        Line::Join | Line::EndJoin => {
+            joining = !joining;
+            true
+        }
+        Line::Goal { .. } if !joining => {
             summary = true;
             true
         }
-        Line::Move { id } | Line::SpawnChild { id, .. } if number > 0 && !summary => {
-            generated.pop_front() == Some(id.to_string())
+        Line::SpawnChild { id, .. } | Line::ChildFailed { id, .. } | Line::ChildSolved { id, .. } => {
+            let place = shown.iter().position(|other| other == id);
+            place.and_then(|place| shown.remove(place)).is_some()
         }
+        Line::Move { id } if number > 0 && !joining && !summary => shown.pop_front().as_deref() == Some(id),
         _ => true,
     })
 }
