@@ -70,7 +70,15 @@ def loaded_by(module: str) -> set[str]:
 
 
 def test_the_package_loads_nothing_heavy() -> None:
-    for module in ("apr", "apr.cli", "apr.engine.native", "apr.engine.server", "apr.grammar", "apr.orchestrator", "apr.tree"):
+    for module in (
+        "apr",
+        "apr.cli",
+        "apr.engine.native",
+        "apr.engine.server",
+        "apr.grammar",
+        "apr.orchestrator",
+        "apr.tree",
+    ):
         assert not loaded_by(module) & set(HEAVY), module
 
 

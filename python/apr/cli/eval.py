@@ -92,9 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _run(
-    protocol: Protocol, problems: Sequence[Any], rows: Any, progress: Progress, server: str | None
-) -> None:
+async def _run(protocol: Protocol, problems: Sequence[Any], rows: Any, progress: Progress, server: str | None) -> None:
     from apr.evaluate.rollouts import run_protocol
 
     def load(engine: str, model: str | None, method: Any) -> Policy:

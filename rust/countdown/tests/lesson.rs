@@ -250,8 +250,7 @@ fn shown_in_fixed_order(text: &str) -> bool {
         Line::State(state) => {
             let numbers = &state.numbers;
             let pairs = (0..numbers.len()).flat_map(|i| (i + 1..numbers.len()).map(move |j| (i, j)));
-            let steps: Vec<Step> =
-                pairs.flat_map(|(i, j)| combine(numbers[i], numbers[j]).unwrap().to_vec()).collect();
+            let steps: Vec<Step> = pairs.flat_map(|(i, j)| combine(numbers[i], numbers[j]).unwrap().to_vec()).collect();
             let (sums, rest): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.op == Op::Add);
             generated = rest.into_iter().chain(sums).collect();
             true

@@ -1,8 +1,8 @@
 //! Searches, and the streams of problems, traces and lessons.
 
+use apr_countdown::heuristic::Heuristic;
 use apr_countdown::lesson::{LessonPlan, LessonStream, Teacher, TraceStream};
 use apr_countdown::sample::{Choice, ProblemSpace, Random, Recorded, Split};
-use apr_countdown::heuristic::Heuristic;
 use apr_countdown::search::{self, Guide, Method};
 use apr_countdown::{Error, Number, lesson, sample};
 use pyo3::exceptions::PyValueError;

@@ -3,8 +3,8 @@
 //! Nodes live in one arena and name each other by index: a node is written once and never moved, and what led to it
 //! is read off its parents.
 
-use crate::arithmetic::combine;
 use super::Guide;
+use crate::arithmetic::combine;
 use crate::heuristic::Scorer;
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
 

@@ -1,8 +1,8 @@
 //! The walks over states, written line by line.
 
-use super::{Guide, Trace};
 use super::heap::Heap;
 use super::node::{Candidates, Node, NodeIndex};
+use super::{Guide, Trace};
 use crate::heuristic::{Score, Scorer};
 use crate::problem::{Error, MAX_NUMBERS, Number, Problem, Step};
 use crate::sample::Choices;
