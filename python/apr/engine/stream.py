@@ -36,8 +36,8 @@ class Request:
                 "temperature": self.params.temperature,
                 "max_new_tokens": self.limit,
                 "stop_token_ids": list(self.params.stop_token_ids),
-                # The caller's stop tokens are all there are: the model's own end token may not be one of them.
-                "ignore_eos": True,
+                # It would ignore stop tokens as well. So the model's own end token always is one, where there are any.
+                "ignore_eos": not self.params.stop_token_ids,
                 "skip_special_tokens": False,
                 # Heeded by servers with deterministic inference; others draw from a stream of their own.
                 "sampling_seed": self.params.seed & 0x7FFF_FFFF,
