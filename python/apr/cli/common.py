@@ -116,15 +116,14 @@ def open_policy(engine: str, model: str | None, method: Any, server: str | None 
 
     if engine != "sglang" and server is not None:
         raise UsageError("--server is for --engine sglang")
-    options = {"url": server, "progress": Waiting()} if engine == "sglang" else {}
+    waiting = Waiting()
+    options = {"url": server, "progress": waiting} if engine == "sglang" else {}
     try:
         return load_policy(engine, model, method, **options)
     except PolicyError as error:
         raise UsageError(str(error)) from None
     finally:
-        for progress in options.values():
-            if isinstance(progress, Waiting):
-                progress.done()
+        waiting.done()
 
 
 class Waiting:

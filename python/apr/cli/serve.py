@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from apr.cli.common import Parser, UsageError, Waiting, add_model_arguments, note, open_policy, positive
+from apr.engine.server import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 _KEY = "APR_API_KEY"
 _SECONDS = "longest rollout (default 300)"
 
@@ -48,14 +48,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve_threads(options: Any) -> int:
+    from apr.policy import SHIPPED_MODEL, install
+
     try:
         import uvicorn
 
         from apr.serving import ServingLimits, thread_server
     except ModuleNotFoundError as error:
-        raise UsageError(f"serving threads needs {error.name}: `pip install 'apr[serve]'`") from None
+        raise UsageError(f"serving threads needs {error.name}: {install('serve')}") from None
     from apr.limits import Limits
-    from apr.policy import SHIPPED_MODEL
 
     policy = open_policy(options.engine, options.model, options.method, options.server)
     name = SHIPPED_MODEL if options.model is None else Path(options.model).name
@@ -71,34 +72,32 @@ def _serve_threads(options: Any) -> int:
 
 def _serve_sglang(options: Any) -> int:
     from apr.engine.base import EngineError
-    from apr.engine.server import start_router, start_server
+    from apr.engine.server import start_servers
     from apr.policy import PolicyError, checkpoint
 
-    logs, key = Path(options.log), options.api_key
+    waiting = Waiting()
     with ExitStack() as stack:
         try:
             model = checkpoint(options.model, stack)
-            alone = options.servers == 1
-            servers = []
-            for index in range(options.servers):
-                where = {"host": options.host, "port": options.port} if alone else {}
-                log = logs / f"server-{index}.log"
-                servers.append(stack.enter_context(start_server(model, api_key=key, log=log, **where)))
-            waiting = Waiting()
-            for server in servers:
-                server.wait_until_healthy(progress=waiting)
-            front = servers[0]
-            if not alone:
-                urls = [server.url for server in servers]
-                front = start_router(urls, host=options.host, port=options.port, api_key=key, log=logs / "router.log")
-                stack.enter_context(front).wait_until_healthy(progress=waiting)
-            waiting.done()
+            processes = start_servers(
+                model,
+                options.servers,
+                host=options.host,
+                port=options.port,
+                api_key=options.api_key,
+                log=options.log,
+                progress=waiting,
+            )
         except (EngineError, PolicyError) as error:
             raise UsageError(str(error)) from None
-        note(f"{model} at {front.url}, output in {logs}; interrupt to end it")
-        while all(process.running for process in (front, *servers)):
+        finally:
+            waiting.done()
+        for process in reversed(processes):
+            stack.enter_context(process)
+        note(f"{model} at {processes[0].url}, output in {options.log}; interrupt to end it")
+        while all(process.running for process in processes):
             time.sleep(0.5)
-        ended = next(process for process in (front, *servers) if not process.running)
+        ended = next(process for process in processes if not process.running)
         note("\n".join([f"{ended.name} ended; the end of {ended.log}:", *ended.tail()]))
     return 1
 

@@ -196,6 +196,47 @@ def start_router(
     return _start(command, host, port, api_key, log, "the router")
 
 
+def start_servers(
+    model: str | os.PathLike[str],
+    count: int,
+    *,
+    host: str = LOOPBACK,
+    port: int | None = None,
+    api_key: str | None = None,
+    log: str | os.PathLike[str] | None = None,
+    seconds: float = START_SECONDS,
+    progress: Progress | None = None,
+) -> list[ServerProcess]:
+    """Start `count` servers and wait until they are up; before more than one stands a router. The one that answers at
+    `host` and `port` is the first of the list, and the first to be stopped: a router would take its servers' end for
+    their failure.
+
+    `log` is a directory for their output, `seconds` the longest wait for each. StartError if one does not come up;
+    those that did are ended.
+    """
+    logs = None if log is None else Path(log)
+    started: list[ServerProcess] = []
+    try:
+        for index in range(count):
+            file = None if logs is None else logs / f"server-{index}.log"
+            if count == 1:
+                started.append(start_server(model, host=host, port=port, api_key=api_key, log=file))
+            else:
+                started.append(start_server(model, api_key=api_key, log=file))
+        for server in started:
+            server.wait_until_healthy(seconds, progress)
+        if count > 1:
+            file = None if logs is None else logs / "router.log"
+            urls = [server.url for server in started]
+            started.insert(0, start_router(urls, host=host, port=port, api_key=api_key, log=file))
+            started[0].wait_until_healthy(seconds, progress)
+    except BaseException:
+        for process in started:
+            process.stop()
+        raise
+    return started
+
+
 def _module(name: str) -> list[str]:
     """The command that runs a module of the extra. StartError if it is not installed."""
     if importlib.util.find_spec(name.partition(".")[0]) is None:

@@ -26,8 +26,7 @@ from apr.engine.server import (
     Progress,
     ServerProcess,
     context_length,
-    start_router,
-    start_server,
+    start_servers,
 )
 from apr.engine.stream import Request
 from apr.types import Completion, SamplingParams
@@ -318,22 +317,10 @@ def open_sglang(
     """
     if url is not None:
         return SglangEngine(url, api_key=api_key, timeout=timeout)
-    directory = Path(model)
-    length = context_length(directory)
-    processes: list[ServerProcess] = []
-    logs = None if log is None else Path(log)
+    length = context_length(Path(model))
+    processes = start_servers(model, servers, api_key=api_key, log=log, seconds=start_seconds, progress=progress)
+    urls = [process.url for process in processes[-servers:]]
     try:
-        for index in range(servers):
-            file = None if logs is None else logs / f"server-{index}.log"
-            processes.append(start_server(directory, api_key=api_key, log=file))
-        for process in processes:
-            process.wait_until_healthy(start_seconds, progress)
-        urls = [process.url for process in processes]
-        if servers > 1:
-            # First to end: it would take its servers' end for their failure.
-            router = start_router(urls, api_key=api_key, log=None if logs is None else logs / "router.log")
-            processes.insert(0, router)
-            router.wait_until_healthy(start_seconds, progress)
         return SglangEngine(
             processes[0].url, servers=urls, processes=processes, api_key=api_key, context_length=length, timeout=timeout
         )
