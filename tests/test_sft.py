@@ -18,8 +18,9 @@ from apr.config import OptimizerConfig, SftConfig, recipe_text, sft_recipe
 from apr.data import SftData, batches, collate, large_results, result_positions, state_positions, verdict_positions
 from apr.losses import sft_loss
 from apr.model import load_model, new_model, save_model, token_logprobs
+from apr.optimizers import rate_at
 from apr.run import RunDirectory
-from apr.sft import SftTrainer, rate_at
+from apr.sft import SftTrainer
 from apr.types import Sample
 
 RECIPE = """

@@ -53,9 +53,25 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """A sequence inside a row of training: some of the branch before, then tokens of its own."""
+
+    begin: int
+    """Where its own tokens begin in the row; they end where the next branch's begin."""
+    kept: int
+    """Tokens of the branch before that it starts with; 0 for the first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One row of training: a token sequence and which of its tokens carry loss."""
+    """One row of training: tokens, each stored once, and which of them carry loss."""
 
     token_ids: tuple[int, ...]
     loss_mask: tuple[bool, ...]
     """True where the model itself wrote the token; same length as `token_ids`."""
+    logprobs: tuple[float, ...] = ()
+    """The engine's log-probability of each token that carries loss, 0 elsewhere; empty for a teacher's."""
+    branches: tuple[Branch, ...] = (Branch(0, 0),)
+    """The sequences in it; each begins with tokens that carry no loss."""
+    depth: int = 0
+    """Of the thread that wrote it; 0 is the main thread."""
