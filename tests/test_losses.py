@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apr.losses import Counts, Weighting, advantages, grpo_loss, token_weights
+from apr.config import Weighting
+from apr.losses import Counts, advantages, grpo_loss, token_weights
 from conftest import Golden
 
 

@@ -12,6 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 Method = Literal["apr", "sos+"]
+Weighting = Literal["rollout_constant", "rollout_mean", "global_mean", "tinyrl"]
+"""How the loss of tokens adds up to that of a step.
+
+rollout_constant  tokens count alike in all rollouts: summed, divided by a constant and the rollouts (Dr. GRPO)
+rollout_mean      every rollout counts alike: the mean of its tokens, over all its threads
+global_mean       every token of the step counts alike (DAPO)
+tinyrl            the authors' code: the mean of a sequence's tokens, divided by the sequences of its rollout for the
+                  policy term but not for the KL term, divided by the sequences of the step
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,82 @@ class SftConfig:
     keep_checkpoints: int = 2
 
 
+@dataclass(frozen=True, slots=True)
+class GrpoConfig:
+    """The loss of reinforcement learning."""
+
+    advantage: Literal["mean", "std"] = "mean"
+    """Rewards less the group's mean; "std" divides by the group's standard deviation too, as the paper does."""
+    weighting: Weighting = "global_mean"
+    constant: float = 8192.0
+    """Tokens that "rollout_constant" divides by."""
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    """A ratio is clipped to 1 - clip_low and 1 + clip_high."""
+    kl: float = 0.0
+    """Weight of the KL to the policy that the run began with."""
+    updates: int = 1
+    """Of the weights, by the same rollouts."""
+    behaviour: Literal["engine", "recompute"] = "engine"
+    """Whose log-probabilities the rollouts were drawn by: the engine's, corrected by importance weights, or those that
+    the trainer computes anew."""
+    importance_cap: float = 2.0
+    """Largest importance weight, trainer's over engine's probability of a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What is taken from the reward of a rollout that is correct; the others get nothing in any case."""
+
+    per_1000_tokens: float = 0.0
+    """Of all threads."""
+    per_thread: float = 0.0
+    """Children, that is."""
+    per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RlConfig:
+    """A run of reinforcement learning."""
+
+    method: Method
+    optimizer: OptimizerConfig
+    steps: int
+    groups: int
+    """Problems of a step, over all processes."""
+    group_size: int
+    """Rollouts of a problem."""
+    loss: GrpoConfig = GrpoConfig()
+    costs: Costs = Costs()
+    numbers: tuple[int, int] = (4, 4)
+    """Fewest and most numbers of a problem."""
+    held_out_targets: tuple[int, ...] = ()
+    budgets: tuple[int | Literal["free"], ...] = ("free",)
+    """Conditions of the prompts, drawn per problem."""
+    temperature: float = 1.0
+    max_threads: int = 64
+    """Of a rollout."""
+    max_tokens: int | None = None
+    """Sampled tokens of a rollout."""
+    refill: int = 0
+    """How often a step draws other problems for those whose rollouts all have one reward."""
+    overlap: bool = False
+    """Sample the next step's rollouts while this one trains: they are one update old."""
+    share_trunks: bool = True
+    """Compute what several sequences of a thread share once."""
+    tokens_per_batch: int = 8192
+    """Largest padded batch that goes through the model at once."""
+    autocast: Literal["bf16", "none"] = "bf16"
+    compile: bool = False
+    """torch.compile; on a CPU without a C++ compiler it is left out."""
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    validate_every: int = 20
+    validation_problems: int = 64
+    checkpoint_every: int = 1
+    keep_checkpoints: int = 2
+
+
 T = TypeVar("T")
 
 
@@ -201,12 +286,40 @@ def sft_recipe(text: str, method: Method, **changes: Any) -> SftConfig:
 
     `changes` replace top-level values. Raises ValueError for anything the recipe may not hold.
     """
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"not TOML: {error}") from None
+    values = _read(text)
     methods = values.pop("methods", {})
     if method not in methods:
         raise ValueError(f"the recipe has no methods.{method!r} table")
     values["data"] = {**values.get("data", {}), **methods[method]}
     return build(SftConfig, {**values, "method": method, **changes})
+
+
+def rl_recipe(text: str, method: Method, **changes: Any) -> RlConfig:
+    """A recipe of reinforcement learning for one method; a table `[methods.apr]` or `[methods."sos+"]` holds values
+    that are its own.
+
+    `changes` replace top-level values. Raises ValueError for anything the recipe may not hold.
+    """
+    values = _read(text)
+    own = values.pop("methods", {}).get(method, {})
+    for key, value in own.items():
+        tables = isinstance(value, dict) and isinstance(values.get(key), dict)
+        values[key] = {**values[key], **value} if tables else value
+    config = build(RlConfig, {**values, "method": method, **changes})
+    least = {"steps": 1, "groups": 1, "group_size": 2, "loss.updates": 1, "tokens_per_batch": 1, "checkpoint_every": 1}
+    for name, smallest in least.items():
+        value = config.loss.updates if name == "loss.updates" else getattr(config, name)
+        if value < smallest:
+            raise ValueError(f"{name}: {value} is not at least {smallest}")
+    if not config.temperature > 0:
+        raise ValueError(f"temperature: {config.temperature} is not above 0, and equal rollouts teach nothing")
+    if not config.budgets:
+        raise ValueError('budgets: none; "free" is the model\'s choice')
+    return config
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"not TOML: {error}") from None

@@ -1,14 +1,17 @@
 """Supervised data: fresh teacher traces as padded batches of token ids.
 
 Batches hold whole sequences, one a row and of like length, so nothing attends across sequences and little is padding.
+A row of a thread that joined holds several branches, and a mask says what each sees.
 What step s of a run holds is a pure function of recipe, seed and position.
 Shapes: B rows, T positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,15 +20,33 @@ from apr._core import Lessons, Tokenizer, Traces
 from apr.config import DataConfig, Part, SftConfig
 from apr.types import Sample
 
+T = TypeVar("T")
+
+PADDING = 0.1
+"""Largest share of a batch's positions that hold no token."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A padded batch on the CPU."""
+    """A padded batch; made on the CPU."""
 
     token_ids_BT: Tensor
     """int64."""
     loss_mask_BT: Tensor
     """bool; false on padding."""
+    positions_BT: Tensor | None = None
+    """int64, the place of each token in its own sequence; None: as it stands in the row."""
+    visible_B1TT: Tensor | None = None
+    """bool, which positions each position attends to; None: all up to itself."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        layout = (self.positions_BT, self.visible_B1TT)
+        return Batch(
+            self.token_ids_BT.to(device),
+            self.loss_mask_BT.to(device),
+            *(None if tensor is None else tensor.to(device) for tensor in layout),
+        )
 
     @property
     def loss_tokens(self) -> int:
@@ -98,21 +119,36 @@ class SftData:
         return [s for lesson in lessons.get(0, self._config.validation_lessons) for s in _samples(lesson)]
 
 
-def batches(samples: Sequence[Sample], pad: int, tokens_per_batch: int) -> list[Batch]:
-    """Sort samples by length and cut them into padded batches of at most `tokens_per_batch` positions.
+def by_length(samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[T], Sample]) -> list[list[T]]:
+    """Sort rows by length and cut them into groups that fill at most `tokens_per_batch` positions, of which at most
+    `PADDING` are padding.
 
-    A sample longer than that is a batch by itself.
+    A sample longer than that is a group by itself. Rows with several branches, which need a mask, stand apart.
     """
-    made: list[Batch] = []
-    rows: list[Sample] = []
-    for sample in sorted(samples, key=lambda s: len(s.token_ids)):
-        if rows and (len(rows) + 1) * len(sample.token_ids) > tokens_per_batch:
-            made.append(collate(rows, pad))
-            rows = []
-        rows.append(sample)
-    if rows:
-        made.append(collate(rows, pad))
-    return made
+
+    def key(row: T) -> tuple[bool, int]:
+        sample = sample_of(row)
+        return len(sample.branches) > 1, len(sample.token_ids)
+
+    cut: list[list[T]] = []
+    for _, alike in groupby(sorted(samples, key=key), key=lambda row: key(row)[0]):
+        rows: list[T] = []
+        tokens = 0
+        for row in alike:
+            length = key(row)[1]
+            positions = (len(rows) + 1) * length
+            if rows and (positions > tokens_per_batch or tokens + length < (1 - PADDING) * positions):
+                cut.append(rows)
+                rows, tokens = [], 0
+            rows.append(row)
+            tokens += length
+        cut.append(rows)
+    return cut
+
+
+def batches(samples: Sequence[Sample], pad: int, tokens_per_batch: int) -> list[Batch]:
+    """The samples as padded batches of at most `tokens_per_batch` positions, rows of like length together."""
+    return [collate(rows, pad) for rows in by_length(samples, tokens_per_batch, lambda sample: sample)]
 
 
 def collate(samples: Sequence[Sample], pad: int) -> Batch:
@@ -123,7 +159,27 @@ def collate(samples: Sequence[Sample], pad: int) -> Batch:
     for row, sample in enumerate(samples):
         ids[row, : len(sample.token_ids)] = torch.tensor(sample.token_ids)
         mask[row, : len(sample.token_ids)] = torch.tensor(sample.loss_mask)
-    return Batch(ids, mask)
+    if all(len(sample.branches) == 1 for sample in samples):
+        return Batch(ids, mask)
+    layouts = [_layout(sample, length) for sample in samples]
+    return Batch(ids, mask, torch.stack([p for p, _ in layouts]), torch.stack([v for _, v in layouts])[:, None])
+
+
+def _layout(sample: Sample, length: int) -> tuple[Tensor, Tensor]:
+    """Positions, [T], and what each position attends to, [T, T], of a row with branches; padding sees itself."""
+    positions_T = torch.arange(length)
+    visible_TT = torch.ones(length, length, dtype=torch.bool).tril()
+    ends = [branch.begin for branch in sample.branches[1:]] + [len(sample.token_ids)]
+    before = torch.arange(0)
+    for branch, end in zip(sample.branches, ends, strict=True):
+        own = torch.arange(branch.begin, end)
+        positions_T[own] = branch.kept + torch.arange(len(own))
+        # The branch's whole sequence: what it keeps of the one before, then its own.
+        kept = before[: branch.kept]
+        visible_TT[branch.begin : end, : branch.begin] = False
+        visible_TT[branch.begin : end, kept] = True
+        before = torch.cat([kept, own])
+    return positions_T, visible_TT
 
 
 def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:

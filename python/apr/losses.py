@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
-from typing import Literal
 
 import torch
 from torch import Tensor
+
+from apr.config import Weighting
 
 
 def sft_loss(logits_BTV: Tensor, token_ids_BT: Tensor, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -26,16 +27,6 @@ def sft_loss(logits_BTV: Tensor, token_ids_BT: Tensor, weights_BT: Tensor) -> tu
     nats_BT = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="none")
     return (nats_BT * weights).sum(), {"loss": nats_BT.detach().sum()}
 
-
-Weighting = Literal["rollout_constant", "rollout_mean", "global_mean", "tinyrl"]
-"""How the loss of tokens adds up to that of a step.
-
-rollout_constant  a rollout's tokens count alike in all rollouts: summed, divided by a constant (Dr. GRPO)
-rollout_mean      every rollout counts alike: the mean of its tokens, over all its threads
-global_mean       every token of the step counts alike (DAPO)
-tinyrl            the authors' code: the mean of a sequence's tokens, divided by the sequences of its rollout for the
-                  policy term but not for the KL term, divided by the sequences of the step
-"""
 
 _TINY = 1e-10
 """What the authors' code adds to its denominators."""

@@ -19,8 +19,8 @@ from apr.config import ModelConfig
 TOKENIZER_FILE = "tokenizer.json"
 
 CAUSAL = "apr_causal"
-"""Attention for training: causal and nothing else. Rows are padded on the right, where no row looks, so there is no
-mask to build; a mask, even an all-causal one, costs the fused kernels up to half their speed on long rows."""
+"""Attention for training: causal unless a mask is given. Rows are padded on the right, where no row looks, so there is
+no mask to build; a mask, even an all-causal one, costs the fused kernels up to half their speed on long rows."""
 
 
 def _causal_attention(
@@ -28,14 +28,21 @@ def _causal_attention(
     query_BHTD: Tensor,
     key_BHTD: Tensor,
     value_BHTD: Tensor,
-    attention_mask: None,
+    attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
     out_BHTD = torch.nn.functional.scaled_dot_product_attention(
-        query_BHTD, key_BHTD, value_BHTD, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+        query_BHTD,
+        key_BHTD,
+        value_BHTD,
+        attn_mask=attention_mask,
+        dropout_p=dropout,
+        is_causal=attention_mask is None,
+        scale=scaling,
+        enable_gqa=grouped,
     )
     return out_BHTD.transpose(1, 2).contiguous(), None
 
@@ -95,6 +102,7 @@ def save_model(
             os.fsync(handle.fileno())
 
 
-def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor) -> Tensor:
+def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-probability of each token from the second on, given those before it: [B, T - 1], float32."""
-    return torch.log_softmax(logits_BTV[:, :-1].float(), dim=-1).gather(-1, token_ids_BT[:, 1:, None]).squeeze(-1)
+    scaled_BTV = logits_BTV[:, :-1].float() / temperature
+    return torch.log_softmax(scaled_BTV, dim=-1).gather(-1, token_ids_BT[:, 1:, None]).squeeze(-1)

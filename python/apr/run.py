@@ -3,6 +3,11 @@
 RUN/recipe.toml           what was asked for
 RUN/log.jsonl             one JSON object a line
 RUN/checkpoints/STEP/     a checkpoint; complete if it has this name, since it is renamed into place
+
+Reinforcement learning keeps more:
+RUN/start/                the policy it began with
+RUN/watched/STEP.jsonl    the thread events of one group of rollouts, as they came
+RUN/groups/STEP.json      rewards, advantages and log-probabilities of that group
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ class RunDirectory:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.log_path = self.path / "log.jsonl"
+        self.start = self.path / "start"
 
     def create(self, recipe: str) -> None:
         """Begin the run, or go on with it. ValueError if the directory holds another recipe's run."""
@@ -43,6 +49,14 @@ class RunDirectory:
         """The newest complete checkpoint."""
         steps = self.steps()
         return self.checkpoints / str(steps[-1]) if steps else None
+
+    def watched(self, step: int) -> Path:
+        """The events of the group that was watched in a step."""
+        return self.path / "watched" / f"{step:06d}.jsonl"
+
+    def group(self, step: int) -> Path:
+        """What became of that group."""
+        return self.path / "groups" / f"{step:06d}.json"
 
     def save(self, step: int, write: Callable[[Path], None], keep: int) -> Path:
         """Write a checkpoint: `write` fills a fresh directory, which is then renamed into place."""

@@ -44,7 +44,7 @@ def _branch(segments: Sequence[Segment], thread: Thread) -> Sample:
         ids += segment.token_ids
         mask += [sampled] * len(segment.token_ids)
         logprobs += segment.logprobs if sampled else [0.0] * len(segment.token_ids)
-    return Sample(tuple(ids), tuple(mask), tuple(logprobs), depth=thread.depth)
+    return Sample(tuple(ids), tuple(mask), tuple(logprobs), thread=thread.id)
 
 
 def _share(branches: Sequence[Sample]) -> Sample:
@@ -60,7 +60,7 @@ def _share(branches: Sequence[Sample]) -> Sample:
         ids += branch.token_ids[kept:]
         mask += branch.loss_mask[kept:]
         logprobs += branch.logprobs[kept:]
-    return Sample(tuple(ids), tuple(mask), tuple(logprobs), tuple(places), first.depth)
+    return Sample(tuple(ids), tuple(mask), tuple(logprobs), tuple(places), first.thread)
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

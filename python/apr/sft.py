@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from apr._core import Tokenizer
@@ -33,6 +32,7 @@ from apr.data import (
 from apr.losses import sft_loss
 from apr.model import CAUSAL, load_model, new_model, save_model
 from apr.optimizers import Optimizers, keep_freed_memory, rate_at
+from apr.processes import Processes
 from apr.run import RunDirectory
 
 STATE_FILE = "trainer.pt"
@@ -52,7 +52,6 @@ class Progress:
     tokens: int
     """All tokens of the step, prompts included."""
     tokens_per_second: float
-    seconds_left: float
     validation_loss: float | None = None
     validation_results: float | None = None
     """Share of equations whose result is right, all digits, given the true text before it."""
@@ -72,8 +71,7 @@ class SftTrainer:
         self.config = config
         self.run = run
         self.device = torch.device(device)
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.processes = Processes(self.device)
         self.tokenizer = Tokenizer()
         self.data = SftData(config)
         self.step = 0
@@ -90,7 +88,7 @@ class SftTrainer:
             self.data.position = state["position"]
             self.optimizers.load_state_dict(state["optimizers"])
             torch.set_rng_state(state["random"].cpu())
-            if self.rank == 0:
+            if self.processes.rank == 0:
                 run.rewind(self.step)
         else:
             torch.manual_seed(config.seed)
@@ -100,7 +98,6 @@ class SftTrainer:
     def train(self, watch: Callable[[Progress], None], *, until: int | None = None) -> None:
         """Train to the recipe's last step, or to step `until`, and leave a checkpoint there."""
         last = min(self.config.steps, until or self.config.steps)
-        started, first = time.monotonic(), self.step
         while self.step < last:
             begun = time.monotonic()
             loss, norm, tokens = self._train_step()
@@ -108,7 +105,6 @@ class SftTrainer:
             elapsed = time.monotonic() - begun
             due = self.step % self.config.validate_every == 0 or self.step == self.config.steps
             validation = self.validate() if due else (None, None)
-            done = self.step - first
             progress = Progress(
                 step=self.step,
                 steps=self.config.steps,
@@ -117,11 +113,10 @@ class SftTrainer:
                 gradient_norm=norm,
                 tokens=tokens,
                 tokens_per_second=tokens / elapsed,
-                seconds_left=(time.monotonic() - started) / done * (self.config.steps - self.step),
                 validation_loss=validation[0],
                 validation_results=validation[1],
             )
-            if self.rank == 0:
+            if self.processes.rank == 0:
                 self.run.log(
                     {
                         "step": progress.step,
@@ -141,26 +136,21 @@ class SftTrainer:
         samples = self.data.step(self.step)
         tokens = sum(len(s.token_ids) for s in samples)
         # Dealt out by length, so that processes wait little for each other.
-        own = sorted(samples, key=lambda s: len(s.token_ids))[self.rank :: self.world]
+        own = sorted(samples, key=lambda s: len(s.token_ids))[self.processes.rank :: self.processes.count]
         made = batches(own, self.tokenizer.pad, self.config.tokens_per_batch)
         weights = [self._weights(batch) for batch in made]
         # Loss tokens, their weights and their loss, over all processes.
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         totals[0] = sum(batch.loss_tokens for batch in made)
         totals[1] = sum(float(weights_BT[:, 1:].sum()) for weights_BT in weights)
-        if self.world > 1:
-            dist.all_reduce(totals)
+        totals = self.processes.add(totals)
         weight = float(totals[1])
         for batch, weights_BT in zip(made, weights, strict=True):
             loss, metrics, _ = self._loss(batch, weights_BT)
             torch.autograd.backward(loss / weight)
             totals[2] += metrics["loss"]
-        if self.world > 1:
-            for parameter in self.model.parameters():
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                dist.all_reduce(parameter.grad)
-            dist.all_reduce(totals[2])
+        self.processes.add_gradients(self.model)
+        totals[2] = self.processes.add(totals[2])
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"step {self.step}: the gradient is not finite")
@@ -216,7 +206,6 @@ class SftTrainer:
             }
             torch.save(state, directory / STATE_FILE)
 
-        if self.rank == 0:
+        if self.processes.rank == 0:
             self.run.save(self.step, write, self.config.keep_checkpoints)
-        if self.world > 1:
-            dist.barrier()
+        self.processes.wait()

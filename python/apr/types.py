@@ -73,5 +73,5 @@ class Sample:
     """The engine's log-probability of each token that carries loss, 0 elsewhere; empty for a teacher's."""
     branches: tuple[Branch, ...] = (Branch(0, 0),)
     """The sequences in it; each begins with tokens that carry no loss."""
-    depth: int = 0
-    """Of the thread that wrote it; 0 is the main thread."""
+    thread: str = "0"
+    """The thread that wrote it; "0" is the main thread."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from apr.cli.common import METHODS, Parser, UsageError, natural, note, positive
+from apr.cli.common import METHODS, Parser, UsageError, Waiting, natural, note, positive
+from apr.cli.progress import SftLine, Watch, rl_line
+from apr.engine import ENGINES
 from apr.policy import install
 
 if TYPE_CHECKING:
-    from apr.sft import Progress
+    from apr.run import RunDirectory
+
+T = TypeVar("T")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -28,59 +32,143 @@ def run(arguments: Sequence[str]) -> int:
     )
     kinds = main.add_subparsers(dest="kind", metavar="KIND", required=True)
     sft = kinds.add_parser("sft", help="supervised, on fresh teacher traces", prog="apr train sft")
-    sft.add_argument("--recipe", default="tiny", metavar="NAME|FILE", help="shipped (default tiny), or a .toml file")
-    sft.add_argument("--method", choices=METHODS, default="apr")
-    sft.add_argument("--out", required=True, metavar="DIR", help="the run directory")
-    sft.add_argument("--steps", type=positive, metavar="N", help="instead of the recipe's")
-    sft.add_argument("--seed", type=natural, metavar="N", help="instead of the recipe's")
-    sft.add_argument("--until", type=positive, metavar="N", help="stop after this step of the run, to go on later")
+    _add_common(sft)
     sft.add_argument("--start-from", metavar="DIR", help="begin with these weights instead of random ones")
-    sft.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
-    sft.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
-    return _sft(main.parse_args(list(arguments)))
+    rl = kinds.add_parser("rl", help="reinforcement learning over whole thread trees", prog="apr train rl")
+    _add_common(rl)
+    rl.add_argument("--start-from", metavar="DIR", help="the policy to begin with (default: the shipped model)")
+    rl.add_argument("--engine", choices=ENGINES, default="native", help="what samples the rollouts (default native)")
+    rl.add_argument("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
+    options = main.parse_args(list(arguments))
+    return _sft(options) if options.kind == "sft" else _rl(options)
+
+
+def _add_common(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--recipe", default="tiny", metavar="NAME|FILE", help="shipped (default tiny), or a .toml file")
+    add("--method", choices=METHODS, default="apr")
+    add("--out", required=True, metavar="DIR", help="the run directory")
+    add("--steps", type=positive, metavar="N", help="instead of the recipe's")
+    add("--seed", type=natural, metavar="N", help="instead of the recipe's")
+    add("--until", type=positive, metavar="N", help="stop after this step of the run, to go on later")
+    add("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
+    add("--threads", type=positive, metavar="N", help="CPU threads")
 
 
 def _sft(options: Any) -> int:
-    from apr.config import recipe_text, sft_recipe
-    from apr.run import RunDirectory
+    from apr.config import sft_recipe
+
+    text, config = _recipe(options, "", sft_recipe)
+    if options.start_from is not None and not (Path(options.start_from) / "config.json").is_file():
+        raise UsageError(f"{options.start_from} holds no model: config.json is missing")
+    with _begun(options, text) as (run, processes):
+        from apr.sft import SftTrainer
+
+        trainer = _made(lambda: SftTrainer(config, run, device=processes.device, start_from=options.start_from))
+        if not _finished(trainer.step, config.steps, processes):
+            with Watch(trainer.step, config.steps, SftLine(), shown=processes.rank == 0) as watch:
+                trainer.train(watch, until=options.until)
+            if processes.rank == 0:
+                print(run.latest())
+    return 0
+
+
+def _rl(options: Any) -> int:
+    from apr.config import rl_recipe
+    from apr.engine import load_engine
+    from apr.engine.base import EngineError
+    from apr.grammar import default_grammar
+    from apr.policy import PolicyError, checkpoint
+
+    if options.engine != "sglang" and options.server is not None:
+        raise UsageError("--server is for --engine sglang")
+    text, config = _recipe(options, "rl", rl_recipe)
+    with ExitStack() as files, _begun(options, text) as (run, processes):
+        from apr.grpo import GrpoTrainer
+
+        waiting = Waiting()
+
+        def open_engine(model: Any, directory: Path) -> Any:
+            if options.engine == "torch":
+                return load_engine("torch", model)
+            if options.engine == "native":
+                return load_engine("native", directory, threads=options.threads)
+            return load_engine("sglang", directory, url=options.server, progress=waiting)
+
+        def make() -> GrpoTrainer:
+            start = checkpoint(options.start_from, files)
+            grammar = default_grammar(options.method)
+            return GrpoTrainer(config, run, grammar, open_engine, start_from=start, device=processes.device)
+
+        try:
+            trainer = _made(make)
+        except (PolicyError, EngineError) as error:
+            raise UsageError(str(error)) from None
+        finally:
+            waiting.done()
+        try:
+            if not _finished(trainer.step, config.steps, processes):
+                with Watch(trainer.step, config.steps, rl_line, shown=processes.rank == 0) as watch:
+                    trainer.train(watch, until=options.until)
+                if processes.rank == 0:
+                    print(run.latest())
+        except EngineError as error:
+            note(f"apr train rl: {error}")
+            return 1
+        finally:
+            trainer.close()
+    return 0
+
+
+def _recipe(options: Any, kind: str, read: Callable[..., T]) -> tuple[str, T]:
+    """A recipe's text with the changes that were asked for, and what it says."""
+    from apr.config import recipe_text
 
     changes = {name: getattr(options, name) for name in ("steps", "seed") if getattr(options, name) is not None}
     try:
-        text = _changed(recipe_text(options.recipe), changes)
-        config = sft_recipe(text, options.method)
+        text = _changed(recipe_text(options.recipe, kind), changes)
+        return text, read(text, options.method)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if options.start_from is not None and not (Path(options.start_from) / "config.json").is_file():
-        raise UsageError(f"{options.start_from} holds no model: config.json is missing")
+
+
+@contextmanager
+def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Processes]]:
+    """The run's directory and its processes, with torch loaded."""
+    from apr.run import RunDirectory
+
     if os.environ.get("RANK", "0") == "0":
         note("loading torch")
     try:
         import torch
-
-        from apr.sft import SftTrainer
+        import transformers  # noqa: F401
     except ModuleNotFoundError as error:
         raise UsageError(f"training needs {error.name}: {install('train')}") from None
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    run_directory = RunDirectory(options.out)
-    with _Processes(_device(options.device)) as processes:
+    run = RunDirectory(options.out)
+    with Processes(_device(options.device)) as processes:
         try:
             if processes.rank == 0:
-                run_directory.create(f"# method: {options.method}\n{text}")
-            processes.wait()
-            trainer = SftTrainer(config, run_directory, device=processes.device, start_from=options.start_from)
+                run.create(f"# method: {options.method}\n{text}")
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from None
-        if processes.rank == 0 and trainer.step:
-            note(f"going on from step {trainer.step}")
-        if trainer.step >= config.steps:
-            note(f"the run is at its last step, {config.steps}, already")
-            return 0
-        with _Watch(trainer.step, config.steps, shown=processes.rank == 0) as watch:
-            trainer.train(watch, until=options.until)
-        if processes.rank == 0:
-            print(run_directory.latest())
-    return 0
+        processes.wait()
+        yield run, processes
+
+
+def _made(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _finished(step: int, steps: int, processes: Processes) -> bool:
+    """Whether there is nothing left to do; says where the run stands."""
+    if processes.rank == 0 and step:
+        note(f"going on from step {step}" if step < steps else f"the run is at its last step, {steps}, already")
+    return step >= steps
 
 
 def _changed(recipe: str, changes: dict[str, int]) -> str:
@@ -105,7 +193,7 @@ def _device(wanted: str | None) -> str:
     return wanted
 
 
-class _Processes:
+class Processes:
     """The processes of `torchrun`, or this one alone."""
 
     def __init__(self, device: str) -> None:
@@ -115,7 +203,7 @@ class _Processes:
         if self.shared and device == "cuda":
             self.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
-    def __enter__(self) -> _Processes:
+    def __enter__(self) -> Processes:
         if self.shared:
             import torch
             import torch.distributed as dist
@@ -137,55 +225,3 @@ class _Processes:
             import torch.distributed as dist
 
             dist.destroy_process_group()
-
-
-class _Watch:
-    """Shows progress on stderr: a bar in a terminal, else a line now and then."""
-
-    EVERY = 10
-
-    def __init__(self, step: int, steps: int, *, shown: bool) -> None:
-        self.step, self.steps, self.shown = step, steps, shown
-        self._held_out = ""
-        self._close: Callable[[], None] | None = None
-        self._bar: Any = None
-
-    def __enter__(self) -> _Watch:
-        if self.shown and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
-
-            console = Console(stderr=True)
-            columns: list[ProgressColumn] = [TextColumn("{task.description}")]
-            if console.width >= 110:
-                columns.append(BarColumn(bar_width=16))
-            self._bar = Progress(*columns, console=console)
-            self._bar.start()
-            self._bar.add_task("...", total=self.steps, completed=self.step)
-            self._close = self._bar.stop
-        return self
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.validation_loss is not None:
-            self._held_out = f"  held-out {progress.validation_loss:.3f}"
-            if progress.validation_results is not None:
-                self._held_out += f"  right {progress.validation_results:.1%}"
-        line = (
-            f"{progress.step}/{progress.steps}  loss {progress.loss:.3f}{self._held_out}"
-            f"  {progress.tokens_per_second:,.0f} tokens/s  {_duration(progress.seconds_left)} left"
-        )
-        due = progress.step % self.EVERY == 0 or progress.step == progress.steps
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=progress.step, description=line)
-        elif self.shown and (due or progress.validation_loss is not None):
-            note(line)
-
-    def __exit__(self, *_: object) -> None:
-        if self._close is not None:
-            self._close()
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -1,0 +1,194 @@
+"""One update after another of a policy's weights by the rollouts of a step.
+
+Shapes: B rows, T positions, V vocabulary; tensors that speak of predicted tokens have T - 1 positions.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from apr import _core
+from apr.config import RlConfig
+from apr.losses import grpo_loss
+from apr.model import token_logprobs
+from apr.optimizers import Optimizers, rate_at
+from apr.packs import Pack, Row, packs_of
+from apr.processes import Processes
+
+
+class Learner:
+    """A policy, its optimiser and, if there is a KL term, the policy it may not leave too far."""
+
+    def __init__(
+        self,
+        config: RlConfig,
+        model: LlamaForCausalLM,
+        reference: LlamaForCausalLM | None,
+        tokenizer: _core.Tokenizer,
+        processes: Processes,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.reference = reference
+        self.tokenizer = tokenizer
+        self.processes = processes
+        self.device = model.device
+        self.optimizers = Optimizers(model, config.optimizer)
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """Spent on each phase since it was last cleared."""
+        self._spawn_token = tokenizer.token_id(_core.SPAWN_OPEN)
+        compiles = config.compile and (self.device.type != "cpu" or shutil.which("c++") is not None)
+        self._forward: Callable[..., Any] = torch.compile(model, dynamic=True) if compiles else model
+
+    def learn(self, rows: Sequence[Row], step: int) -> tuple[dict[str, Any], dict[int, Tensor]]:
+        """Update the weights by these rows in step `step`, counted from 0.
+
+        Returns what there is to tell, and by the identity of each row the log-probabilities of its loss tokens before
+        the first update. Without rows in any process the weights stay. FloatingPointError for a gradient that is not
+        finite.
+        """
+        config = self.config.loss
+        packs = packs_of(rows, self.tokenizer.pad, self.config.tokens_per_batch, self.device)
+        with self._timed("score"):
+            if config.updates > 1 or self.reference is not None:
+                self._score(packs)
+        sums: defaultdict[str, float] = defaultdict(float)
+        before: dict[int, Tensor] = {}
+        norm, updates = 0.0, config.updates if self.processes.any(bool(packs)) else 0
+        self.model.train()
+        with self._timed("train"):
+            for update in range(updates):
+                for pack in packs:
+                    logprobs_BT = self._backward(pack, sums)
+                    if update == 0:
+                        before |= {
+                            id(row): lp[mask]
+                            for row, lp, mask in zip(pack.rows, logprobs_BT, pack.mask_BT, strict=True)
+                        }
+                norm = self._update(step)
+        self.model.eval()
+        return self._tell(packs, sums, norm, updates, step), before
+
+    def _score(self, packs: Sequence[Pack]) -> None:
+        for pack in packs:
+            with torch.no_grad():
+                pack.old_BT = self._logprobs(self._forward, pack)[0]
+                if self.reference is not None:
+                    pack.reference_BT = self._logprobs(self.reference, pack)[0]
+
+    def _logprobs(self, forward: Callable[..., Any], pack: Pack) -> tuple[Tensor, Tensor]:
+        """Log-probability of each predicted token, [B, T - 1], and the logits, [B, T, V]."""
+        batch = pack.batch
+        layout: dict[str, Tensor | None] = {}
+        if batch.positions_BT is not None:
+            layout = {"position_ids": batch.positions_BT, "attention_mask": batch.visible_B1TT}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
+            logits_BTV: Tensor = forward(input_ids=batch.token_ids_BT, use_cache=False, **layout).logits
+        return token_logprobs(logits_BTV, batch.token_ids_BT, self.config.temperature), logits_BTV
+
+    def _backward(self, pack: Pack, sums: defaultdict[str, float]) -> Tensor:
+        """Add a pack's gradient; its log-probabilities, [B, T - 1]."""
+        config, mask_BT = self.config.loss, pack.mask_BT
+        logprobs_BT, logits_BTV = self._logprobs(self._forward, pack)
+        now_BT = logprobs_BT.detach()
+        old_BT = now_BT if pack.old_BT is None else pack.old_BT
+        gap_BT = (old_BT - pack.engine_BT).masked_fill(~mask_BT, 0.0)
+        importance_BT = gap_BT.exp().clamp(max=config.importance_cap)
+        loss, metrics = grpo_loss(
+            logprobs_BT,
+            old_BT,
+            pack.advantages_BT,
+            pack.weights_BT,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+            importance_BT=importance_BT if config.behaviour == "engine" else None,
+            reference_BT=pack.reference_BT,
+            kl_weights_BT=pack.kl_weights_BT,
+            kl=config.kl,
+        )
+        torch.autograd.backward(loss)
+        entropy_BT = _entropy(logits_BTV.detach()[:, :-1])
+        spawns_BT = mask_BT & (pack.batch.token_ids_BT[:, 1:] == self._spawn_token)
+        main_BT, child_BT = mask_BT & pack.main_B1, mask_BT & ~pack.main_B1
+        found = {
+            **metrics,
+            "loss": loss.detach(),
+            "tokens": mask_BT.sum(),
+            "entropy": entropy_BT[mask_BT].sum(),
+            "spawns": spawns_BT.sum(),
+            "spawn_entropy": entropy_BT[spawns_BT].sum(),
+            "importance": importance_BT[mask_BT].sum(),
+            "main": main_BT.sum(),
+            "main_gap": gap_BT[main_BT].abs().sum(),
+            "child": child_BT.sum(),
+            "child_gap": gap_BT[child_BT].abs().sum(),
+        }
+        for name, value in found.items():
+            sums[name] += float(value)
+        return now_BT
+
+    def _update(self, step: int) -> float:
+        """Take the step that the gradients say; their norm."""
+        self.processes.add_gradients(self.model)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"step {step + 1}: the gradient is not finite")
+        self.optimizers.step(self._rate(step))
+        return float(norm)
+
+    def _rate(self, step: int) -> float:
+        return rate_at(step, self.config.steps, self.config.optimizer)
+
+    def _tell(
+        self, packs: Sequence[Pack], sums: defaultdict[str, float], norm: float, updates: int, step: int
+    ) -> dict[str, Any]:
+        positions = sum(pack.batch.token_ids_BT.numel() for pack in packs)
+        real = sum(len(row.sample.token_ids) for pack in packs for row in pack.rows)
+        own = {**sums, "positions": float(positions), "real": float(real)}
+        total: defaultdict[str, float] = defaultdict(float)
+        for part in self.processes.gather([own]):
+            for name, value in part.items():
+                total[name] += value
+
+        def mean(name: str, count: str = "tokens") -> float:
+            return total[name] / max(1.0, total[count])
+
+        metrics = {
+            "loss": total["loss"] / max(1, updates),
+            "entropy": mean("entropy"),
+            "spawn_entropy": mean("spawn_entropy", "spawns"),
+            "clipped": mean("clipped"),
+            "ratio": mean("ratio"),
+            "importance": mean("importance"),
+            "gap": {role: mean(f"{role}_gap", role) for role in ("main", "child")},
+            "gradient_norm": norm,
+            "learning_rate": self.config.optimizer.learning_rate * self._rate(step),
+            "padding": 1 - total["real"] / max(1.0, total["positions"]),
+            "trained_tokens": int(total["real"]) * updates,
+        }
+        if self.reference is not None:
+            metrics["kl"] = total["kl"] / max(1, updates)
+        return metrics
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - begun
+
+
+def _entropy(logits_BTV: Tensor) -> Tensor:
+    """Entropy of each prediction in nats."""
+    logprobs_BTV = torch.log_softmax(logits_BTV.float(), dim=-1)
+    return -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)

@@ -1,0 +1,131 @@
+"""Rollouts as padded batches with what reinforcement learning knows of each token.
+
+Advantages are taken once a rollout and given to all its rows, so cutting a rollout into more rows changes none.
+Shapes: B rows, T positions; tensors that speak of predicted tokens have T - 1 positions, from the second on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apr.config import GrpoConfig
+from apr.data import Batch, by_length, collate
+from apr.groups import Group
+from apr.losses import Counts, advantages, token_weights
+from apr.processes import Processes
+from apr.samples import branch_tokens, tree_samples
+from apr.tree import MAIN
+from apr.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What a judged rollout brings to a step."""
+
+    group: int
+    """Which of the step's groups it is of, and which rollout there."""
+    member: int
+    advantage: float
+    samples: tuple[Sample, ...]
+
+    def counts(self) -> Counts:
+        """Its sequences and tokens that carry loss."""
+        tokens = [count for sample in self.samples for count in branch_tokens(sample)]
+        return Counts(1, sum(count > 0 for count in tokens), sum(tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of training."""
+
+    rollout: Rollout
+    sample: Sample
+    weights: tuple[tuple[float, float], ...]
+    """Of the policy and of the KL term, for the loss tokens of each branch."""
+
+
+@dataclass(slots=True)
+class Pack:
+    """A padded batch and what goes with its tokens."""
+
+    rows: list[Row]
+    batch: Batch
+    mask_BT: Tensor
+    """bool, which predicted tokens carry loss."""
+    engine_BT: Tensor
+    """The engine's log-probabilities."""
+    advantages_BT: Tensor
+    weights_BT: Tensor
+    kl_weights_BT: Tensor
+    main_B1: Tensor
+    """bool, rows of main threads."""
+    old_BT: Tensor | None = None
+    """The trainer's log-probabilities before the step's first update."""
+    reference_BT: Tensor | None = None
+
+
+def judged_rollouts(groups: Sequence[Group], config: GrpoConfig, *, share_trunks: bool) -> list[Rollout]:
+    """All rollouts but those whose engine failed."""
+    found: list[Rollout] = []
+    for g, group in enumerate(groups):
+        judged = [m for m, reward in enumerate(group.rewards) if reward is not None]
+        if not judged:
+            continue
+        gained = advantages(group.judged, divide=config.advantage == "std")
+        for m, advantage in zip(judged, gained, strict=True):
+            found.append(Rollout(g, m, advantage, tuple(tree_samples(group.trees[m], share_trunks=share_trunks))))
+    return found
+
+
+def rows_of(rollouts: Sequence[Rollout], config: GrpoConfig, processes: Processes) -> list[Row]:
+    """The rows that have a gradient, each with its weight in the step of all processes.
+
+    Without a KL term a rollout of no advantage has none; it counts, but need not be computed.
+    """
+    counts = [rollout.counts() for rollout in rollouts]
+    totals = torch.tensor([[c.rollouts, c.sequences, c.tokens] for c in counts], dtype=torch.float64)
+    step = Counts(*(int(n) for n in processes.add(totals.reshape(-1, 3).sum(0))))
+    return [
+        Row(
+            rollout,
+            sample,
+            tuple(
+                token_weights(config.weighting, tokens, count, step, config.constant)
+                for tokens in branch_tokens(sample)
+            ),
+        )
+        for rollout, count in zip(rollouts, counts, strict=True)
+        if rollout.advantage != 0 or config.kl
+        for sample in rollout.samples
+    ]
+
+
+def packs_of(rows: Sequence[Row], pad: int, tokens_per_batch: int, device: torch.device) -> list[Pack]:
+    """The rows in batches of like length."""
+    return [_pack(cut, pad, device) for cut in by_length(rows, tokens_per_batch, lambda row: row.sample)]
+
+
+def _pack(rows: list[Row], pad: int, device: torch.device) -> Pack:
+    batch = collate([row.sample for row in rows], pad)
+    shape = batch.token_ids_BT.shape
+    engine_BT, weights_BT, kl_weights_BT = (torch.zeros(shape) for _ in range(3))
+    for place, row in enumerate(rows):
+        engine_BT[place, : len(row.sample.logprobs)] = torch.tensor(row.sample.logprobs)
+        for branch, (policy, kl) in zip(row.sample.branches, row.weights, strict=True):
+            weights_BT[place, branch.begin :] = policy
+            kl_weights_BT[place, branch.begin :] = kl
+    mask_BT = batch.loss_mask_BT[:, 1:]
+    return Pack(
+        rows,
+        batch.to(device),
+        mask_BT.to(device),
+        engine_BT[:, 1:].to(device),
+        torch.tensor([[row.rollout.advantage] for row in rows], device=device).expand(-1, shape[1] - 1),
+        (weights_BT[:, 1:] * mask_BT).to(device),
+        (kl_weights_BT[:, 1:] * mask_BT).to(device),
+        torch.tensor([[row.sample.thread == MAIN] for row in rows], device=device),
+    )

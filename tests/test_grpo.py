@@ -1,0 +1,322 @@
+"""Reinforcement learning end to end: real rollouts, real updates, runs that are killed and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from apr import Tokenizer
+from apr.config import Costs, RlConfig, recipe_text, rl_recipe
+from apr.engine import load_engine
+from apr.engine.base import EngineError
+from apr.grammar import default_grammar
+from apr.groups import Group, run_groups, tasks
+from apr.grpo import GrpoTrainer
+from apr.learner import Learner
+from apr.model import CAUSAL, load_model
+from apr.packs import judged_rollouts, packs_of, rows_of
+from apr.processes import Processes
+from apr.run import RunDirectory
+from apr.step_metrics import Alarms, records, summarise
+from noisy import RECIPE, save_noisy_model
+from tiny import teacher_policy
+
+TIMES = ("seconds", "tokens_per_second", "memory")
+"""What differs between two runs of the same."""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_noisy_model(tmp_path_factory.mktemp("policy") / "noisy")
+
+
+@pytest.fixture(scope="module")
+def groups(start: Path) -> list[Group]:
+    """Rollouts with children, of which some failed."""
+    import asyncio
+
+    engine = load_engine("native", start)
+    settings = config(numbers=[3, 3], max_tokens=2000, groups=4)
+    found = asyncio.run(run_groups(tasks(settings, 0, 4), engine, default_grammar("apr"), settings))
+    assert {group.signal for group in found} == {True, False}
+    assert any(tree.children for group in found for tree in group.trees)
+    return found
+
+
+def config(**changes: Any) -> RlConfig:
+    return rl_recipe(RECIPE, "apr", **changes)
+
+
+def native(model: Any, directory: Path) -> Any:
+    return load_engine("native", directory)
+
+
+def with_torch(model: Any, directory: Path) -> Any:
+    return load_engine("torch", model)
+
+
+def train(
+    folder: Path,
+    start: Path,
+    settings: RlConfig,
+    open_engine: Callable[[Any, Path], Any] = native,
+    until: int | None = None,
+) -> list[dict[str, Any]]:
+    run = RunDirectory(folder)
+    run.create("")
+    trainer = GrpoTrainer(settings, run, default_grammar("apr"), open_engine, start_from=start)
+    lines: list[dict[str, Any]] = []
+    try:
+        trainer.train(lines.append, until=until)
+    finally:
+        trainer.close()
+    return lines
+
+
+def told(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What must repeat."""
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def gradient(groups: list[Group], start: Path, settings: RlConfig) -> torch.Tensor:
+    """What one step hands to the optimiser."""
+    processes = Processes(torch.device("cpu"))
+    model = load_model(start, attention=CAUSAL)
+    learner = Learner(settings, model, None, Tokenizer(), processes)
+    rollouts = judged_rollouts(groups, settings.loss, share_trunks=settings.share_trunks)
+    found: list[torch.Tensor] = []
+
+    def keep(rate: float) -> None:
+        found.extend(p.grad.flatten() for p in model.parameters() if p.grad is not None)
+
+    learner.optimizers.step = keep  # type: ignore[method-assign]
+    learner.learn(rows_of(rollouts, settings.loss, processes), 0)
+    return torch.cat(found)
+
+
+def test_a_policy_learns(start: Path, tmp_path: Path) -> None:
+    lines = train(tmp_path, start, config(steps=14, groups=8, group_size=8))
+    rewards = [line["reward"] for line in lines]
+    assert sum(rewards[-3:]) / 3 >= sum(rewards[:2]) / 2 + 0.2, rewards
+    assert all(line["gap"]["main"] < 1e-4 for line in lines)
+    assert all(abs(line["ratio"] - 1) < 1e-3 for line in lines)
+
+
+def test_trunks_shared_or_not_and_batches_of_any_size_give_one_gradient(groups: list[Group], start: Path) -> None:
+    for weighting, size in (("rollout_mean", 2048), ("tinyrl", 300)):
+        loss = {"weighting": weighting, "advantage": "std"}
+        whole = gradient(groups, start, config(loss=loss, share_trunks=False))
+        shared = gradient(groups, start, config(loss=loss, share_trunks=True, tokens_per_batch=size))
+        torch.testing.assert_close(shared, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+
+
+def test_groups_without_signal_change_no_gradient(groups: list[Group]) -> None:
+    settings = config()
+    rollouts = judged_rollouts(groups, settings.loss, share_trunks=True)
+    rows = rows_of(rollouts, settings.loss, Processes(torch.device("cpu")))
+    assert {row.rollout.group for row in rows} == {g for g, group in enumerate(groups) if group.signal}
+    with_kl = config(loss={"kl": 0.1})
+    assert len(rows_of(rollouts, with_kl.loss, Processes(torch.device("cpu")))) > len(rows)
+
+
+def test_padding_is_little(groups: list[Group]) -> None:
+    settings, cpu = config(), torch.device("cpu")
+    rows = rows_of(judged_rollouts(groups, settings.loss, share_trunks=True), settings.loss, Processes(cpu))
+    packs = packs_of(rows, Tokenizer().pad, 8192, cpu)
+    assert sum(len(pack.rows) for pack in packs) == len(rows)
+    positions = sum(pack.batch.token_ids_BT.numel() for pack in packs)
+    assert sum(len(row.sample.token_ids) for row in rows) >= 0.9 * positions
+
+
+def test_several_updates_with_a_reference(start: Path, tmp_path: Path) -> None:
+    gentle = {"learning_rate": 1e-5, "warmup_steps": 1, "decay_share": 0.0}
+    settings = config(steps=2, loss={"updates": 2, "kl": 0.01, "behaviour": "recompute"}, optimizer=gentle)
+    first, second = train(tmp_path, start, settings)
+    assert second["kl"] > first["kl"] > 0
+    assert first["ratio"] != 1.0
+
+
+def test_overlapping_steps_use_rollouts_one_update_old(start: Path, tmp_path: Path) -> None:
+    lines = train(tmp_path, start, config(steps=3, overlap=True))
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    # What sampled step 2 are the weights of step 1: the trainer's have moved on.
+    assert lines[0]["gap"]["main"] < 1e-4 < lines[1]["gap"]["main"]
+    with pytest.raises(ValueError, match="overlap"):
+        train(tmp_path / "shared", start, config(overlap=True), with_torch)
+
+
+def test_refilled_groups_have_signal(start: Path, tmp_path: Path) -> None:
+    plain = train(tmp_path / "plain", start, config(steps=1))
+    refilled = train(tmp_path / "refilled", start, config(steps=1, refill=3))
+    assert refilled[0]["rollouts"] == plain[0]["rollouts"]
+    assert refilled[0]["zero_signal"] < plain[0]["zero_signal"]
+
+
+def test_the_torch_engine_shares_the_trainers_weights(start: Path, tmp_path: Path) -> None:
+    lines = train(tmp_path, start, config(steps=2, groups=2), with_torch)
+    assert all(line["gap"]["main"] < 1e-4 for line in lines)
+
+
+def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
+    from apr.events import read_events
+    from apr.tree import ThreadTree
+
+    train(tmp_path, start, config(steps=1, numbers=[3, 3], max_tokens=3000))
+    run = RunDirectory(tmp_path)
+    group = json.loads(run.group(1).read_text())
+    rollouts = {told["rollout"]: told for told in group["rollouts"]}
+    events = list(read_events(run.watched(1)))
+    assert {event.rollout for event in events} == set(rollouts)
+    for name, rollout in rollouts.items():
+        tree = ThreadTree.fold(event for event in events if event.rollout == name)
+        assert rollout["reward"] == float(bool(tree.correct))
+        for thread in tree.threads.values():
+            kept = rollout["threads"][thread.id]
+            assert kept["tokens"] == [token for call in thread.calls for token in call.sampled]
+            assert kept["logprobs"] == [p for call in thread.calls for p in call.logprobs]
+            if kept["trainer"]:
+                assert kept["trainer"] == pytest.approx(kept["logprobs"], abs=1e-3)
+    assert load_model(run.start).num_parameters() == load_model(run.checkpoints / "1").num_parameters()
+
+
+def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path, tmp_path: Path) -> None:
+    import asyncio
+
+    from apr.engine.scripted import Fault
+
+    settings = config(numbers=[4, 4], groups=2, max_tokens=None, max_threads=64)
+    wanted = tasks(settings, 0, 2)
+    policy = teacher_policy([task.problem for task in wanted], faults=[Fault("Node #0,0", "error", after=3)])
+    found = asyncio.run(run_groups(wanted, policy.engine, policy.grammar, settings, size=1))
+    assert [group.rewards for group in found if any(tree.failed for tree in group.trees)]
+    for group in found:
+        assert all((r is None) == tree.failed for r, tree in zip(group.rewards, group.trees, strict=True))
+    metrics = summarise(records(found))
+    assert metrics["failures"] == sum(tree.failed for group in found for tree in group.trees)
+
+    def closed(model: Any, directory: Path) -> Any:
+        engine = load_engine("native", directory)
+        asyncio.run(engine.close())
+        return engine
+
+    with pytest.raises(EngineError, match="closed"):
+        train(tmp_path, start, config(steps=1), closed)
+
+
+def test_costs_are_taken_from_correct_answers_alone(groups: list[Group]) -> None:
+    from apr.groups import reward
+
+    costs = Costs(per_1000_tokens=0.1, per_thread=0.01)
+    for group in groups:
+        for tree in group.trees:
+            paid = reward(tree, costs)
+            if tree.correct:
+                assert paid == pytest.approx(1 - 0.1 * tree.total_tokens / 1000 - 0.01 * tree.children)
+            else:
+                assert paid == 0.0
+
+
+def test_alarms_tell_of_collapse() -> None:
+    usual = {
+        "spawning": 0.9,
+        "entropy": 0.1,
+        "reward": 0.5,
+        "copies": 0.0,
+        "failures": 0,
+        "rollouts": 8,
+        "limited": 0.0,
+    }
+    alarms = Alarms()
+    assert not any(alarms.look(usual) for _ in range(12))
+    assert any("spawns any more" in text for text in alarms.look(usual | {"spawning": 0.1}))
+    assert any("entropy" in text for text in alarms.look(usual | {"entropy": 0.001}))
+    assert any("copies" in text for text in alarms.look(usual | {"copies": 0.8}))
+    assert any("as many children" in text for text in alarms.look(usual | {"limited": 0.9}))
+
+
+@pytest.mark.parametrize("name", ["tiny", "paper"])
+@pytest.mark.parametrize("method", ["apr", "sos+"])
+def test_shipped_recipes_are_whole(name: str, method: Any) -> None:
+    recipe = rl_recipe(recipe_text(name, "rl"), method)
+    assert len(tasks(recipe, 0, recipe.groups)) == recipe.groups
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    apr, sos = (rl_recipe(recipe_text("paper", "rl"), method) for method in ("apr", "sos+"))
+    assert (apr.groups, apr.group_size, apr.steps, apr.loss.updates, apr.loss.weighting) == (64, 5, 150, 2, "tinyrl")
+    assert (apr.loss.kl, sos.loss.kl) == (0.001, 0.01)
+
+
+def test_wrong_recipes_are_refused() -> None:
+    for broken, word in [
+        (RECIPE.replace("group_size = 4", "group_size = 1"), "group_size"),
+        (RECIPE.replace("groups = 4", "groups = 0"), "groups"),
+        (RECIPE + "\n[loss]\nweighting = 'sum'", "weighting"),
+        (RECIPE.replace("steps = 4", "steps = 4\ntemperature = 0.0"), "temperature"),
+        (RECIPE.replace("steps = 4", "steps = 4\nbudgets = []"), "budgets"),
+    ]:
+        with pytest.raises(ValueError, match=word):
+            rl_recipe(broken, "apr")
+
+
+@pytest.fixture(scope="module")
+def unbroken(start: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The log of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    (folder / "recipe.toml").write_text(RECIPE)
+    run(folder, start)
+    return RunDirectory(folder / "run").entries()
+
+
+def command(folder: Path, start: Path, *more: str) -> list[str]:
+    words = ["train", "rl", "--recipe", str(folder / "recipe.toml"), "--out", str(folder / "run")]
+    return [*words, "--start-from", str(start), "--threads", "1", *more]
+
+
+def run(folder: Path, start: Path) -> None:
+    subprocess.run([sys.executable, "-m", "apr", *command(folder, start)], check=True, capture_output=True, timeout=300)
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    start: Path, unbroken: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    log = RunDirectory(tmp_path / "run")
+    with subprocess.Popen(
+        [sys.executable, "-m", "apr", *command(tmp_path, start)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        deadline = time.monotonic() + 240
+        # The second step's rollouts have begun: the first is done, and this one is not.
+        while not log.watched(2).exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(log.entries()) < 4
+    run(tmp_path, start)
+    assert told(log.entries()) == told(unbroken)
+
+
+def test_two_processes_take_the_same_steps(start: Path, unbroken: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "apr"]
+    subprocess.run(
+        [*launcher, *command(tmp_path, start, "--until", "2", "--device", "cpu")],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    log = RunDirectory(tmp_path / "run").entries()
+    assert [line["reward"] for line in log] == [line["reward"] for line in unbroken[:2]]
+    for name in ("loss", "gradient_norm", "entropy", "children", "tokens"):
+        assert [line[name] for line in log] == pytest.approx([line[name] for line in unbroken[:2]], rel=1e-2, abs=1e-5)
