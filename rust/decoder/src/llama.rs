@@ -2,7 +2,8 @@
 //!
 //! A row is one token at one position of one sequence. Within each layer all rows first write their keys and values,
 //! then the copies of shared pages run, then all rows attend: so a row may rely on whatever an earlier row of the same
-//! batch writes, be it of its own prompt or of a prompt it shares.
+//! batch writes, be it of its own prompt or of a prompt it shares. In the last layer only sampled rows attend: of the
+//! others nothing but their keys and values is ever read.
 
 use std::cell::RefCell;
 
@@ -90,7 +91,10 @@ impl Llama {
     pub(crate) fn forward(&mut self, batch: &Batch) -> (&mut [f32], usize) {
         let Self { config, weights, slab, pool, isa, frequencies, buffers } = self;
         let isa = *isa;
-        let rows = batch.rows.len();
+        let mut rows = batch.rows.len();
+        let sampled: Vec<usize> = (0..rows).filter(|row| batch.rows[*row].sampled).collect();
+        let sampled_rows: Vec<Row> = sampled.iter().map(|row| batch.rows[*row]).collect();
+        let mut attending = &batch.rows;
         let width = config.hidden_size.next_multiple_of(PANEL);
         let inner = config.intermediate_size.next_multiple_of(PANEL);
         let queries = config.heads * config.head_dim;
@@ -108,8 +112,8 @@ impl Llama {
             rotation,
             logits,
         } = buffers;
-        let residual = sized(residual, rows * width);
-        let normed = sized(normed, rows * width);
+        let mut residual = sized(residual, rows * width);
+        let mut normed = sized(normed, rows * width);
         let rotation = sized(rotation, rows * config.head_dim);
         for (row, out) in batch.rows.iter().zip(residual.chunks_exact_mut(width)) {
             weights.embed(row.token, out);
@@ -144,8 +148,16 @@ impl Llama {
                 // SAFETY: no task runs.
                 unsafe { slab.copy(index, copy.from, copy.to, copy.count) };
             }
+            if index + 1 == weights.layers.len() {
+                attending = &sampled_rows;
+                gather(residual, width, &sampled);
+                gather(qkv, stride, &sampled);
+                rows = sampled.len();
+                residual = &mut residual[..rows * width];
+                normed = &mut normed[..rows * width];
+            }
             let out = sized(attended_buffer, rows * attended);
-            attend_rows(pool, isa, config, slab, batch, index, (qkv, stride), (out, attended));
+            attend_rows(pool, isa, config, slab, (attending, &batch.tables), index, (qkv, stride), (out, attended));
             layer.output.multiply(pool, isa, (out, attended), rows, residual, Store::Add, &nothing);
             norm_rows(pool, isa, residual, &layer.mlp_norm, config.hidden_size, eps, normed);
             let gate_up = sized(gate_up_buffer, rows * layer.gate_up.outputs());
@@ -161,20 +173,10 @@ impl Llama {
             }
             layer.down.multiply(pool, isa, (activated, inner), rows, residual, Store::Add, &nothing);
         }
-        let mut sampled = 0;
-        for (index, row) in batch.rows.iter().enumerate() {
-            if row.sampled {
-                let out = &mut normed[sampled * width..][..width];
-                let row = &residual[index * width..][..width];
-                rms_norm(isa, row, &weights.norm, config.hidden_size, eps, out);
-                sampled += 1;
-            }
-        }
+        norm_rows(pool, isa, residual, &weights.norm, config.hidden_size, eps, normed);
         let stride = weights.head.outputs();
-        let logits = sized(logits, sampled * stride);
-        if sampled > 0 {
-            weights.head.multiply(pool, isa, (normed, width), sampled, logits, Store::Set, &nothing);
-        }
+        let logits = sized(logits, rows * stride);
+        weights.head.multiply(pool, isa, (normed, width), rows, logits, Store::Set, &nothing);
         (logits, stride)
     }
 }
@@ -185,6 +187,13 @@ fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
         buffer.resize(len, 0.0);
     }
     &mut buffer[..len]
+}
+
+/// Moves the chosen rows, in ascending order, to the front.
+fn gather(buffer: &mut [f32], stride: usize, chosen: &[usize]) {
+    for (to, from) in chosen.iter().enumerate() {
+        buffer.copy_within(from * stride..(from + 1) * stride, to * stride);
+    }
 }
 
 /// Calls `call` for each row, on all threads if there are enough rows.
@@ -235,25 +244,24 @@ fn attend_rows(
     isa: Isa,
     config: &Config,
     slab: &Slab,
-    batch: &Batch,
+    (rows, tables): (&[Row], &[u32]),
     layer: usize,
     (qkv, qkv_stride): (&[f32], usize),
     (out, out_stride): (&mut [f32], usize),
 ) {
-    let rows = batch.rows.len();
     let group = config.heads / config.kv_heads;
     let dimension = config.head_dim;
     let parts = Disjoint::new(out);
     // Head by head, row by row: rows that share a prefix find its keys in the cache of the processor.
-    let chunk = (rows * config.kv_heads / (8 * pool.threads())).clamp(1, 16);
-    let chunks = rows.div_ceil(chunk);
+    let chunk = (rows.len() * config.kv_heads / (8 * pool.threads())).clamp(1, 16);
+    let chunks = rows.len().div_ceil(chunk);
     let task = |task: usize| {
         SCRATCH.with_borrow_mut(|scratch| {
             let kv_head = task / chunks;
-            for index in task % chunks * chunk..rows.min((task % chunks + 1) * chunk) {
-                let row = batch.rows[index];
+            for index in task % chunks * chunk..rows.len().min((task % chunks + 1) * chunk) {
+                let row = rows[index];
                 let len = row.position as usize + 1;
-                let table = &batch.tables[row.table as usize..][..len.div_ceil(PAGE)];
+                let table = &tables[row.table as usize..][..len.div_ceil(PAGE)];
                 let scores = table.len() * PAGE;
                 scratch.resize(scores + dimension.next_multiple_of(16), 0.0);
                 let pages = slab.head(layer, kv_head);
@@ -272,7 +280,7 @@ fn attend_rows(
             }
         });
     };
-    let attended: usize = batch.rows.iter().map(|row| row.position as usize + 1).sum();
+    let attended: usize = rows.iter().map(|row| row.position as usize + 1).sum();
     if attended * config.heads * dimension < SERIAL_ATTENTION {
         (0..config.kv_heads * chunks).for_each(task);
     } else {

@@ -107,7 +107,10 @@ impl Matrix {
         store: Store,
         then: &(dyn Fn(usize, usize, &[f32]) + Sync),
     ) {
-        assert!(x.len() >= (rows.max(1) - 1) * x_stride + self.inputs && x_stride >= self.inputs);
+        if rows == 0 {
+            return;
+        }
+        assert!(x.len() >= (rows - 1) * x_stride + self.inputs && x_stride >= self.inputs);
         assert!(out.len() >= rows * self.outputs);
         let groups = self.outputs.div_ceil(GROUP * PANEL);
         let blocks = rows.div_ceil(ROWS_PER_TASK);
