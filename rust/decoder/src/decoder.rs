@@ -9,6 +9,7 @@ use crate::cache::PAGE;
 use crate::config::Config;
 use crate::error::Error;
 use crate::llama::Llama;
+use crate::memory::processor_cache;
 use crate::pool::Pool;
 use crate::request::{Request, Stats, Update};
 use crate::sampler::{Sampled, sample};
@@ -71,9 +72,10 @@ impl Decoder {
         let system = |source| Error::Io { path: directory.as_ref().to_owned(), source };
         let slab = Slab::new(&config, pages).map_err(system)?;
         let pool = Pool::new(threads).map_err(system)?;
+        let near_pages = processor_cache().saturating_sub(weights.bytes()) / page_bytes;
         Ok(Self {
             model: Llama::new(config, weights, slab, pool, Isa::detect()),
-            scheduler: Scheduler::new(pages, options.max_batch, MAX_ROWS),
+            scheduler: Scheduler::new(pages, options.max_batch, MAX_ROWS, near_pages),
         })
     }
 

@@ -88,6 +88,11 @@ impl Matrix {
         Ok(Self { words, inputs, outputs, brain })
     }
 
+    /// Bytes that a product reads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.words().len() * 4
+    }
+
     /// Outputs, rounded up to a whole panel.
     pub(crate) fn outputs(&self) -> usize {
         self.outputs

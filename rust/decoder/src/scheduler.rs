@@ -5,6 +5,10 @@
 //! before any later row of the same batch looks at them. That is what lets a request share the prompt of another that
 //! arrives with it. When pages run out, the youngest sequence goes back to the queue; what it computed stays in the
 //! tree until it is evicted.
+//!
+//! A step reads all weights and all pages of the sequences that decode. Where the weights fit into the processor's
+//! cache, but not with all of these pages, the sequences decode in turns: as many at a time as fit beside the weights,
+//! for as many steps as make reading their pages into the cache a small part of the turn.
 
 use std::collections::VecDeque;
 
@@ -13,6 +17,11 @@ use crate::llama::{Batch, PageCopy, Row};
 use crate::request::{FinishReason, Request, Stats, Update};
 use crate::sampler::Sampled;
 use crate::sequence::Sequence;
+
+/// Steps of a turn: reading its pages into the cache costs about one more. Some twenty milliseconds of a small model.
+const TURN: u64 = 64;
+/// Sequences below which a turn is not worth it: a product with fewer rows waits for its weights.
+const LEAST: usize = 6;
 
 /// Requests, their order, and the cache.
 #[derive(Debug)]
@@ -28,14 +37,16 @@ pub(crate) struct Scheduler {
     ended: Vec<Update>,
     max_batch: usize,
     max_rows: usize,
+    /// Pages that the processor's cache holds beside the weights.
+    near_pages: usize,
     policy_version: u64,
     stats: Stats,
 }
 
 impl Scheduler {
     /// `pages` must hold one sequence of the full context and one page more; `max_rows` bounds the rows of a step
-    /// beside those that decode.
-    pub(crate) fn new(pages: usize, max_batch: usize, max_rows: usize) -> Self {
+    /// beside those that decode; `near_pages` fit into the processor's cache beside the weights.
+    pub(crate) fn new(pages: usize, max_batch: usize, max_rows: usize, near_pages: usize) -> Self {
         Self {
             cache: Cache::new(pages),
             waiting: VecDeque::new(),
@@ -45,6 +56,7 @@ impl Scheduler {
             ended: Vec::new(),
             max_batch,
             max_rows: max_rows + max_batch,
+            near_pages,
             policy_version: 0,
             stats: Stats::default(),
         }
@@ -129,14 +141,10 @@ impl Scheduler {
             index += 1;
         }
         // Sequences that decode come first: a long prompt must not hold them up.
-        for decoding in [true, false] {
-            for index in 0..self.running.len() {
-                let sequence = &self.running[index];
-                let left = sequence.tokens.len() - sequence.computed;
-                if left > 0 && (left == 1) == decoding {
-                    self.schedule(index, &mut batch);
-                }
-            }
+        let (decoding, prompts): (Vec<_>, Vec<_>) =
+            (0..self.running.len()).partition(|index| self.running[*index].left() == 1);
+        for index in self.turn(&decoding).iter().chain(&prompts) {
+            self.schedule(*index, &mut batch);
         }
         if !self.waiting.is_empty() && self.running.len() < self.max_batch {
             for sequence in &mut self.running {
@@ -206,6 +214,20 @@ impl Scheduler {
         updates
     }
 
+    /// Those of the sequences that decode whose turn it is.
+    fn turn<'a>(&self, decoding: &'a [usize]) -> &'a [usize] {
+        // Pages that sequences share count for each of them: for want of a turn they are at most read from memory.
+        let pages: usize = decoding.iter().map(|index| self.running[*index].pages.len()).sum();
+        let turns = pages.div_ceil(self.near_pages.max(1));
+        if turns <= 1 || decoding.len() / turns < LEAST {
+            return decoding;
+        }
+        // Of equal length, so that no turn is left with a few.
+        let turns = decoding.chunks(decoding.len().div_ceil(turns));
+        let now = (self.stats.steps / TURN) as usize % turns.len();
+        turns.clone().nth(now).unwrap_or(decoding)
+    }
+
     /// Adds rows for what a running sequence has not computed, as many as the batch takes.
     fn schedule(&mut self, index: usize, batch: &mut Batch) {
         let sequence = &mut self.running[index];
@@ -234,10 +256,8 @@ impl Scheduler {
             // The last token is always computed: its logits are what the request is for.
             let wanted = &tokens[..tokens.len() - 1];
             let found = self.cache.match_prefix(wanted);
-            let ahead = self
-                .running
-                .iter()
-                .any(|other| other.computed < other.tokens.len() && common(&other.tokens, wanted) > found.len());
+            let ahead =
+                self.running.iter().any(|other| other.left() > 1 && common(&other.tokens, wanted) > found.len());
             if ahead {
                 // Another request is about to compute more of this prompt; waiting for it is cheaper.
                 at += 1;
@@ -300,5 +320,37 @@ impl Scheduler {
             cached_tokens: sequence.cached.unwrap_or(0),
             policy_version: self.policy_version,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_that_do_not_fit_the_near_pages_decode_in_turns() {
+        let mut scheduler = Scheduler::new(1000, 64, 256, 40);
+        for id in 0..24 {
+            let prompt = vec![id as u32; 8];
+            let request =
+                Request { id, prompt, temperature: 0.0, max_tokens: Some(200), stop_tokens: Vec::new(), seed: 0 };
+            scheduler.submit(request, 1000);
+        }
+        let mut written = [0_u64; 24];
+        let mut fewest = usize::MAX;
+        while scheduler.open() > 0 {
+            let batch = scheduler.plan();
+            fewest = fewest.min(batch.rows.len());
+            let all_run = written.iter().all(|tokens| *tokens < 200);
+            assert!(!all_run || batch.rows.len() >= LEAST);
+            let sampled = vec![Sampled { token: 1, logprob: 0.0 }; 24];
+            for update in scheduler.commit(&sampled) {
+                written[update.id as usize] += update.tokens.len() as u64;
+            }
+            let [least, most] = [written.iter().min(), written.iter().max()].map(Option::unwrap);
+            assert!(most - least <= 2 * TURN, "{least} and {most} tokens");
+        }
+        assert!(fewest < 24, "no turns were taken");
+        assert_eq!(written, [200; 24]);
     }
 }

@@ -40,6 +40,11 @@ impl Sequence {
         }
     }
 
+    /// Tokens that are not computed; one for a sequence that decodes.
+    pub(crate) fn left(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
     /// Gives all pages up; the tree keeps its own.
     pub(crate) fn release(&mut self, cache: &mut Cache) {
         for page in self.pages.drain(..) {

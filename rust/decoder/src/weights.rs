@@ -150,6 +150,12 @@ impl Weights {
         Ok(Self { embedding, width: hidden, layers, norm, head })
     }
 
+    /// Bytes of all matrices that a step reads.
+    pub(crate) fn bytes(&self) -> usize {
+        let matrices = |layer: &Layer| [&layer.qkv, &layer.output, &layer.gate_up, &layer.down].map(Matrix::bytes);
+        self.head.bytes() + self.layers.iter().flat_map(matrices).sum::<usize>()
+    }
+
     /// Writes the embedding of `token` to the start of `out`.
     pub(crate) fn embed(&self, token: u32, out: &mut [f32]) {
         let row = token as usize * self.width..(token as usize + 1) * self.width;
