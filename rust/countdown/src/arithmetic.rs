@@ -3,19 +3,66 @@
 //! The order is part of every trace: sum, product, difference, quotient. Differences are never negative, quotients
 //! are exact and exist only for a non-zero smaller operand.
 
+use std::hash::Hash;
+use std::ops::{Add, Div, Mul, Rem, Sub};
+
 use crate::problem::{Error, Number, Op, Step};
+
+/// An integer that the searches and the solver work on: [`Number`], or `i64` where every result fits it.
+pub trait Value:
+    Copy
+    + Ord
+    + Hash
+    + Default
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Rem<Output = Self>
+    + From<i64>
+    + Into<Number>
+    + TryFrom<Number>
+    + TryInto<u32>
+{
+    /// The sum, if it fits.
+    fn checked_add(self, other: Self) -> Option<Self>;
+    /// The product, if it fits.
+    fn checked_mul(self, other: Self) -> Option<Self>;
+}
+
+impl Value for i64 {
+    fn checked_add(self, other: i64) -> Option<i64> {
+        self.checked_add(other)
+    }
+    fn checked_mul(self, other: i64) -> Option<i64> {
+        self.checked_mul(other)
+    }
+}
+
+impl Value for Number {
+    fn checked_add(self, other: Number) -> Option<Number> {
+        self.checked_add(other)
+    }
+    fn checked_mul(self, other: Number) -> Option<Number> {
+        // A library call; nearly all operands are small.
+        match (u32::try_from(self), u32::try_from(other)) {
+            (Ok(a), Ok(b)) => Some(Number::from(u64::from(a) * u64::from(b))),
+            _ => self.checked_mul(other),
+        }
+    }
+}
 
 /// The steps that two numbers allow, in the order of the traces; at most four.
 #[derive(Clone, Copy, Debug)]
-pub struct Steps {
-    steps: [Step; 4],
+pub struct Steps<V = Number> {
+    steps: [Step<V>; 4],
     len: usize,
 }
 
-impl std::ops::Deref for Steps {
-    type Target = [Step];
+impl<V> std::ops::Deref for Steps<V> {
+    type Target = [Step<V>];
 
-    fn deref(&self) -> &[Step] {
+    fn deref(&self) -> &[Step<V>] {
         &self.steps[..self.len]
     }
 }
@@ -23,19 +70,19 @@ impl std::ops::Deref for Steps {
 /// All steps on `a` and `b`, where `a` stands before `b` in the state.
 ///
 /// # Errors
-/// [`Error::NegativeNumber`] for an operand below zero, [`Error::Overflow`] for a result outside 128 bits.
+/// [`Error::NegativeNumber`] for an operand below zero, [`Error::Overflow`] for a result that does not fit.
 #[inline(always)]
-pub fn combine(a: Number, b: Number) -> Result<Steps, Error> {
-    if let Some(&n) = [a, b].iter().find(|&&n| n < 0) {
-        return Err(Error::NegativeNumber(n));
+pub fn combine<V: Value>(a: V, b: V) -> Result<Steps<V>, Error> {
+    if let Some(&n) = [a, b].iter().find(|&&n| n < V::default()) {
+        return Err(Error::NegativeNumber(n.into()));
     }
     let (high, low) = if a <= b { (b, a) } else { (a, b) };
     let quotient = exact_quotient(high, low);
     let steps = [
         Step { left: a, op: Op::Add, right: b, result: a.checked_add(b).ok_or(Error::Overflow)? },
-        Step { left: a, op: Op::Mul, right: b, result: product(a, b).ok_or(Error::Overflow)? },
+        Step { left: a, op: Op::Mul, right: b, result: a.checked_mul(b).ok_or(Error::Overflow)? },
         Step { left: high, op: Op::Sub, right: low, result: high - low },
-        Step { left: high, op: Op::Div, right: low, result: quotient.unwrap_or(0) },
+        Step { left: high, op: Op::Div, right: low, result: quotient.unwrap_or_default() },
     ];
     Ok(Steps { steps, len: if quotient.is_some() { 4 } else { 3 } })
 }
@@ -47,26 +94,20 @@ pub fn apply(left: Number, op: Op, right: Number) -> Option<Number> {
     }
     match op {
         Op::Add => left.checked_add(right),
-        Op::Mul => product(left, right),
+        Op::Mul => Value::checked_mul(left, right),
         Op::Sub => Some(left - right).filter(|&r| r >= 0),
         Op::Div => exact_quotient(left, right),
     }
 }
 
-/// 128-bit multiplication is a library call; nearly all operands are small.
-fn product(a: Number, b: Number) -> Option<Number> {
-    match (u32::try_from(a), u32::try_from(b)) {
-        (Ok(a), Ok(b)) => Some(Number::from(u64::from(a) * u64::from(b))),
-        _ => a.checked_mul(b),
-    }
-}
-
-fn exact_quotient(a: Number, b: Number) -> Option<Number> {
-    if b == 0 {
+fn exact_quotient<V: Value>(a: V, b: V) -> Option<V> {
+    let zero = V::default();
+    if b == zero {
         return None;
     }
-    match (u32::try_from(a), u32::try_from(b)) {
-        (Ok(a), Ok(b)) => (a % b == 0).then(|| Number::from(a / b)),
-        _ => (a % b == 0).then(|| a / b),
+    // Short divisions are the fastest, and nearly all operands are small.
+    match (a.try_into(), b.try_into()) {
+        (Ok(a), Ok(b)) => (a % b == 0).then(|| V::from(i64::from(a / b))),
+        _ => (a % b == zero).then(|| a / b),
     }
 }

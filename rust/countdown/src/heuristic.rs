@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::arithmetic::Value;
 use crate::problem::{Error, Number};
 
 /// The largest target whose divisors the mult heuristic lists.
@@ -43,16 +44,6 @@ impl Ord for Score {
 }
 
 impl Score {
-    /// Orders scores of one heuristic as they are ordered themselves, at less cost.
-    #[inline]
-    pub(crate) fn key(self) -> Number {
-        match self {
-            Score::Integer(v) => v,
-            // Floats that are not negative are ordered as their bits are.
-            Score::Real(v) => Number::from(v.to_bits()),
-        }
-    }
-
     /// The value as a float.
     pub fn value(self) -> f64 {
         match self {
@@ -64,35 +55,72 @@ impl Score {
 
 /// A heuristic made ready for one target.
 #[derive(Clone, Debug)]
-pub struct Scorer {
+pub struct Scorer<V = Number> {
     kind: Heuristic,
-    target: Number,
+    target: V,
     /// Sorted; empty for the sum heuristic.
-    divisors: Vec<Number>,
+    divisors: Vec<V>,
     /// For small numbers below the target the distance to the nearest divisor.
-    near: Vec<Number>,
+    near: Vec<V>,
 }
 
 /// So many distances are listed beforehand.
-const NEAR: Number = 1024;
+const NEAR: u32 = 1024;
 
-impl Scorer {
+impl<V: Value> Scorer<V> {
     /// Lists the divisors of `target` where the heuristic needs them.
     ///
     /// # Errors
     /// For [`Heuristic::Mult`]: [`Error::NoDivisors`] below 2, [`Error::TargetTooLarge`] above [`MAX_TARGET`].
-    pub fn new(kind: Heuristic, target: Number) -> Result<Scorer, Error> {
+    pub fn new(kind: Heuristic, target: V) -> Result<Scorer<V>, Error> {
         let divisors = match kind {
-            Heuristic::Mult => divisors(target)?,
+            Heuristic::Mult => divisors(target.into())?.into_iter().map(V::from).collect(),
             Heuristic::Sum => Vec::new(),
         };
         let mut scorer = Scorer { kind, target, divisors, near: Vec::new() };
         if kind == Heuristic::Mult {
-            scorer.near = (0..target.min(NEAR)).map(|n| scorer.scan(n)).collect();
+            let end = target.try_into().map_or(NEAR, |target| target.min(NEAR));
+            scorer.near = (0..end).map(|n| scorer.scan(V::from(i64::from(n)))).collect();
         }
         Ok(scorer)
     }
 
+    /// Orders states of `count` numbers with this sum of distances as their scores do.
+    #[inline]
+    pub(crate) fn key(&self, total: V, count: usize) -> V {
+        match self.kind {
+            Heuristic::Mult => total,
+            // Floats that are not negative are ordered as their bits are.
+            Heuristic::Sum => V::from(average(total.into(), count).to_bits() as i64),
+        }
+    }
+
+    /// What a number that is not negative adds to the score.
+    #[inline]
+    pub(crate) fn distance(&self, n: V) -> V {
+        if n >= self.target {
+            // The target divides itself.
+            return n - self.target;
+        }
+        match self.kind {
+            Heuristic::Mult => {
+                let listed = n.try_into().ok().and_then(|n| self.near.get(n as usize));
+                listed.copied().unwrap_or_else(|| self.scan(n))
+            }
+            Heuristic::Sum => self.target - n,
+        }
+    }
+
+    /// Distance to the nearest divisor, of which there is at least the target itself.
+    fn scan(&self, n: V) -> V {
+        let after = self.divisors.partition_point(|&d| d < n);
+        let above = self.divisors.get(after).map(|&d| d - n);
+        let below = after.checked_sub(1).map(|before| n - self.divisors[before]);
+        above.into_iter().chain(below).min().expect("a divisor")
+    }
+}
+
+impl Scorer {
     /// The score of a state.
     ///
     /// # Errors
@@ -107,46 +135,24 @@ impl Scorer {
             };
             total = distance.and_then(|d| total.checked_add(d)).ok_or(Error::Overflow)?;
         }
-        Ok(self.score_of(total, numbers.len()))
-    }
-
-    /// The score of `count` numbers with this sum of distances.
-    pub(crate) fn score_of(&self, total: Number, count: usize) -> Score {
-        match self.kind {
+        Ok(match self.kind {
             Heuristic::Mult => Score::Integer(total),
-            Heuristic::Sum => Score::Real(total as f64 / count as f64),
-        }
-    }
-
-    /// What a number that is not negative adds to the score.
-    #[inline]
-    pub(crate) fn distance(&self, n: Number) -> Number {
-        if n >= self.target {
-            // The target divides itself.
-            return n - self.target;
-        }
-        match self.kind {
-            Heuristic::Mult => self.near.get(n as usize).copied().unwrap_or_else(|| self.scan(n)),
-            Heuristic::Sum => self.target - n,
-        }
+            Heuristic::Sum => Score::Real(average(total, numbers.len())),
+        })
     }
 
     /// The least number that distances are measured to.
     fn nearest(&self) -> Number {
         self.divisors.first().copied().unwrap_or(self.target)
     }
+}
 
-    /// Distance to the nearest divisor.
-    fn scan(&self, n: Number) -> Number {
-        let after = self.divisors.partition_point(|&d| d < n);
-        let above = self.divisors.get(after).map(|d| d - n);
-        let below = after.checked_sub(1).map(|before| n - self.divisors[before]);
-        above.into_iter().chain(below).min().unwrap_or(Number::MAX)
-    }
+fn average(total: Number, count: usize) -> f64 {
+    total as f64 / count as f64
 }
 
 /// Divisors from 2 to the target inclusive, ascending.
-fn divisors(target: Number) -> Result<Vec<Number>, Error> {
+fn divisors(target: Number) -> Result<Vec<i64>, Error> {
     if target < 2 {
         return Err(Error::NoDivisors(target));
     }
@@ -155,13 +161,13 @@ fn divisors(target: Number) -> Result<Vec<Number>, Error> {
     }
     let mut small = Vec::new();
     let mut large = Vec::new();
-    let target = target as u64;
+    let target = target as i64;
     let mut d = 1;
     while d * d <= target {
-        if target.is_multiple_of(d) {
-            small.push(Number::from(d));
+        if target % d == 0 {
+            small.push(d);
             if d * d != target {
-                large.push(Number::from(target / d));
+                large.push(target / d);
             }
         }
         d += 1;

@@ -86,15 +86,15 @@ impl Op {
 
 /// One operation on two numbers with its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Step {
+pub struct Step<V = Number> {
     /// Left operand.
-    pub left: Number,
+    pub left: V,
     /// Operation.
     pub op: Op,
     /// Right operand.
-    pub right: Number,
+    pub right: V,
     /// Result.
-    pub result: Number,
+    pub result: V,
 }
 
 impl fmt::Display for Step {

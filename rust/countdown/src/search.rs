@@ -4,6 +4,7 @@
 //! that ended. `children[r]` are the children of round r in index order. A trace is a pure function of problem,
 //! parameters and choices (spec: arXiv 2504.15466, sections 3 and 4, best-first batches as in its code).
 
+use crate::arithmetic::Value;
 use crate::heuristic::{Heuristic, Score, Scorer};
 use crate::problem::{Error, MAX_NUMBERS, Number, Problem, Step};
 use crate::sample::Choices;
@@ -118,7 +119,23 @@ pub fn search(
 ) -> Result<Trace, Error> {
     method.validate()?;
     let guide = guide.into();
-    let teacher = Teacher::new(problem, guide, Scorer::new(guide.heuristic, problem.target())?, choices);
+    match narrow(problem) {
+        Some((numbers, target)) => run(Teacher::new(&numbers, target, guide, choices)?, method),
+        None => run(Teacher::new(problem.numbers(), problem.target(), guide, choices)?, method),
+    }
+}
+
+/// The numbers and the target, if 64 bits hold all that becomes of them, distances included.
+fn narrow(problem: &Problem) -> Option<(Vec<i64>, i64)> {
+    const MOST: i64 = i64::MAX / MAX_NUMBERS as i64;
+    let numbers = problem.numbers().iter().map(|&n| i64::try_from(n).ok()).collect::<Option<Vec<_>>>()?;
+    let target = i64::try_from(problem.target()).ok()?;
+    // A result and one is at most the product of its numbers, each and one.
+    let bound = numbers.iter().try_fold(1_i64, |bound, n| bound.checked_mul(n.checked_add(1)?))?;
+    (bound.max(target) <= MOST).then_some((numbers, target))
+}
+
+fn run<V: Value, C: Choices>(teacher: Teacher<'_, V, C>, method: &Method) -> Result<Trace, Error> {
     match *method {
         Method::SosBfs { beam_size } => teacher.best_first(beam_size, None),
         Method::SosDfs { beam_size } => teacher.depth_first(beam_size),

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::arithmetic::Value;
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
-use state::{Move, State, Value, Width, moves, narrow};
+use state::{Move, State, Width, moves, narrow};
 
 mod solution;
 mod state;

@@ -6,7 +6,7 @@ use apr_countdown::arithmetic::combine;
 use apr_countdown::check::{check_claim, check_trace};
 use apr_countdown::heuristic::{Heuristic, Score, Scorer};
 use apr_countdown::sample::{Choice, Random, Recorded};
-use apr_countdown::search::{Heap, Method, Trace, expand, search};
+use apr_countdown::search::{Guide, Heap, Method, Trace, expand, search};
 use apr_countdown::trace::read::Line;
 use apr_countdown::{Error, Number, Problem};
 use common::{golden, number, numbers, text, texts};
@@ -155,7 +155,7 @@ fn golden_combinations() {
         let ours: Vec<String> = steps.iter().map(ToString::to_string).collect();
         assert_eq!(ours, written);
     }
-    assert_eq!(combine(-1, 2).unwrap_err(), Error::NegativeNumber(-1));
+    assert_eq!(combine::<Number>(-1, 2).unwrap_err(), Error::NegativeNumber(-1));
     assert_eq!(combine(Number::MAX, 2).unwrap_err(), Error::Overflow);
 }
 
@@ -271,6 +271,23 @@ fn a_single_number_is_a_state_that_fails() {
         let trace = search(&problem, &method, Heuristic::Mult, &mut Recorded::new(vec![])).expect("a trace");
         assert!(!trace.solved);
         assert!(trace.text().ends_with("Current State: 7:[7], Operations: []\nNo solution found.\n"));
+    }
+}
+
+#[test]
+fn results_past_64_bits_are_exact() {
+    let [large, zeros] = [Number::pow(10, 12) + 7, 1_000_000_080_000];
+    let problem = Problem::new(vec![large, zeros, 3], 10).expect("a problem");
+    // Systematic: the product is kept although it is far from the target.
+    let guide = Guide { systematic: true, ..Heuristic::Sum.into() };
+    for method in methods() {
+        let trace = search(&problem, &method, guide, &mut Random::new(1, 2, 3)).expect("a trace");
+        let texts = trace.main_calls.iter().chain(trace.children.iter().flatten().flat_map(|child| &child.main_calls));
+        assert!(
+            texts
+                .flat_map(|text| text.lines())
+                .any(|line| line.contains(&format!("{large}*{zeros}={}", large * zeros)))
+        );
     }
 }
 

@@ -16,7 +16,7 @@ impl<K: Ord + Copy, V: Copy> Heap<K, V> {
     /// Adds an item.
     pub fn push(&mut self, key: K, value: V) {
         self.items.push((key, value));
-        self.rise(0, self.items.len() - 1);
+        self.rise((key, value), self.items.len() - 1);
     }
 
     /// Takes the first item.
@@ -25,17 +25,17 @@ impl<K: Ord + Copy, V: Copy> Heap<K, V> {
         let Some(first) = self.items.first_mut() else {
             return Some(last.1);
         };
-        let top = std::mem::replace(first, last);
+        let top = *first;
         let end = self.items.len();
         let mut hole = 0;
         while 2 * hole + 1 < end {
             let left = 2 * hole + 1;
             let right = left + 1;
             let smaller = if right < end && self.items[left].0 >= self.items[right].0 { right } else { left };
-            self.items.swap(hole, smaller);
+            self.items[hole] = self.items[smaller];
             hole = smaller;
         }
-        self.rise(0, hole);
+        self.rise(last, hole);
         Some(top.1)
     }
 
@@ -49,14 +49,16 @@ impl<K: Ord + Copy, V: Copy> Heap<K, V> {
         self.items.clear();
     }
 
-    fn rise(&mut self, start: usize, mut position: usize) {
-        while position > start {
+    /// Puts an item at this position, or above the greater ones on its way to the top.
+    fn rise(&mut self, item: (K, V), mut position: usize) {
+        while position > 0 {
             let parent = (position - 1) / 2;
-            if self.items[position].0 >= self.items[parent].0 {
+            if item.0 >= self.items[parent].0 {
                 break;
             }
-            self.items.swap(position, parent);
+            self.items[position] = self.items[parent];
             position = parent;
         }
+        self.items[position] = item;
     }
 }

@@ -4,42 +4,41 @@
 //! is read off its parents.
 
 use super::Guide;
-use crate::arithmetic::combine;
+use crate::arithmetic::{Value, combine};
 use crate::heuristic::Scorer;
-use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
+use crate::problem::{Error, MAX_NUMBERS, Op, Step};
 
 /// Index of a node in its arena.
 pub(super) type NodeIndex = u32;
 
 /// A state.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    numbers: [Number; MAX_NUMBERS],
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node<V> {
+    numbers: [V; MAX_NUMBERS],
     len: usize,
     /// Steps from the root.
     pub(super) depth: usize,
     path: [u16; MAX_NUMBERS],
     pub(super) parent: NodeIndex,
     /// The step from the parent; the root's is never read.
-    pub(super) step: Step,
+    pub(super) step: Step<V>,
     /// Orders nodes on a frontier: by their heuristic, or as they were generated.
-    pub(super) key: Number,
+    pub(super) key: V,
 }
 
 /// A child that an expansion may keep.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
-    key: Number,
-    pub(super) step: Step,
+pub(super) struct Candidate<V> {
+    key: V,
+    pub(super) step: Step<V>,
     /// Positions in the parent's numbers that the step combines.
     positions: (usize, usize),
 }
 
-const NO_STEP: Step = Step { left: 0, op: Op::Add, right: 0, result: 0 };
-
-impl Node {
-    pub(super) fn root(numbers: &[Number]) -> Node {
-        let mut inline = [0; MAX_NUMBERS];
+impl<V: Value> Node<V> {
+    pub(super) fn root(numbers: &[V]) -> Node<V> {
+        let none = V::default();
+        let mut inline = [none; MAX_NUMBERS];
         inline[..numbers.len()].copy_from_slice(numbers);
         Node {
             numbers: inline,
@@ -47,13 +46,13 @@ impl Node {
             depth: 0,
             path: [0; MAX_NUMBERS],
             parent: 0,
-            step: NO_STEP,
+            step: Step { left: none, op: Op::Add, right: none, result: none },
             // The root is alone on its frontier: its key is never compared.
-            key: 0,
+            key: none,
         }
     }
 
-    pub(super) fn numbers(&self) -> &[Number] {
+    pub(super) fn numbers(&self) -> &[V] {
         &self.numbers[..self.len]
     }
 
@@ -62,53 +61,61 @@ impl Node {
         &self.path[..self.depth]
     }
 
-    /// A child of this node, which is `parent`; `place` is its index among the kept ones.
-    pub(super) fn child(&self, parent: NodeIndex, candidate: &Candidate, place: u16) -> Node {
-        let mut child = Node {
-            numbers: [0; MAX_NUMBERS],
-            len: self.len - 1,
-            depth: self.depth + 1,
-            path: self.path,
-            parent,
-            step: candidate.step,
-            key: candidate.key,
-        };
-        child.path[self.depth] = place;
-        let kept = self.others(candidate.positions, &mut child.numbers);
-        child.numbers[kept] = candidate.step.result;
-        child
-    }
-
-    /// Copies the numbers at other positions than these, in order, and returns how many there are.
-    fn others(&self, (i, j): (usize, usize), into: &mut [Number; MAX_NUMBERS]) -> usize {
+    /// Makes this copy of the node `parent` a child of it; `place` is its index among the kept ones.
+    ///
+    /// In place: a node that is written in parts and then moved as a whole waits for its parts.
+    pub(super) fn descend(&mut self, parent: NodeIndex, candidate: &Candidate<V>, place: u16) {
+        let (i, j) = candidate.positions;
         let mut kept = 0;
-        for (position, &n) in self.numbers().iter().enumerate() {
+        for position in 0..self.len {
             if position != i && position != j {
-                into[kept] = n;
+                self.numbers[kept] = self.numbers[position];
                 kept += 1;
             }
         }
-        kept
+        self.numbers[kept] = candidate.step.result;
+        self.len = kept + 1;
+        self.path[self.depth] = place;
+        self.depth += 1;
+        self.parent = parent;
+        self.step = candidate.step;
+        self.key = candidate.key;
     }
+}
+
+/// Puts an item into a list ordered by keys, after its equals: ties stay in the order of arrival.
+pub(super) fn rank<K: Ord + Copy, T: Copy>(list: &mut Vec<(K, T)>, key: K, item: T) {
+    let mut place = list.len();
+    list.push((key, item));
+    while place > 0 && list[place - 1].0 > key {
+        list[place] = list[place - 1];
+        place -= 1;
+    }
+    list[place] = (key, item);
 }
 
 /// The best children of one node.
 #[derive(Debug, Default)]
-pub(super) struct Candidates {
+pub(super) struct Candidates<V> {
     /// All that were among the best when they were generated.
-    all: Vec<Candidate>,
+    all: Vec<Candidate<V>>,
     /// Keys and places in `all`, best first, ties in the order of generation.
-    best: Vec<(Number, usize)>,
+    best: Vec<(V, usize)>,
 }
 
-impl Candidates {
+impl<V: Value> Candidates<V> {
     /// Picks the best `beam_size` children of a node, as the guide has it.
-    pub(super) fn fill(&mut self, node: &Node, guide: &Guide, scorer: &Scorer, beam_size: usize) -> Result<(), Error> {
-        let largest = guide.largest.unwrap_or(Number::MAX);
+    pub(super) fn fill(
+        &mut self,
+        node: &Node<V>,
+        guide: &Guide,
+        scorer: &Scorer<V>,
+        beam_size: usize,
+    ) -> Result<(), Error> {
         self.all.clear();
         self.best.clear();
-        let mut distances = [0; MAX_NUMBERS];
-        let mut sum: Number = 0;
+        let mut distances = [V::default(); MAX_NUMBERS];
+        let mut sum = V::default();
         for (distance, &n) in distances.iter_mut().zip(node.numbers()) {
             *distance = scorer.distance(n);
             sum = sum.checked_add(*distance).ok_or(Error::Overflow)?;
@@ -117,22 +124,22 @@ impl Candidates {
             for j in i + 1..node.len {
                 let rest = sum - distances[i] - distances[j];
                 for step in combine(node.numbers[i], node.numbers[j])?.iter() {
-                    if step.result > largest {
+                    if guide.largest.is_some_and(|largest| step.result.into() > largest) {
                         continue;
                     }
                     let total = rest.checked_add(scorer.distance(step.result)).ok_or(Error::Overflow)?;
                     let key = match guide.systematic {
-                        true => Number::from(step.op == Op::Add),
-                        false => scorer.score_of(total, node.len - 1).key(),
+                        true => V::from(i64::from(step.op == Op::Add)),
+                        false => scorer.key(total, node.len - 1),
                     };
-                    // After its equals: ties stay in the order of generation.
-                    let before = self.best.iter().rposition(|&(other, _)| other <= key);
-                    let place = before.map_or(0, |place| place + 1);
-                    if place < beam_size {
-                        self.best.truncate(beam_size - 1);
-                        self.best.insert(place, (key, self.all.len()));
-                        self.all.push(Candidate { key, step: *step, positions: (i, j) });
+                    if self.best.len() == beam_size {
+                        if self.best[beam_size - 1].0 <= key {
+                            continue;
+                        }
+                        self.best.pop();
                     }
+                    rank(&mut self.best, key, self.all.len());
+                    self.all.push(Candidate { key, step: *step, positions: (i, j) });
                 }
             }
         }
@@ -145,11 +152,11 @@ impl Candidates {
     }
 
     /// The picked candidate at this place, the best at 0.
-    pub(super) fn get(&self, place: usize) -> &Candidate {
+    pub(super) fn get(&self, place: usize) -> &Candidate<V> {
         &self.all[self.best[place].1]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate<V>> {
         self.best.iter().map(|&(_, place)| &self.all[place])
     }
 }

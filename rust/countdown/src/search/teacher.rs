@@ -1,15 +1,16 @@
 //! The walks over states, written line by line.
 
 use super::heap::Heap;
-use super::node::{Candidates, Node, NodeIndex};
+use super::node::{Candidates, Node, NodeIndex, rank};
 use super::{Guide, Trace};
+use crate::arithmetic::Value;
 use crate::heuristic::{Score, Scorer};
-use crate::problem::{Error, MAX_NUMBERS, Number, Problem, Step};
+use crate::problem::{Error, MAX_NUMBERS, Number, Step};
 use crate::sample::Choices;
 use crate::trace::write::Writer;
 use crate::trace::{CHILD_FAILED, CHILD_SOLVED, END_JOIN, END_RESULT, FAIL, JOIN, NOTHING_IN_SUB_SEARCH};
 
-type Frontier = Heap<Number, NodeIndex>;
+type Frontier<V> = Heap<V, NodeIndex>;
 
 /// The widths of an APR search.
 #[derive(Clone, Copy)]
@@ -19,43 +20,45 @@ pub(super) struct Spawning {
 }
 
 /// One search of one problem.
-pub(super) struct Teacher<'a, C> {
-    target: Number,
+pub(super) struct Teacher<'a, V, C> {
+    target: V,
     guide: Guide,
-    scorer: Scorer,
+    scorer: Scorer<V>,
     choices: &'a mut C,
     /// Every node of the search; the root first.
-    nodes: Vec<Node>,
-    candidates: Candidates,
+    nodes: Vec<Node<V>>,
+    candidates: Candidates<V>,
     order: Vec<usize>,
-    /// Kept children of the node expanded last, in the order of visits; none where it reached the goal.
-    internal: Vec<NodeIndex>,
+    /// Kept children of the node expanded last and their keys, in the order of visits; none where it reached the goal.
+    internal: Vec<(V, NodeIndex)>,
     /// An emptied frontier and batch, for the next thread.
-    spare: (Frontier, Vec<NodeIndex>),
+    spare: (Frontier<V>, Vec<NodeIndex>),
 }
 
 const ROOT: NodeIndex = 0;
 
-impl<'a, C: Choices> Teacher<'a, C> {
-    pub(super) fn new(problem: &Problem, guide: Guide, scorer: Scorer, choices: &'a mut C) -> Teacher<'a, C> {
-        Teacher {
-            target: problem.target(),
+impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
+    pub(super) fn new(numbers: &[V], target: V, guide: Guide, choices: &'a mut C) -> Result<Teacher<'a, V, C>, Error> {
+        let mut nodes = Vec::with_capacity(64);
+        nodes.push(Node::root(numbers));
+        Ok(Teacher {
+            target,
             guide,
-            scorer,
+            scorer: Scorer::new(guide.heuristic, target)?,
             choices,
-            nodes: vec![Node::root(problem.numbers())],
+            nodes,
             candidates: Candidates::default(),
             order: Vec::new(),
             internal: Vec::new(),
             spare: Default::default(),
-        }
+        })
     }
 
-    fn node(&self, index: NodeIndex) -> &Node {
+    fn node(&self, index: NodeIndex) -> &Node<V> {
         &self.nodes[index as usize]
     }
 
-    fn key(&self, index: NodeIndex) -> Number {
+    fn key(&self, index: NodeIndex) -> V {
         self.node(index).key
     }
 
@@ -92,29 +95,28 @@ impl<'a, C: Choices> Teacher<'a, C> {
         }
         for &place in &self.order {
             let candidate = self.candidates.get(place);
-            let step = candidate.step;
+            let step = &candidate.step;
             if left == 2 {
-                text.explore(&step, &[step.result]);
+                text.explore(step, &[step.result]);
                 if step.result != self.target {
                     text.dead(step.result, self.target);
                     continue;
                 }
             }
-            let mut child = self.nodes[index as usize].child(index, candidate, self.internal.len() as u16);
-            let child_index = self.nodes.len() as NodeIndex;
+            let child_index = self.nodes.len();
+            self.nodes.push(self.nodes[index as usize]);
+            let child = &mut self.nodes[child_index];
+            let child_index = child_index as NodeIndex;
+            child.descend(index, candidate, self.internal.len() as u16);
             if self.guide.systematic {
-                child.key = Number::from(child_index);
+                child.key = V::from(i64::from(child_index));
             }
             if left == 2 {
-                self.nodes.push(child);
                 return Ok(Some(child_index));
             }
-            text.explore_and_keep(self.target, &step, child.numbers(), child.path());
-            self.nodes.push(child);
-            self.internal.push(child_index);
+            text.explore_and_keep(self.target, step, child.numbers(), child.path());
+            rank(&mut self.internal, child.key, child_index);
         }
-        let nodes = &self.nodes;
-        self.internal.sort_by_key(|&child| nodes[child as usize].key);
         Ok(None)
     }
 
@@ -180,7 +182,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
                     _ => false,
                 };
                 if search_below {
-                    for child in std::mem::take(&mut self.internal) {
+                    for (_, child) in std::mem::take(&mut self.internal) {
                         text.start_sub_search(level + 1, self.node(child).path());
                         let solved = self.batches(child, level + 1, beam_size, promising, text)?;
                         text.exit_sub_search(level + 1);
@@ -205,9 +207,9 @@ impl<'a, C: Choices> Teacher<'a, C> {
         Ok(false)
     }
 
-    fn push_internal(&self, heap: &mut Frontier) {
-        for &child in &self.internal {
-            heap.push(self.key(child), child);
+    fn push_internal(&self, heap: &mut Frontier<V>) {
+        for &(key, child) in &self.internal {
+            heap.push(key, child);
         }
     }
 
@@ -222,7 +224,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
                 solved = true;
                 break;
             }
-            stack.extend(self.internal.iter().rev());
+            stack.extend(self.internal.iter().rev().map(|&(_, child)| child));
             if let Some(&next) = stack.last() {
                 self.move_to(next, &mut text);
             }
@@ -297,7 +299,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
         let mut child_text = Writer::default();
         let mut joined = Writer::default();
         joined.phrase(JOIN);
-        for (place, &child) in children.iter().enumerate() {
+        for (place, &(_, child)) in children.iter().enumerate() {
             let nodes = self.nodes.len();
             child_text.cut(0);
             let goal = self.thread(child, beam_size, None, &mut child_text)?;
@@ -322,7 +324,7 @@ impl<'a, C: Choices> Teacher<'a, C> {
         joined.phrase(END_JOIN);
         trace.children.push(round);
         let trunk = text.len();
-        text.spawn_block(1, children.iter().map(|&child| self.node(child).path()));
+        text.spawn_block(1, children.iter().map(|&(_, child)| self.node(child).path()));
         trace.main_calls.push(text.as_str().to_owned());
         text.cut(trunk);
         text.append(&joined);
@@ -341,7 +343,8 @@ pub(super) fn kept(
     let mut candidates = Candidates::default();
     candidates.fill(&parent, guide, scorer, beam_size)?;
     let shown = |c| {
-        let child = parent.child(ROOT, c, 0);
+        let mut child = parent;
+        child.descend(ROOT, c, 0);
         Ok((scorer.score(child.numbers())?, child.numbers().to_vec(), child.step))
     };
     candidates.iter().map(shown).collect()

@@ -2,9 +2,7 @@
 //!
 //! [`Width`] bounds every value that some numbers can become, so arithmetic on a [`State`] never overflows.
 
-use std::hash::Hash;
-use std::ops::{Add, Div, Mul, Rem, Sub};
-
+use crate::arithmetic::Value;
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
 
 /// The arithmetic that is wide enough for every value that some numbers can become.
@@ -40,23 +38,6 @@ impl Width {
 pub(super) fn narrow<V: Value>(n: Number) -> V {
     V::try_from(n).ok().expect("the bound holds for the target and every number")
 }
-
-pub(super) trait Value:
-    Copy
-    + Ord
-    + Hash
-    + Default
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Rem<Output = Self>
-    + Into<Number>
-    + TryFrom<Number>
-{
-}
-impl Value for i64 {}
-impl Value for Number {}
 
 /// One step; for `+` and `*` the operands are in the order of the state.
 #[derive(Clone, Copy)]

@@ -10,7 +10,7 @@ use super::write::{ChildResult, Writer};
 use super::{
     CHILD_BUDGET, END_SPAWN, GENERATED, GOAL, MOVE, SPAWN, SPAWN_CHILD, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN,
 };
-use crate::problem::{MAX_NUMBERS, Step};
+use crate::problem::{MAX_NUMBERS, Number, Step};
 use line::Scan;
 
 mod line;
@@ -202,7 +202,7 @@ pub fn child_prompts(parent_text: &str, head: ChildHead) -> Result<Vec<String>, 
         let mut writer = Writer::default();
         if let Some(budget) = budget {
             writer.phrase(TOKEN_BUDGET);
-            writer.number(budget.into());
+            writer.number(Number::from(budget));
             writer.phrase(" ");
         }
         writer.phrase(MOVE);

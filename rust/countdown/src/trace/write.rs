@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::*;
+use crate::arithmetic::Value;
 use crate::problem::{Number, Step};
 
 /// A text under construction.
@@ -103,47 +104,63 @@ impl Writer {
 
     /// A number in decimal.
     #[inline(always)]
-    pub fn number(&mut self, n: Number) {
-        match usize::try_from(n) {
-            Ok(n) if n < DECIMALS.len() => {
-                let digits = DECIMALS[n];
-                self.next(4).copy_from_slice(&digits);
-                // What is no digit is a zero byte.
-                self.len -= u32::from_le_bytes(digits).leading_zeros() as usize / 8;
+    pub fn number(&mut self, n: impl Value) {
+        self.number_after(&[], n);
+    }
+
+    /// Up to four signs and a number in decimal, written as one block.
+    #[inline(always)]
+    fn number_after(&mut self, signs: &[u8], n: impl Value) {
+        match n.try_into().ok().filter(|&n: &u32| n < 10_000) {
+            Some(n) => {
+                let mut block = [0; 8];
+                block[..signs.len()].copy_from_slice(signs);
+                block[signs.len()..signs.len() + 4].copy_from_slice(&DECIMALS[n as usize]);
+                self.next(8).copy_from_slice(&block);
+                // Counted, not looked up: what follows need not wait for the table.
+                let digits = 1 + usize::from(n > 9) + usize::from(n > 99) + usize::from(n > 999);
+                self.len -= 8 - signs.len() - digits;
             }
-            _ => self.large_number(n),
+            None => {
+                self.next(signs.len()).copy_from_slice(signs);
+                self.large_number(n);
+            }
         }
     }
 
     #[cold]
-    fn large_number(&mut self, n: Number) {
-        self.phrase(&n.to_string());
+    fn large_number<V: Value>(&mut self, n: V) {
+        if n < V::default() {
+            return self.phrase(&n.into().to_string());
+        }
+        let (high, low) = (n / V::from(10_000), n % V::from(10_000));
+        self.number(high);
+        let low: u32 = low.try_into().ok().expect("below 10,000");
+        for unit in [1000, 100, 10, 1] {
+            self.sign(b'0' + (low / unit % 10) as u8);
+        }
     }
 
     /// `a+b=c`
-    pub fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &Step<impl Value>) {
         self.number(step.left);
-        self.sign(step.op.symbol());
-        self.number(step.right);
-        self.sign(b'=');
-        self.number(step.result);
+        self.number_after(&[step.op.symbol()], step.right);
+        self.number_after(b"=", step.result);
     }
 
     /// `0`, `0,2`, `0,2,1`
     pub fn id(&mut self, path: &[u16]) {
         self.sign(b'0');
         for &k in path {
-            self.sign(b',');
-            self.number(Number::from(k));
+            self.number_after(b",", i64::from(k));
         }
     }
 
-    fn list(&mut self, numbers: &[Number]) {
-        for (i, &n) in numbers.iter().enumerate() {
-            if i > 0 {
-                self.phrase(COMMA);
-            }
-            self.number(n);
+    fn list(&mut self, numbers: &[impl Value]) {
+        let Some((&first, others)) = numbers.split_first() else { return };
+        self.number(first);
+        for &n in others {
+            self.number_after(COMMA.as_bytes(), n);
         }
     }
 
@@ -162,7 +179,12 @@ impl Writer {
     }
 
     /// A state without its line break, as prompts end.
-    pub fn open_state<'a>(&mut self, target: Number, numbers: &[Number], steps: impl IntoIterator<Item = &'a Step>) {
+    pub fn open_state<'a, V: Value + 'a>(
+        &mut self,
+        target: V,
+        numbers: &[V],
+        steps: impl IntoIterator<Item = &'a Step<V>>,
+    ) {
         self.phrase(STATE);
         self.number(target);
         self.phrase(TARGET_LIST);
@@ -181,17 +203,17 @@ impl Writer {
     }
 
     /// A state line.
-    pub fn state<'a>(&mut self, target: Number, numbers: &[Number], steps: impl IntoIterator<Item = &'a Step>) {
+    pub fn state<'a, V: Value + 'a>(&mut self, target: V, numbers: &[V], steps: impl IntoIterator<Item = &'a Step<V>>) {
         self.open_state(target, numbers, steps);
         self.sign(b'\n');
     }
 
     /// The line of a tried step; `numbers` are those left after it.
-    pub fn explore(&mut self, step: &Step, numbers: &[Number]) {
+    pub fn explore<V: Value>(&mut self, step: &Step<V>, numbers: &[V]) {
         self.explore_parts(step, numbers);
     }
 
-    fn explore_parts(&mut self, step: &Step, numbers: &[Number]) -> [Range<usize>; 2] {
+    fn explore_parts<V: Value>(&mut self, step: &Step<V>, numbers: &[V]) -> [Range<usize>; 2] {
         self.phrase(EXPLORE);
         let start = self.len();
         self.step(step);
@@ -205,7 +227,7 @@ impl Writer {
     }
 
     /// The two lines of a step whose node is kept: the tried step and the generated node.
-    pub fn explore_and_keep(&mut self, target: Number, step: &Step, numbers: &[Number], path: &[u16]) {
+    pub fn explore_and_keep<V: Value>(&mut self, target: V, step: &Step<V>, numbers: &[V], path: &[u16]) {
         let [equation, list] = self.explore_parts(step, numbers);
         self.phrase(GENERATED);
         self.id(path);
@@ -219,18 +241,16 @@ impl Writer {
     }
 
     /// The line of a last number that misses the target.
-    pub fn dead(&mut self, number: Number, target: Number) {
+    pub fn dead<V: Value>(&mut self, number: V, target: V) {
         self.number(number);
-        self.sign(b',');
-        self.number(target);
+        self.number_after(b",", target);
         self.phrase(UNEQUAL);
     }
 
     /// The line of a last number that is the target.
-    pub fn goal(&mut self, target: Number) {
+    pub fn goal(&mut self, target: impl Value) {
         self.number(target);
-        self.sign(b',');
-        self.number(target);
+        self.number_after(b",", target);
         self.phrase(EQUAL);
     }
 
