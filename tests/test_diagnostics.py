@@ -22,6 +22,10 @@ def played(problem: Problem, texts: list[str], limits: Limits | None = None) -> 
     return apr.run_threads(problem, engine, limits, grammar=Countdown("apr"))
 
 
+def played_alone(problem: Problem, text: str) -> ThreadTree:
+    return apr.run_threads(problem, ScriptedEngine([text], apr.Tokenizer()), grammar=Countdown("sos+"))
+
+
 def test_teachers_make_no_mistakes() -> None:
     problems = split_problems(30, "test", 0)
     policy = teacher_policy(problems)
@@ -65,8 +69,28 @@ def test_a_solved_rollout_lost_nothing() -> None:
 
 
 def test_limits_are_told_apart() -> None:
-    tree = played(SOLVED, teacher_texts(SOLVED), Limits(tokens_per_thread=100))
-    assert loss(tree, SOLVED) == "limit"
+    texts = teacher_texts(SOLVED)
+    for limits, cause in (
+        (Limits(tokens_per_thread=100), "context"),
+        # The main thread fits, its children do not.
+        (Limits(tokens_per_thread=600), "context"),
+        (Limits(total_tokens=100), "limit"),
+        (Limits(depth=0), "depth"),
+    ):
+        assert loss(played(SOLVED, texts, limits), SOLVED) == cause
+
+
+def test_a_search_without_children_is_lost_to_its_width_or_its_faults() -> None:
+    problem = Problem([2, 3, 4], 10)
+    text = (
+        "Current State: 10:[2, 3, 4], Operations: []\n"
+        "Exploring Operation: 2*3=6, Resulting Numbers: [4, 6]\nGenerated Node #0,0: 10:[4, 6] Operation: 2*3=6\n"
+        "Moving to Node #0,0\nCurrent State: 10:[4, 6], Operations: ['2*3=6']\n"
+        "Exploring Operation: 6-4=2, Resulting Numbers: [2]\n2,10 unequal: No Solution\nNo solution found.\n"
+    )
+    assert loss(played_alone(problem, text), problem) == "width"
+    wrong = text.replace("6-4=2, Resulting Numbers: [2]\n2,", "6-4=3, Resulting Numbers: [3]\n3,")
+    assert loss(played_alone(problem, wrong), problem) == "faults"
 
 
 def test_unsolvable_problems_are_lost_to_width() -> None:

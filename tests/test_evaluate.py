@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from apr import Problem, llama2_tokens
 from apr.cli import main
 from apr.config import recipe_text
 from apr.engine.scripted import Fault
-from apr.evaluate.metrics import Measures, llama2_equivalents, summarise
+from apr.evaluate.metrics import llama2_equivalents, summarise
 from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol, read_protocol
 from apr.evaluate.rollouts import run_protocol
 from apr.evaluate.rows import Rows, read_rows
 from apr.evaluate.statistics import wilson
+from rows import made_row
 from tiny import SOLVED, save_tiny_model, teacher_policy
 
 TIMELESS = (
@@ -110,11 +110,8 @@ def test_llama2_equivalents_are_those_of_the_text() -> None:
 
 
 def test_summary_means_and_maxima() -> None:
-    def row(correct: bool | None, tokens: int) -> dict[str, Any]:
-        measures = Measures(tokens, tokens, tokens, tokens, tokens, tokens, 1, 10, 5, 0.5)
-        return {"correct": correct, "failed": correct is None, "reason": "answered", **asdict(measures)}
-
-    summary = summarise([row(True, 10), row(False, 30), row(None, 999)])
+    rows = [made_row(i, right, cost=cost) for i, (right, cost) in enumerate([(True, 10), (False, 30), (None, 999)])]
+    summary = summarise([{**row, "prompt_tokens": 10, "cached_tokens": 5} for row in rows])
     assert (summary["total_tokens"], summary["total_tokens_max"]) == (20, 30)
     assert summary["cached_share"] == 0.5
     assert summary["accuracy"] == 0.5

@@ -24,9 +24,11 @@ __all__ = [
     "check_solution",
     "check_trace",
     "child_prompts",
+    "claimed_steps",
     "combine",
     "expand",
     "first_state",
+    "first_width",
     "heuristic",
     "inspect",
     "join",
@@ -163,7 +165,15 @@ class Tokenizer:
     @property
     def eos(self) -> int: ...
 
-_Update: TypeAlias = tuple[int, list[int], list[float], Literal["stop", "length", "abort", "error"] | None, int, int]
+_Update: TypeAlias = tuple[
+    int,
+    list[int],
+    list[float],
+    Literal["stop", "length", "abort", "error"] | None,
+    int,
+    int,
+    tuple[float, float, float],
+]
 
 @final
 class Decoder:
@@ -231,4 +241,6 @@ def check_trace(text: str) -> Verdict: ...
 def check_claim(prompt: str, text: str) -> Verdict: ...
 def inspect(text: str) -> dict[str, int]: ...
 def first_state(text: str) -> tuple[int, list[int]] | None: ...
+def first_width(text: str) -> int: ...
+def claimed_steps(claim: str) -> list[str]: ...
 def prompt_budget(prompt: str) -> int | None: ...

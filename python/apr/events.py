@@ -115,6 +115,8 @@ class CallFinished(_Base):
     cached_tokens: int
     """Prompt tokens the engine did not compute."""
     error: str | None = None
+    timing: tuple[float, ...] = ()
+    """Seconds in the engine's queue, until the first token and since; empty when the engine did not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,10 +99,14 @@ class RunDirectory:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's text so that a reader sees the old or the new, whole."""
+    replace_atomically(path, lambda draft: draft.write_text(text))
+
+
+def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file by what `write` puts into a draft beside it; a reader sees the old or the new, whole."""
     draft = path.with_name(f".{path.name}.partial")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
+    write(draft)
+    with draft.open("rb") as file:
         os.fsync(file.fileno())
     draft.replace(path)
     sync_directory(path.parent)

@@ -210,6 +210,7 @@ class Rollout:
                 logprobs=completion.logprobs,
                 cached_tokens=completion.cached_tokens,
                 error=completion.error,
+                timing=tuple(round(seconds, 6) for seconds in completion.timing or ()),
             )
         return completion
 

@@ -5,8 +5,8 @@ Token ids are what the model saw and wrote; text exists only for people and for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
@@ -25,6 +25,17 @@ class SamplingParams:
     """The request's own random stream; it does not depend on who shares the batch."""
 
 
+class Timing(NamedTuple):
+    """Where an engine's time for a request went, in seconds."""
+
+    queue: float
+    """Before the engine began; 0 where it does not tell that from the prefill."""
+    prefill: float
+    """Until the first token."""
+    decode: float
+    """From the first token on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What an engine sampled for one prompt."""
@@ -40,6 +51,8 @@ class Completion:
     """Version of the weights that sampled every token."""
     error: str | None = None
     """Why, when `finish_reason` is "error"; what was sampled before is kept."""
+    timing: Timing | None = field(default=None, compare=False)
+    """None: the engine does not tell. No part of what was sampled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apr.cli.common import (
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from apr.evaluate.protocol import Protocol
     from apr.policy import Policy
 
-_OF_ONE = ("problems", "split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
+RESULTS = "results"
+"""Where recipes keep their results, and `apr report` looks for them."""
+
+_OF_ONE = ("split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
 """Arguments that describe one condition; a recipe has its own."""
 
 
@@ -33,13 +38,15 @@ def parser() -> Parser:
     made = Parser(
         prog="apr eval",
         description="Run models on many problems at once. Accuracy is the share of answers that the exact "
-        "judge accepts; engine failures are reported apart. With --out, a run that was stopped goes on when the "
-        "same command is given again.",
+        "judge accepts; engine failures are reported apart. A recipe, or any run with --out, goes on where it was "
+        "stopped when the same command is given again.",
         epilog="example: apr eval --problems 200 --budget 10",
     )
     add = made.add_argument
     add("--recipe", metavar="NAME|FILE", help="a protocol of several conditions, instead of the one described below")
-    add("--problems", default="200", metavar="N|FILE", help="a count (default 200), or a file of JSON lines")
+    add("--quick", action="store_true", help="the recipe's quick form: few problems, few samples")
+    add("--problems", metavar="N|FILE", help="a count (default 200, or the recipe's), or a file: JSON lines, or the "
+        "JSON list of the authors' data")  # fmt: skip
     add("--split", choices=("train", "val", "test"), default="test")
     add("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` (default) or `2-6`")
     add("--budget", type=natural, metavar="N", help="child threads (apr) or tokens (sos+) to ask for; "
@@ -49,7 +56,8 @@ def parser() -> Parser:
     add("--max-threads", type=positive, default=64, metavar="N", help="of a rollout (default 64)")
     add("--max-tokens", type=positive, metavar="N", help="sampled tokens of a rollout")
     add("--concurrency", type=positive, default=32, metavar="N", help="rollouts at once (default 32)")
-    add("--out", metavar="DIR", help="keep a row for each rollout, and go on there")
+    add("--out", metavar="DIR", help="keep a row for each rollout, and go on there (default with --recipe NAME: "
+        f"{RESULTS}/NAME)")  # fmt: skip
     add("--json", action="store_true", help="end with one JSON object")
     return made
 
@@ -57,14 +65,18 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     from apr.evaluate.metrics import summarise
     from apr.evaluate.rows import Rows
+    from apr.evaluate.setting import note_setting
 
     made = parser()
     options = made.parse_args(list(arguments))
     protocol = _recipe(options, made) if options.recipe is not None else _described(options)
     problems = _problems(protocol)
-    total = sum(condition.samples for condition in protocol.conditions) * len(problems)
+    total = protocol.rollouts(len(problems))
+    parameters = _models(protocol)
     try:
         rows = Rows(protocol, options.out)
+        if options.out is not None:
+            note_setting(options.out, parameters)
     except (OSError, ValueError) as error:
         raise UsageError(f"--out: {error}") from None
     with rows:
@@ -75,6 +87,8 @@ def run(arguments: Sequence[str]) -> int:
             asyncio.run(_run(protocol, problems, rows, progress, options.server))
         finally:
             progress.end()
+            if options.out is not None:
+                _tabulate(protocol, rows, options.out)
     results = []
     for place, condition in enumerate(protocol.conditions):
         figures = summarise([row for row in rows.rows if row["condition"] == place])
@@ -105,6 +119,35 @@ async def _run(protocol: Protocol, problems: Sequence[Any], rows: Any, progress:
     await run_protocol(protocol, problems, watch, done=len(rows.rows), load=load)
 
 
+def _models(protocol: Protocol) -> dict[str, int | None]:
+    """All models with their sizes. UsageError before anything runs if one is missing."""
+    from contextlib import ExitStack
+
+    from apr.evaluate.setting import count_parameters
+    from apr.policy import PolicyError, checkpoint
+
+    sizes: dict[str, int | None] = {}
+    for condition in protocol.conditions:
+        if condition.model_name not in sizes:
+            try:
+                with ExitStack() as files:
+                    sizes[condition.model_name] = count_parameters(checkpoint(condition.model, files))
+            except PolicyError as error:
+                raise UsageError(str(error)) from None
+    return sizes
+
+
+def _tabulate(protocol: Protocol, rows: Any, directory: str) -> None:
+    from apr.policy import install
+
+    try:
+        from apr.evaluate.parquet import write_parquet
+    except ModuleNotFoundError:
+        note(f"rows as Parquet need pyarrow: {install('report')}")
+    else:
+        write_parquet(protocol, rows.rows, directory)
+
+
 def _recipe(options: Any, made: Parser) -> Protocol:
     from apr.config import recipe_text
     from apr.evaluate.protocol import read_protocol
@@ -117,26 +160,29 @@ def _recipe(options: Any, made: Parser) -> Protocol:
         for name in ("engine", "seed", "max_threads", "max_tokens", "concurrency")
         if getattr(options, name) != made.get_default(name)
     }
+    if options.out is None:
+        options.out = str(Path(RESULTS) / (Path(options.recipe).stem + ("-quick" if options.quick else "")))
+    count, file = _count(options)
     try:
-        return read_protocol(recipe_text(options.recipe, "eval"), **changes)
+        protocol = read_protocol(recipe_text(options.recipe, "eval"), quick=options.quick, count=count, **changes)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    return protocol if file is None else replace(protocol, problems=replace(protocol.problems, file=file))
 
 
 def _described(options: Any) -> Protocol:
     """The protocol of one condition that the arguments describe."""
     from apr.evaluate.protocol import Condition, ProblemSet, Protocol
 
-    wanted = options.problems
-    count = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else None
-    if count == 0:
-        raise UsageError("--problems: at least one is needed")
+    if options.quick:
+        raise UsageError("--quick is the short form of a --recipe")
+    count, file = _count(options)
     problems = ProblemSet(
         split=options.split,
         seed=options.seed,
-        count=200 if count is None else count,
+        count=ProblemSet().count if count is None else count,
         numbers=options.numbers,
-        file=wanted if count is None else None,
+        file=file,
     )
     condition = Condition(
         method=options.method,
@@ -155,6 +201,16 @@ def _described(options: Any) -> Protocol:
         max_tokens=options.max_tokens,
         concurrency=options.concurrency,
     )
+
+
+def _count(options: Any) -> tuple[int | None, str | None]:
+    """What --problems says: a count, or a file."""
+    wanted = options.problems
+    if wanted is None or not (wanted.isascii() and wanted.isdigit() and len(wanted) < 10):
+        return None, wanted
+    if int(wanted) == 0:
+        raise UsageError("--problems: at least one is needed")
+    return int(wanted), None
 
 
 def _problems(protocol: Protocol) -> list[Any]:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from apr._core import Decoder
 from apr.engine.base import OnTokens
-from apr.types import Completion, FinishReason, SamplingParams
+from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 _SLICE = 0.004
 """Seconds of decoding between two looks at the inbox. Handing the interpreter lock back and forth for every step of a
 small model would cost more than the step."""
 
-_Update = tuple[int, list[int], list[float], FinishReason | None, int, int]
+_Update = tuple[int, list[int], list[float], FinishReason | None, int, int, tuple[float, float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,21 @@ class _Request:
     done: asyncio.Future[Completion]
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    made: float = field(default_factory=time.monotonic)
+    inbox: float = 0.0
+    """Seconds before the decoder got it."""
 
-    def finish(self, reason: FinishReason, version: int, cached_tokens: int = 0, error: str | None = None) -> None:
+    def finish(
+        self,
+        reason: FinishReason,
+        version: int,
+        cached_tokens: int = 0,
+        error: str | None = None,
+        timing: Timing | None = None,
+    ) -> None:
         if not self.done.done():
-            completion = Completion(tuple(self.token_ids), tuple(self.logprobs), reason, cached_tokens, version, error)
-            self.done.set_result(completion)
+            ids, logprobs = tuple(self.token_ids), tuple(self.logprobs)
+            self.done.set_result(Completion(ids, logprobs, reason, cached_tokens, version, error, timing))
 
 
 class NativeEngine:
@@ -201,6 +212,7 @@ class NativeEngine:
                 except (ValueError, OverflowError, TypeError) as error:
                     self._fail(message, str(error))
                 else:
+                    message.inbox = time.monotonic() - message.made
                     requests[message.handle] = message
             if not requests:
                 self._thread = None
@@ -210,7 +222,7 @@ class NativeEngine:
         """Posts what a slice brought, one callback a loop."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Request, _Update]]] = {}
         for update in updates:
-            handle, _, _, reason, _, _ = update
+            handle, _, _, reason, *_ = update
             request = requests[handle] if reason is None else requests.pop(handle)
             by_loop.setdefault(request.done.get_loop(), []).append((request, update))
         for loop, news in by_loop.items():
@@ -223,7 +235,7 @@ class NativeEngine:
 
     def _deliver(self, news: list[tuple[_Request, _Update]]) -> None:
         """Runs on the requests' loop."""
-        for request, (_, token_ids, logprobs, reason, cached_tokens, version) in news:
+        for request, (_, token_ids, logprobs, reason, cached_tokens, version, seconds) in news:
             if request.done.done():
                 continue
             request.token_ids += token_ids
@@ -235,7 +247,9 @@ class NativeEngine:
                     request.done.set_exception(error)
                     continue
             if reason is not None:
-                request.finish(reason, version, cached_tokens)
+                queue, prefill, decode = seconds
+                timing = Timing(request.inbox + queue, prefill, decode)
+                request.finish(reason, version, cached_tokens, timing=timing)
 
     def _fail(self, request: _Request, reason: str) -> None:
         def finish() -> None:

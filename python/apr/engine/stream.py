@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from apr.engine.base import OnTokens
-from apr.types import Completion, FinishReason, SamplingParams
+from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +28,9 @@ class Request:
     aborted: bool = False
     failure: Exception | None = None
     """What `on_tokens` raised."""
+    made: float = field(default_factory=time.monotonic)
+    decoding: float | None = None
+    """When the first tokens came."""
 
     def body(self) -> dict[str, Any]:
         return {
@@ -53,6 +57,7 @@ class Request:
         self.cached_tokens = int(meta.get("cached_tokens") or 0)
         if new <= 0:
             return
+        self.decoding = self.decoding or time.monotonic()
         token_ids = [int(token) for token in out["output_ids"][-new:]]
         scored = meta.get("output_token_logprobs") or []
         self.token_ids += token_ids
@@ -71,4 +76,7 @@ class Request:
 
     def finish(self, reason: FinishReason, version: int, error: str | None = None) -> Completion:
         logprobs = self.logprobs if len(self.logprobs) == len(self.token_ids) else []
-        return Completion(tuple(self.token_ids), tuple(logprobs), reason, self.cached_tokens, version, error)
+        now = time.monotonic()
+        decoding = now if self.decoding is None else self.decoding
+        timing = Timing(0.0, decoding - self.made, now - decoding)
+        return Completion(tuple(self.token_ids), tuple(logprobs), reason, self.cached_tokens, version, error, timing)

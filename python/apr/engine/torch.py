@@ -10,6 +10,7 @@ head size, S tokens fed, V words.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from apr.engine.base import OnTokens
-from apr.types import Completion, FinishReason, SamplingParams
+from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 
 @dataclass(slots=True)
@@ -35,6 +36,18 @@ class _Request:
     finish: FinishReason | None = None
     told: int = 0
     """Tokens that `on_tokens` has got."""
+    made: float = field(default_factory=time.monotonic)
+    begun: float | None = None
+    """When it got its row."""
+    decoding: float | None = None
+    """When its first token was there."""
+
+    @property
+    def timing(self) -> Timing:
+        now = time.monotonic()
+        begun = now if self.begun is None else self.begun
+        decoding = now if self.decoding is None else self.decoding
+        return Timing(begun - self.made, decoding - begun, now - decoding)
 
 
 class _RowCache:
@@ -171,6 +184,7 @@ class TorchEngine:
                 old = list(self._active.values())
                 for request_id in list(self._waiting)[: self.max_rows - len(old)]:
                     self._active[request_id] = self._waiting.pop(request_id)
+                    self._active[request_id].begun = time.monotonic()
                 # In a thread, so that the loop can read streams and take requests meanwhile; it only ever
                 # adds to `_waiting` and sets `finish`.
                 await asyncio.to_thread(self._step, old, list(self._active.values())[len(old) :])
@@ -231,6 +245,7 @@ class TorchEngine:
         for row, request in enumerate(requests):
             token_id = int(best_R[row] if request.params.temperature == 0 else drawn_R[row])
             request.token_ids.append(token_id)
+            request.decoding = request.decoding or time.monotonic()
             request.logprobs.append(float(logprobs_RV[row, token_id]))
             if request.finish is None:
                 if token_id in request.params.stop_token_ids:
@@ -266,5 +281,6 @@ class TorchEngine:
                     request.finish,
                     policy_version=self.policy_version,
                     error=error,
+                    timing=request.timing,
                 )
             )

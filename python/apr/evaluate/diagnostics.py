@@ -15,10 +15,11 @@ from apr.tree import Thread, ThreadTree
 Loss = Literal[
     "false_answer",  # the main thread claims a solution that is none
     "format",  # the main thread's spawn block could not be read
-    "limit",  # the main thread met the context's end or another limit
-    "width",  # no child's state could reach the target, nor did the main thread find it
-    "child_limit",  # each child that could have reached it met a limit
-    "faults",  # each that could wrote wrong results, numbers, states or verdicts
+    "context",  # the main thread, or each child that could have reached the target, met the context's end
+    "depth",  # the main thread, or each such child, wanted children where none may be
+    "limit",  # the main thread, or each such child, met another limit
+    "width",  # no thread's state that was tried could reach the target, for want of width
+    "faults",  # each thread that could have reached it wrote wrong results, numbers, states or verdicts
     "child_width",  # one that could made no mistake, and did not try the way
 ]
 
@@ -89,16 +90,26 @@ def loss(tree: ThreadTree, problem: Problem) -> Loss | None:
     if main.reason == "malformed_spawn":
         return "format"
     if main.reason != "no_answer":
-        return "limit"
+        return _bound([main])
+    if not main.rounds:
+        # Alone, a main thread without a mistake has tried all that its width lets it.
+        return "faults" if _faulty(main) and can_reach(problem.numbers, problem.target) else "width"
     able = [child for child in tree.threads.values() if child.parent is not None and _hopeful(child)]
     if not able or not can_reach(problem.numbers, problem.target):
         return "width"
     ended = [child for child in able if child.reason in ("answered", "no_answer")]
     if not ended:
-        return "child_limit"
+        return _bound(able)
     if all(_faulty(child) for child in ended):
         return "faults"
     return "child_width"
+
+
+def _bound(threads: list[Thread]) -> Loss:
+    """The limit that most of these threads met."""
+    names: dict[str | None, Loss] = {"length": "context", "limit_depth": "depth"}
+    met: Counter[Loss] = Counter(names.get(thread.reason, "limit") for thread in threads)
+    return met.most_common(1)[0][0]
 
 
 def _state(thread: Thread) -> tuple[int, ...]:

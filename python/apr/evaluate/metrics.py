@@ -32,7 +32,13 @@ class Measures:
     llama2_total_tokens: int
     llama2_sequential_tokens: int
     llama2_context: int
+    main_tokens: int
+    """Sampled tokens of the main thread."""
     threads: int
+    rounds: int
+    """Spawns of all threads."""
+    depth: int
+    """Of the deepest thread; 0 without children."""
     prompt_tokens: int
     """Prompt tokens of all calls."""
     cached_tokens: int
@@ -85,7 +91,10 @@ def measure(tree: ThreadTree, decode: Decode) -> Measures:
         llama2_total_tokens=llama2.total_tokens,
         llama2_sequential_tokens=llama2.sequential_tokens,
         llama2_context=llama2.context,
+        main_tokens=tree.main.sampled_tokens,
         threads=len(tree.threads),
+        rounds=tree.rounds,
+        depth=tree.depth,
         prompt_tokens=tree.prompt_tokens,
         cached_tokens=tree.cached_tokens,
         latency=tree.latency or 0.0,

@@ -1,7 +1,8 @@
 """What an evaluation runs: a set of problems and the conditions each of them is solved under.
 
-In a recipe, a table of `conditions` may hold lists `budgets` ("free" is the model's choice) and `temperatures`; it
-stands for one condition for each pair of them.
+In a recipe, a table of `conditions` may hold lists `models`, `budgets` ("free" is the model's choice) and
+`temperatures`; it stands for one condition for each combination of them. A table `quick` says how few problems and
+samples its quick form has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from apr import Problem, Split
 from apr.config import Method, build
 from apr.evaluate.problems import read_problems, split_problems
+from apr.evaluate.teacher import Teacher
+from apr.policy import SHIPPED_MODEL
 from apr.threads import JoinPolicy
 
 FREE = "free"
@@ -51,11 +54,26 @@ class Condition:
     join: JoinPolicy = "all"
     samples: int = 1
     """Rollouts of each problem."""
+    problems: int | None = None
+    """Only the first so many problems."""
+    concurrency: int | None = None
+    """Rollouts in flight, on an engine of its own; None: the protocol's. One, to measure latency."""
+
+    @property
+    def model_name(self) -> str:
+        return SHIPPED_MODEL if self.model is None else self.model
+
+    def rollouts(self, problems: int) -> int:
+        """How many rollouts it takes for so many problems."""
+        return self.samples * (problems if self.problems is None else min(problems, self.problems))
 
     def __str__(self) -> str:
-        budget = FREE if self.budget is None else str(self.budget)
-        join = "" if self.join == "all" else f" join {self.join}"
-        return f"{self.method} budget {budget} temperature {self.temperature:g}{join}"
+        words = [self.method, f"budget {FREE if self.budget is None else self.budget}"]
+        words += [f"temperature {self.temperature:g}"] if self.temperature else []
+        words += [f"join {self.join}"] if self.join != "all" else []
+        words += [f"{self.samples} samples"] if self.samples > 1 else []
+        words += [f"{self.concurrency} at a time"] if self.concurrency else []
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +91,34 @@ class Protocol:
     """Sampled tokens of a rollout."""
     concurrency: int = 32
     """Rollouts in flight."""
+    teacher: Teacher | None = None
+    """What the models learned from, to measure how far they are from it."""
+
+    def rollouts(self, problems: int) -> int:
+        """How many rollouts it takes for so many problems."""
+        return sum(condition.rollouts(problems) for condition in self.conditions)
 
 
-def read_protocol(text: str, **changes: Any) -> Protocol:
-    """A protocol from TOML; `changes` replace top-level values. ValueError for anything it may not hold."""
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """How few problems and samples the quick form of a recipe has."""
+
+    problems: int
+    samples: int
+
+    def shorten(self, values: dict[str, Any]) -> None:
+        """Cut a protocol's plain values down to it."""
+        problems = values.setdefault("problems", {})
+        problems["count"] = min(problems.get("count", ProblemSet().count), self.problems)
+        for condition in values["conditions"]:
+            condition["samples"] = min(condition.get("samples", 1), self.samples)
+            if condition.get("problems", self.problems) >= self.problems:
+                condition.pop("problems", None)
+
+
+def read_protocol(text: str, *, quick: bool = False, count: int | None = None, **changes: Any) -> Protocol:
+    """A protocol from TOML, or its quick form; `count` is another number of problems, and `changes` replace top-level
+    values. ValueError for anything it may not hold."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -85,6 +127,13 @@ def read_protocol(text: str, **changes: Any) -> Protocol:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ValueError("a protocol needs [[conditions]]")
     values["conditions"] = [condition for table in tables for condition in _expand(table)]
+    short = values.pop("quick", None)
+    if quick:
+        if not isinstance(short, dict):
+            raise ValueError("the recipe has no quick form")
+        build(Quick, short, "quick.").shorten(values)
+    if count is not None:
+        values["problems"] = {**values.get("problems", {}), "count": count}
     return build_protocol({**values, **changes})
 
 
@@ -95,10 +144,14 @@ def build_protocol(values: dict[str, Any]) -> Protocol:
         "concurrency": protocol.concurrency,
         "max_threads": protocol.max_threads,
         "problems.count": protocol.problems.count,
-        **{f"conditions[{i}].samples": condition.samples for i, condition in enumerate(protocol.conditions)},
+        **{
+            f"conditions[{i}].{name}": getattr(condition, name)
+            for i, condition in enumerate(protocol.conditions)
+            for name in ("samples", "problems", "concurrency")
+        },
     }
     for name, value in positive.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name}: {value} is not at least 1")
     if not protocol.conditions:
         raise ValueError("a protocol needs conditions")
@@ -109,9 +162,9 @@ def build_protocol(values: dict[str, Any]) -> Protocol:
 
 
 def _expand(table: dict[str, Any]) -> list[dict[str, Any]]:
-    rest = {key: value for key, value in table.items() if key not in ("budgets", "temperatures")}
+    rest = {key: value for key, value in table.items() if key not in ("models", "budgets", "temperatures")}
     axes: list[list[dict[str, Any]]] = []
-    for many, one in (("budgets", "budget"), ("temperatures", "temperature")):
+    for many, one in (("models", "model"), ("budgets", "budget"), ("temperatures", "temperature")):
         if many not in table:
             continue
         if one in table or not isinstance(table[many], list) or not table[many]:

@@ -11,14 +11,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from apr._core import claimed_steps
 from apr.evaluate.diagnostics import diagnose, loss
 from apr.evaluate.metrics import measure
+from apr.evaluate.profile import Profile, profile
 from apr.evaluate.protocol import Condition, Protocol
+from apr.evaluate.schedule import makespan
+from apr.evaluate.teacher import solves, width
+from apr.events import Event
 from apr.limits import Limits, request_seed
 from apr.orchestrator import rollout
 from apr.policy import Policy, load_policy
 from apr.tree import ThreadTree
 from apr.types import SamplingParams
+
+WORKERS = (2, 4, 8, 16)
+"""Processors for which a rollout's time is simulated."""
 
 Watch = Callable[[dict[str, Any]], None]
 """Gets each row, in order, as soon as those before it are there."""
@@ -36,14 +44,16 @@ async def run_protocol(
     policy, loaded = None, None
     try:
         for place, condition in enumerate(protocol.conditions):
-            size = condition.samples * len(problems)
+            size = condition.rollouts(len(problems))
             skip, done = min(done, size), max(0, done - size)
             if skip == size:
                 continue
-            if policy is None or loaded != (condition.model, condition.method):
+            # A fresh engine where latency is measured: it must not find what earlier conditions left in its cache.
+            wanted = condition.model, condition.method, condition.concurrency
+            if policy is None or loaded != wanted:
                 if policy is not None:
                     await policy.close()
-                loaded = condition.model, condition.method
+                loaded = wanted
                 policy = load(protocol.engine, condition.model, condition.method)
             await run_condition(place, protocol, problems, policy, watch, skip=skip)
     finally:
@@ -57,6 +67,7 @@ async def run_condition(
     """Run the condition at `place`, but for its first `skip` rollouts. An engine failure is a row of its own kind,
     never a wrong answer."""
     condition = protocol.conditions[place]
+    problems = problems[: condition.problems]
     finished: dict[int, dict[str, Any]] = {}
     waiting = iter(range(skip, condition.samples * len(problems)))
     told = skip
@@ -72,7 +83,7 @@ async def run_condition(
                 told += 1
 
     async with asyncio.TaskGroup() as workers:
-        for _ in range(protocol.concurrency):
+        for _ in range(condition.concurrency or protocol.concurrency):
             workers.create_task(worker())
 
 
@@ -80,6 +91,7 @@ async def _run(
     problem: Any, sample: int, index: int, protocol: Protocol, condition: Condition, policy: Policy
 ) -> dict[str, Any]:
     seed = request_seed(protocol.seed, f"sample {sample}", index)
+    events: list[Event] = []
     tree = await rollout(
         problem,
         policy.engine,
@@ -88,27 +100,40 @@ async def _run(
         params=SamplingParams(temperature=condition.temperature, seed=seed),
         budget=condition.budget,
         join=condition.join,
+        emit=events.append,
         rollout_id=f"{sample}/{index}",
+        stream=False,
     )
-    end = tree.finished
-    assert end is not None
     return {
         "sample": sample,
         "index": index,
         **policy.grammar.describe(problem),
         "seed": seed,
-        "correct": end.correct,
-        "failed": end.failed,
-        "reason": end.reason,
-        "verdict": end.verdict,
-        "answer": tree.main.result,
+        **_outcome(tree),
         **asdict(measure(tree, policy.grammar.text)),
-        "ends": _ends(tree),
+        "makespan": {str(workers): makespan(tree, workers) for workers in WORKERS},
+        "profile": _plain(profile(events)),
+        "width": width(tree),
+        "teacher": None if protocol.teacher is None else solves(protocol.teacher, problem, condition.method, tree),
+        "ends": {thread.id: thread.reason for thread in tree.threads.values()},
         "loss": loss(tree, problem),
         "diagnostics": asdict(diagnose(tree)),
     }
 
 
-def _ends(tree: ThreadTree) -> dict[str, str | None]:
-    """Why each thread ended."""
-    return {thread.id: thread.reason for thread in tree.threads.values()}
+def _outcome(tree: ThreadTree) -> dict[str, Any]:
+    end, answer = tree.finished, tree.main.result
+    assert end is not None
+    return {
+        "correct": end.correct,
+        "failed": end.failed,
+        "reason": end.reason,
+        "verdict": end.verdict,
+        "answer": answer,
+        # What a majority is taken of.
+        "vote": None if answer is None else claimed_steps(answer),
+    }
+
+
+def _plain(found: Profile | None) -> dict[str, float] | None:
+    return None if found is None else asdict(found)

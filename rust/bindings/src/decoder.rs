@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use apr_decoder::{Elements, Error, FinishReason, Options, Request, Tensor};
+use apr_decoder::{Elements, Error, FinishReason, Options, Request, Tensor, Timing};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -30,8 +30,8 @@ fn raise(error: Error) -> PyErr {
 }
 
 /// What one call of `run` brought for one request: id, tokens, log-probabilities, finish reason or None, cached
-/// tokens, policy version.
-type Update = (u64, Vec<u32>, Vec<f32>, Option<&'static str>, usize, u64);
+/// tokens, policy version, and the seconds spent in the queue, until the first token and since.
+type Update = (u64, Vec<u32>, Vec<f32>, Option<&'static str>, usize, u64, (f64, f64, f64));
 
 /// A model on the CPU that decodes many requests at once.
 #[pyclass(frozen, module = "apr._core")]
@@ -132,7 +132,17 @@ impl Decoder {
                     FinishReason::Length => "length",
                     FinishReason::Abort => "abort",
                 });
-                (update.id, update.tokens, update.logprobs, finished, update.cached_tokens, update.policy_version)
+                let Timing { queue, prefill, decode } = update.timing;
+                let seconds = (queue, prefill, decode);
+                (
+                    update.id,
+                    update.tokens,
+                    update.logprobs,
+                    finished,
+                    update.cached_tokens,
+                    update.policy_version,
+                    seconds,
+                )
             })
             .collect())
     }

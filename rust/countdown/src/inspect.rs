@@ -54,6 +54,16 @@ pub fn first_state(text: &str) -> Option<(Number, Vec<Number>)> {
     }
 }
 
+/// How many children the first state of a text shows: the width that its search began with.
+pub fn first_width(text: &str) -> usize {
+    let mut lines = body(text).lines().map(Line::parse).skip_while(|line| !matches!(line, Some(Line::State(_))));
+    lines.next();
+    lines
+        .take_while(|line| !matches!(line, Some(Line::State(_) | Line::Move { .. } | Line::Spawn | Line::Join)))
+        .filter(|line| matches!(line, Some(Line::Explore { .. })))
+        .count()
+}
+
 /// The text without the condition that may stand before its first line.
 fn body(text: &str) -> &str {
     let first = text.lines().next().unwrap_or("");

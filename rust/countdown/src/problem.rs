@@ -97,6 +97,16 @@ pub struct Step<V = Number> {
     pub result: V,
 }
 
+impl Step {
+    /// The same step with the larger operand first where the operands may change places.
+    pub fn ordered(self) -> Step {
+        match self.op {
+            Op::Add | Op::Mul if self.left < self.right => Step { left: self.right, right: self.left, ..self },
+            _ => self,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     /// Writes `a+b=c`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ use state::{Move, State, Width, moves, narrow};
 mod solution;
 mod state;
 
-pub use solution::Solution;
+pub use solution::{Solution, canonical};
 
 /// The first solution of the depth-first walk over the children in trace order, the one that the reference's generator
 /// finds; `None` if there is none.

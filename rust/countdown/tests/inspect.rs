@@ -2,7 +2,7 @@
 
 use apr_countdown::Problem;
 use apr_countdown::heuristic::Heuristic;
-use apr_countdown::inspect::{Inspection, first_state, inspect};
+use apr_countdown::inspect::{Inspection, first_state, first_width, inspect};
 use apr_countdown::sample::Random;
 use apr_countdown::search::{Method, Trace, search};
 use proptest::prelude::*;
@@ -76,6 +76,22 @@ Exploring Operation: 4+6=10, Resulting Numbers: [10]
 fn counts_of_a_text() {
     let found = faultless(TEXT);
     assert_eq!(found, Inspection { steps: 4, states: 1, verdicts: 2, ..Inspection::default() });
+}
+
+#[test]
+fn widths_are_those_of_the_first_state() {
+    assert_eq!(first_width(TEXT), 2);
+    assert_eq!(first_width(""), 0);
+    let problem = Problem::new(vec![22, 26, 31, 53], 27).unwrap();
+    for beam_size in 1..9 {
+        for method in [
+            Method::Apr { beam_size, child_beam_size: 3, promising: 1.0 },
+            Method::SosPlus { beam_size, promising: 0.5 },
+        ] {
+            let trace = search(&problem, &method, Heuristic::Mult, &mut Random::new(1, 1, 0)).unwrap();
+            assert_eq!(first_width(trace.main_calls.last().unwrap()), beam_size);
+        }
+    }
 }
 
 fn changed(from: &str, to: &str) -> Inspection {

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use apr_countdown::arithmetic::combine;
-use apr_countdown::solve::{Solution, can_reach, solve, solve_all, solve_shortest};
+use apr_countdown::solve::{Solution, can_reach, canonical, solve, solve_all, solve_shortest};
 use apr_countdown::{Error, Number, Op, Step};
 use common::{golden, number, numbers};
 use proptest::prelude::*;
@@ -49,9 +49,9 @@ fn brute_force(numbers: &[Number], target: Number) -> Vec<Vec<Step>> {
 }
 
 /// Two solutions are the same if these are.
-fn canonical(steps: &[Step]) -> Vec<(Op, Number, Number)> {
-    let key = |step: &Step| (step.op, step.left.max(step.right), step.left.min(step.right));
-    let mut keys: Vec<_> = steps.iter().map(key).collect();
+fn key(steps: &[Step]) -> Vec<(Op, Number, Number)> {
+    let of = |step: &Step| (step.op, step.left.max(step.right), step.left.min(step.right));
+    let mut keys: Vec<_> = steps.iter().map(of).collect();
     keys.sort();
     keys
 }
@@ -108,11 +108,14 @@ fn check_against_twin(numbers: &[Number], target: Number) {
     assert_eq!(first.as_ref().map(|solution| &solution.steps), all.first());
     assert_eq!(can_reach(numbers, target).unwrap(), !all.is_empty());
 
-    let expected: BTreeSet<_> = all.iter().map(|steps| canonical(steps)).collect();
+    let expected: BTreeSet<_> = all.iter().map(|steps| key(steps)).collect();
     let found = solve_all(numbers, target).unwrap();
-    let keys: BTreeSet<_> = found.iter().map(|solution| canonical(&solution.steps)).collect();
+    let keys: BTreeSet<_> = found.iter().map(|solution| key(&solution.steps)).collect();
     assert_eq!(keys.len(), found.len(), "a solution is found twice");
     assert_eq!(keys, expected);
+    let forms: BTreeSet<_> = all.iter().map(|steps| (key(steps), format!("{:?}", canonical(steps)))).collect();
+    assert_eq!(forms.len(), expected.len(), "equal solutions have one form");
+    assert_eq!(forms.iter().map(|(_, form)| form).collect::<BTreeSet<_>>().len(), expected.len());
 
     let expressions: Vec<String> = found.iter().map(Solution::expression).collect();
     assert!(expressions.is_sorted_by_key(|text| (text.len(), text.clone())));

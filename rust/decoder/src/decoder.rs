@@ -173,6 +173,7 @@ impl Decoder {
                         known.logprobs.extend(update.logprobs);
                         known.finished = update.finished;
                         known.cached_tokens = update.cached_tokens;
+                        known.timing = update.timing;
                     }
                 }
             }

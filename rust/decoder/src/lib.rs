@@ -29,5 +29,5 @@ mod weights;
 pub use config::Config;
 pub use decoder::{Decoder, Options};
 pub use error::Error;
-pub use request::{FinishReason, Request, Stats, Update};
+pub use request::{FinishReason, Request, Stats, Timing, Update};
 pub use weights::{Elements, Tensor};

@@ -28,6 +28,17 @@ pub enum FinishReason {
     Abort,
 }
 
+/// Where a request's time went so far, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Timing {
+    /// In the queue.
+    pub queue: f64,
+    /// From the admission to the first token.
+    pub prefill: f64,
+    /// From the first token on.
+    pub decode: f64,
+}
+
 /// What a step brought for one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
@@ -43,6 +54,8 @@ pub struct Update {
     pub cached_tokens: usize,
     /// The weights that sampled every token.
     pub policy_version: u64,
+    /// Where the time went.
+    pub timing: Timing,
 }
 
 /// Counters since the start, and the state now.

@@ -64,9 +64,9 @@ impl Scheduler {
 
     /// Queues a request whose prompt fits the context.
     pub(crate) fn submit(&mut self, request: Request, context_length: usize) {
-        let sequence = Sequence::new(request, context_length);
+        let mut sequence = Sequence::new(request, context_length);
         if sequence.tokens.len() == sequence.limit {
-            self.end(&sequence, FinishReason::Length);
+            self.end(&mut sequence, FinishReason::Length);
         } else {
             self.waiting.push_back(sequence);
         }
@@ -75,7 +75,7 @@ impl Scheduler {
     /// Ends an open request; false if there is none of this name.
     pub(crate) fn abort(&mut self, id: u64) -> bool {
         let named = |sequence: &Sequence| sequence.request.id == id;
-        let found = if let Some(at) = self.waiting.iter().position(named) {
+        let mut found = if let Some(at) = self.waiting.iter().position(named) {
             self.waiting.remove(at)
         } else if let Some(at) = self.running.iter().position(named) {
             let mut sequence = self.running.remove(at);
@@ -84,7 +84,7 @@ impl Scheduler {
         } else {
             None
         };
-        if let Some(sequence) = &found {
+        if let Some(sequence) = &mut found {
             self.end(sequence, FinishReason::Abort);
         }
         found.is_some()
@@ -198,6 +198,7 @@ impl Scheduler {
                 finished: reason,
                 cached_tokens: sequence.cached.unwrap_or(0),
                 policy_version: self.policy_version,
+                timing: sequence.timing(true),
             });
         }
         if finished.contains(&true) {
@@ -285,7 +286,7 @@ impl Scheduler {
                 self.copied.push(from);
             }
             if sequence.cached.is_none() {
-                sequence.cached = Some(sequence.computed);
+                sequence.admit(sequence.computed);
                 self.stats.prompt_tokens += sequence.tokens.len() as u64;
                 self.stats.cached_tokens += sequence.computed as u64;
             }
@@ -311,7 +312,7 @@ impl Scheduler {
         sequence.release(&mut self.cache);
     }
 
-    fn end(&mut self, sequence: &Sequence, reason: FinishReason) {
+    fn end(&mut self, sequence: &mut Sequence, reason: FinishReason) {
         self.ended.push(Update {
             id: sequence.request.id,
             tokens: Vec::new(),
@@ -319,6 +320,7 @@ impl Scheduler {
             finished: Some(reason),
             cached_tokens: sequence.cached.unwrap_or(0),
             policy_version: self.policy_version,
+            timing: sequence.timing(false),
         });
     }
 }

@@ -1,7 +1,9 @@
 //! A request on its way: its tokens, the pages that hold them, and how much of them the tree knows.
 
+use std::time::Instant;
+
 use crate::cache::{Cache, Inserted, NodeId, PAGE, PageId, ROOT};
-use crate::request::Request;
+use crate::request::{Request, Timing};
 
 #[derive(Debug)]
 pub(crate) struct Sequence {
@@ -20,6 +22,11 @@ pub(crate) struct Sequence {
     pub(crate) tail: Option<NodeId>,
     /// Set at the first admission.
     pub(crate) cached: Option<usize>,
+    submitted: Instant,
+    /// Since the first admission.
+    admitted: Option<Instant>,
+    /// Since the first token.
+    decoding: Option<Instant>,
 }
 
 impl Sequence {
@@ -36,6 +43,9 @@ impl Sequence {
             node: ROOT,
             tail: None,
             cached: None,
+            submitted: Instant::now(),
+            admitted: None,
+            decoding: None,
             request,
         }
     }
@@ -43,6 +53,27 @@ impl Sequence {
     /// Tokens that are not computed; one for a sequence that decodes.
     pub(crate) fn left(&self) -> usize {
         self.tokens.len() - self.computed
+    }
+
+    /// Notes that it runs, and how many of its tokens were there already.
+    pub(crate) fn admit(&mut self, cached: usize) {
+        self.cached = Some(cached);
+        self.admitted = Some(Instant::now());
+    }
+
+    /// Where its time went, now that `sampled` says whether it has a token.
+    pub(crate) fn timing(&mut self, sampled: bool) -> Timing {
+        let now = Instant::now();
+        if sampled {
+            self.decoding.get_or_insert(now);
+        }
+        let admitted = self.admitted.unwrap_or(now);
+        let decoding = self.decoding.unwrap_or(now);
+        Timing {
+            queue: (admitted - self.submitted).as_secs_f64(),
+            prefill: (decoding - admitted).as_secs_f64(),
+            decode: (now - decoding).as_secs_f64(),
+        }
     }
 
     /// Gives all pages up; the tree keeps its own.

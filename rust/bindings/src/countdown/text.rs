@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use apr_countdown::solve::canonical;
 use apr_countdown::trace::read::{self, ChildHead};
 use apr_countdown::trace::write::{ChildResult, Writer};
 use apr_countdown::{Number, check, inspect as inspection, trace};
@@ -26,6 +27,8 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_claim, module)?)?;
     module.add_function(wrap_pyfunction!(inspect, module)?)?;
     module.add_function(wrap_pyfunction!(first_state, module)?)?;
+    module.add_function(wrap_pyfunction!(first_width, module)?)?;
+    module.add_function(wrap_pyfunction!(claimed_steps, module)?)?;
     module.add_function(wrap_pyfunction!(prompt_budget, module)?)?;
     Ok(())
 }
@@ -184,6 +187,19 @@ pub(super) fn inspect(py: Python<'_>, text: &Bound<'_, PyString>) -> BTreeMap<&'
 #[pyfunction]
 pub(super) fn first_state(text: &Bound<'_, PyString>) -> Option<(Number, Vec<Number>)> {
     inspection::first_state(&text.to_string_lossy())
+}
+
+/// How many children the first state of a text shows.
+#[pyfunction]
+pub(super) fn first_width(text: &Bound<'_, PyString>) -> usize {
+    inspection::first_width(&text.to_string_lossy())
+}
+
+/// The equations that a claimed solution names, in the form and order that equal solutions share.
+#[pyfunction]
+pub(super) fn claimed_steps(claim: &Bound<'_, PyString>) -> Vec<String> {
+    let steps = read::claimed_steps(&claim.to_string_lossy());
+    canonical(&steps).iter().map(ToString::to_string).collect()
 }
 
 /// The budget that a main thread's prompt begins with; None if it is unconditioned.

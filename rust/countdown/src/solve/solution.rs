@@ -55,6 +55,14 @@ impl Solution {
     }
 }
 
+/// Steps in the form and order that all solutions share which are the same but for the order of independent steps and
+/// of operands that may change places.
+pub fn canonical(steps: &[Step]) -> Vec<Step> {
+    let mut steps: Vec<Step> = steps.iter().map(|step| step.ordered()).collect();
+    steps.sort_unstable_by_key(|step| (step.op, step.left, step.right, step.result));
+    steps
+}
+
 struct Expression {
     text: String,
     op: Option<Op>,

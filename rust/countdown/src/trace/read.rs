@@ -281,6 +281,15 @@ pub fn search_result(text: &str) -> Option<&str> {
     summary(text).map(|rest| rest.trim_matches(blank))
 }
 
+/// The steps that a claimed solution names, as far as they can be read. Whether they hold is not asked.
+pub fn claimed_steps(claim: &str) -> Vec<Step> {
+    let step = |line| match Line::parse(line) {
+        Some(Line::Explore { step, .. }) => Some(step),
+        _ => None,
+    };
+    claim.split('\n').filter_map(step).collect()
+}
+
 /// All that follows the second-to-last mention of the goal.
 pub(crate) fn summary(text: &str) -> Option<&str> {
     let mut mentions = text.rmatch_indices(GOAL);

@@ -1,0 +1,46 @@
+"""The rows of an evaluation as Parquet, for programs that read tables: beside the JSON lines, made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from apr.evaluate.protocol import Protocol
+from apr.run import replace_atomically
+
+PARQUET_FILE = "rows.parquet"
+
+_PAIRS = {"ends": pa.string(), "makespan": pa.int64()}
+"""Columns of objects whose keys are data."""
+_NESTED = ("profile", "diagnostics")
+"""Columns of objects whose keys are names: one column each."""
+
+
+def write_parquet(protocol: Protocol, rows: Sequence[dict[str, Any]], directory: str | Path) -> Path:
+    """Write `rows.parquet` with a column for each value of a row and each field of its condition."""
+    flat = [_flat(row, asdict(protocol.conditions[row["condition"]])) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    columns = {name: pa.array([row.get(name) for row in flat], type=_type(name)) for name in names}
+    path = Path(directory) / PARQUET_FILE
+    replace_atomically(path, lambda draft: pq.write_table(pa.table(columns), draft, compression="zstd"))
+    return path
+
+
+def _flat(row: dict[str, Any], condition: dict[str, Any]) -> dict[str, Any]:
+    flat = {**condition, **row}
+    for name in _NESTED:
+        flat.update({f"{name}_{key}": value for key, value in (flat.pop(name) or {}).items()})
+    for name in _PAIRS:
+        flat[name] = list(flat[name].items())
+    # Numbers may have more digits than any column of integers.
+    flat["numbers"], flat["target"] = [str(number) for number in row["numbers"]], str(row["target"])
+    return flat
+
+
+def _type(name: str) -> pa.DataType | None:
+    return pa.map_(pa.string(), _PAIRS[name]) if name in _PAIRS else None

@@ -1,0 +1,40 @@
+"""Rows of an evaluation, made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from apr.evaluate.diagnostics import Diagnostics
+from apr.evaluate.metrics import Measures
+from apr.evaluate.profile import Profile
+from apr.evaluate.rollouts import WORKERS
+
+
+def made_row(
+    index: int, correct: bool | None, *, condition: int = 0, cost: float = 50, sample: int = 0, **values: Any
+) -> dict[str, Any]:
+    """A rollout of which everything costs the same."""
+    return {
+        "condition": condition,
+        "sample": sample,
+        "index": index,
+        "numbers": [index, 2, 1],
+        "target": 9,
+        "seed": 0,
+        "correct": correct,
+        "failed": correct is None,
+        "reason": "answered",
+        "verdict": "made",
+        "answer": None,
+        "vote": ["8+1=9"] if correct else None,
+        **dict.fromkeys((field.name for field in fields(Measures)), cost),
+        "makespan": dict.fromkeys(map(str, WORKERS), cost),
+        "profile": dict.fromkeys((field.name for field in fields(Profile)), 0.1),
+        "width": 2,
+        "teacher": True,
+        "ends": {"0": "answered"},
+        "loss": None if correct else "width",
+        "diagnostics": dict.fromkeys((field.name for field in fields(Diagnostics)), 0),
+        **values,
+    }
