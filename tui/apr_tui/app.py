@@ -1,80 +1,40 @@
-"""`apr watch`: the search of a recorded or growing log, or of problems typed in.
-
-Bad input is refused on stderr before a screen opens: 0 done, 2 bad input.
-"""
+"""The app around the screens: what they share is in the command palette."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Iterable
 
-from textual.app import App
+from textual.app import App, SystemCommand
+from textual.screen import Screen
 
-from apr.policy import Policy, PolicyError, load_policy
-from apr_tui.feed import Refused
-from apr_tui.solve import SolveScreen
+from apr_tui.base import WatchScreen
+from apr_tui.help import commands
+from apr_tui.settings import Models
 
 
-class WatchApp(App[None]):
-    """One screen: of a log, or of what a policy solves."""
+class AprApp(App[None]):
+    """One screen, and models that are closed at the end."""
 
     CSS_PATH = "apr.tcss"
-    ENABLE_COMMAND_PALETTE = False
+    TITLE = "apr"
 
-    def __init__(self, *, policy: Policy | None = None, log: Path | None = None) -> None:
+    def __init__(self, screen: WatchScreen, models: Models | None = None) -> None:
         super().__init__()
-        self.policy = policy
-        self.log_path = log
+        self.first = screen
+        self._models = models
 
     def on_mount(self) -> None:
-        self.push_screen(SolveScreen(policy=self.policy, log=self.log_path))
+        self.push_screen(self.first)
 
     async def on_unmount(self) -> None:
-        if self.policy is not None:
-            await self.policy.close()
+        if self._models is not None:
+            await self._models.close()
 
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield SystemCommand("Theme", "Change the colours: light, dark and others", self.action_change_theme)
+        for name, what, action in commands(screen):
+            yield SystemCommand(name, what, lambda action=action: self.run_action_of(screen, action))
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message} (see `{self.prog} --help`)")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    made = _Parser(
-        prog="apr watch",
-        allow_abbrev=False,
-        description="Watch the threads of a search: of a recorded log of events, which may still grow, or, "
-        "without one, of the problems you type in.",
-        epilog="example: apr solve 22 26 31 53 --target 27 --json > events.jsonl; apr watch events.jsonl",
-    )
-    made.add_argument("log", nargs="?", type=Path, metavar="LOG", help="log of events, one JSON object a line")
-    made.add_argument("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
-    made.add_argument("--engine", metavar="NAME", help="native (default), torch or sglang: what runs the model")
-    return made
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command; the exit status."""
-    try:
-        options = parser().parse_args(arguments)
-        app = _app(options)
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise Refused("this is a screen and needs a terminal")
-    except (Refused, PolicyError) as refused:
-        print(f"apr watch: {refused}", file=sys.stderr)
-        return 2
-    app.run()
-    return app.return_code or 0
-
-
-def _app(options: argparse.Namespace) -> WatchApp:
-    if options.log is None:
-        return WatchApp(policy=load_policy(options.engine or "native", options.model))
-    if options.model is not None or options.engine is not None:
-        raise Refused("a log is only read: --model and --engine go without one")
-    if not options.log.is_file():
-        raise Refused(f"there is no file {options.log}")
-    return WatchApp(log=options.log)
+    async def run_action_of(self, screen: Screen[object], action: str) -> None:
+        """Do what a key of the screen does."""
+        await self.run_action(action, screen)

@@ -1,36 +1,24 @@
-"""Where events come from: a log that may still grow, or a rollout that runs in the caller's loop.
-
-Either is an iterator of batches, at most one a frame, so whoever folds and draws them is never asked for more
-than `FRAME` allows. Nothing here knows of a terminal.
+"""Where a problem comes from, and the rollout that runs on it in the caller's loop. Nothing here knows of a
+terminal.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+import random
 from typing import Any
 
 import apr
-from apr.events import Event, EventTail
+from apr.events import Event, EventLog
 from apr.limits import Limits
-from apr.policy import Policy
 from apr.types import SamplingParams
+from apr_tui.log import Batch
+from apr_tui.settings import Models, Settings
 
-FRAME = 1 / 15
-"""Seconds from one batch to the next."""
-IDLE = 0.2
-"""Seconds from one look at a log that brought nothing to the next."""
-BUDGET = 10
-"""Child threads the model is asked to use, as `apr solve` does."""
 THREADS = 64
 MIN_NUMBERS, MAX_NUMBERS = 2, 6
-
-_READ_S = 0.04
-_READ_EVENTS = 256
-
-Batch = tuple[Event, ...]
+DIFFICULTIES = {"easy": 3, "medium": 4, "hard": 5}
+"""Name of a difficulty -> how many numbers its problems have."""
 
 
 class Refused(Exception):
@@ -53,6 +41,12 @@ def read_problem(numbers: str, target: str) -> Any:
         raise Refused(str(error)) from None
 
 
+def random_problem(difficulty: str) -> Any:
+    """A solvable problem that no model of ours was trained on."""
+    seed = random.SystemRandom().randrange(1 << 62)
+    return next(apr.problems(1, seed, numbers=DIFFICULTIES[difficulty], split="test"))
+
+
 def _integer(word: str, field: str) -> int:
     digits = word.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
@@ -63,65 +57,59 @@ def _integer(word: str, field: str) -> int:
     return int(word)
 
 
-async def follow(path: Path) -> AsyncIterator[Batch]:
-    """What a log holds and what is appended to it, without end. ValueError at a line that is no event."""
-    tail = EventTail(path)
-    while True:
-        batch = _read(tail)
-        if batch:
-            yield batch
-        await asyncio.sleep(FRAME if batch else IDLE)
-
-
-def _read(tail: EventTail) -> Batch:
-    """As many events as a part of a frame allows, so that a long log does not hold up the keys."""
-    events: list[Event] = []
-    end = time.monotonic() + _READ_S
-    while time.monotonic() < end:
-        more = tail.poll(_READ_EVENTS)
-        events += more
-        if len(more) < _READ_EVENTS:
-            break
-    return tuple(events)
-
-
 class Solve:
-    """One rollout in this loop."""
+    """One rollout in this loop; its events go to a log and to whoever takes them."""
 
-    def __init__(self, policy: Policy, problem: Any, *, seed: int = 0, temperature: float = 0.0) -> None:
+    def __init__(self, models: Models, problem: Any, settings: Settings, log: EventLog) -> None:
+        self.context: int | None = None
+        """Tokens that fit a thread, once the model is loaded."""
+        self._models, self._problem, self._settings, self._log = models, problem, settings, log
         self._fresh: list[Event] = []
-        self._task = asyncio.create_task(
-            apr.rollout(
-                problem,
-                policy.engine,
-                Limits(threads=THREADS, children=THREADS),
-                grammar=policy.grammar,
-                params=SamplingParams(temperature=temperature, seed=seed),
-                budget=BUDGET,
-                emit=self._fresh.append,
-            )
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        settings = self._settings
+        policy = await self._models.policy(settings)
+        self.context = policy.engine.context_length
+        await apr.rollout(
+            self._problem,
+            policy.engine,
+            Limits(threads=THREADS, children=THREADS),
+            grammar=policy.grammar,
+            params=SamplingParams(temperature=settings.temperature, seed=settings.seed),
+            budget=settings.budget,
+            join=settings.join,
+            emit=self._emit,
         )
 
+    def _emit(self, event: Event) -> None:
+        self._log.append(event)
+        self._fresh.append(event)
+
+    def take(self) -> Batch:
+        """The events that have come since."""
+        batch = tuple(self._fresh)
+        self._fresh.clear()
+        return batch
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left to take and nothing will come."""
+        return self._task.done() and not self._fresh
+
+    @property
+    def failure(self) -> str | None:
+        """What kept it from coming to its end, in one line."""
+        if not self._task.done() or self._task.cancelled() or (error := self._task.exception()) is None:
+            return None
+        return next(iter(str(error).splitlines()), type(error).__name__)
+
     def stop(self) -> None:
-        """End it soon; the batches still tell how."""
+        """End it soon; its last events still tell how."""
         # Cancelled twice, a rollout would not come to tell its end.
         if not self._task.cancelling():
             self._task.cancel()
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Its events to the end. What the rollout raised comes out here; leaving early ends it."""
-        try:
-            while True:
-                done = self._task.done()
-                batch = tuple(self._fresh)
-                self._fresh.clear()
-                if batch:
-                    yield batch
-                if done:
-                    break
-                await asyncio.wait({self._task}, timeout=FRAME)
-            if not self._task.cancelled():
-                self._task.result()
-        finally:
-            self.stop()
-            await asyncio.wait({self._task})
+    async def wait(self) -> None:
+        """Until it has ended."""
+        await asyncio.wait({self._task})

@@ -1,212 +1,298 @@
-"""The screen of a search: form, threads, text of the selected thread, meters.
+"""The screen of searches: one, or two side by side, that run now or were recorded.
 
-With a policy it solves what the form says, with a log it follows that. `state` is all it shows: feeds run in
-workers that only post messages, handlers make the next state of them and `_draw` tells the widgets.
+`tracks` is all it shows. The screen owns them and takes events in once a frame; panes only draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
+from textual import events
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.content import Content
-from textual.message import Message
-from textual.screen import Screen
-from textual.widgets import Footer, Input, Label, Static, Tree
+from textual.widget import Widget
+from textual.widgets import Footer, Input, Label, Static
 
-from apr.policy import Policy
-from apr_tui.feed import Batch, Refused, Solve, follow, read_problem
-from apr_tui.figures import Tone, caption, clean, headline, meters, rows, title
-from apr_tui.state import State, expect, fold_all, select_thread, step_rollout
-from apr_tui.widgets import MeterLine, ThreadList, ThreadText
+from apr.events import EventLog
+from apr_tui.base import WatchScreen, free_path
+from apr_tui.feed import DIFFICULTIES, Refused, Solve, random_problem, read_problem
+from apr_tui.lines import LineList
+from apr_tui.log import Library, Player
+from apr_tui.pane import SearchPane
+from apr_tui.settings import Models, Settings
+from apr_tui.threads import ThreadList
+from apr_tui.track import Track
 
-_TONES: dict[Tone, str] = {
-    "plain": "",
-    "good": "bold $text-success",
-    "bad": "bold $text-error",
-    "warning": "bold $text-warning",
-}
+_INVITATION = "reach the target, using each number once: Enter searches, r brings a random problem"
 
 
-class Arrived(Message):
-    """Events of a feed, in order."""
+class NumberInput(Input):
+    """Takes digits; other keys are the screen's."""
 
-    def __init__(self, batch: Batch) -> None:
-        super().__init__()
-        self.batch = batch
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return character is not None and character in "0123456789 ,-"
 
-
-class Ended(Message):
-    """A feed has no more events; `problem` says why if it broke."""
-
-    def __init__(self, problem: str | None = None) -> None:
-        super().__init__()
-        self.problem = problem
+    async def _on_key(self, event: events.Key) -> None:
+        if event.is_printable and not self.check_consume_key(event.key, event.character):
+            event.prevent_default()
+        else:
+            await super()._on_key(event)
 
 
-class SolveScreen(Screen[None]):
-    """Watch threads search: live with a policy, recorded with a log."""
+class SearchScreen(WatchScreen):
+    """Watch threads search: a recorded log, growing or replayed."""
 
-    AUTO_FOCUS = None
+    ABOUT = (
+        "The threads of a search as a tree: each waits for its children, which run at once. Beside it the text of "
+        "the selected one; its margin tells the prompt (│) and what a join put there (┃) from what was sampled. "
+        "★ marks the threads the solution came through."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "to_target", show=False, priority=True),
-        Binding("n", "new", "New problem"),
-        Binding("escape", "stop", "Stop"),
-        Binding("left_square_bracket", "step(-1)", "Earlier", key_display="["),
-        Binding("right_square_bracket", "step(1)", "Later", key_display="]"),
-        Binding("tab", "app.focus_next", "Next pane", priority=True),
-        Binding("ctrl+c,ctrl+q", "app.quit", "Quit", key_display="^c", priority=True),
-        Binding("q", "app.quit", "Quit", show=False),
+        Binding("space", "pause", "Pause", tooltip="pause or go on; a running search is paused on screen only"),
+        Binding("escape", "stop", "Stop", tooltip="end the search, or skip to the end of a replay"),
+        Binding("p", "replay", "Replay", tooltip="play the search from its start as it happened"),
+        Binding("plus,equals_sign", "speed(1)", "Faster", key_display="+", show=False, tooltip="replay faster"),
+        Binding("minus", "speed(-1)", "Slower", key_display="-", show=False, tooltip="replay slower"),
+        Binding("left_square_bracket", "step(-1)", "Earlier", key_display="[", tooltip="the rollout before"),
+        Binding("right_square_bracket", "step(1)", "Later", key_display="]", tooltip="the rollout after"),
+        Binding("w", "save", "Save log", tooltip="write the events of the search to a file", show=False),
     ]
 
-    def __init__(self, *, policy: Policy | None = None, log: Path | None = None) -> None:
+    def __init__(self, tracks: Sequence[Track], invitation: str = "") -> None:
         super().__init__()
-        self.policy = policy
-        self.log_path = log
-        self.state = State()
+        self.tracks = list(tracks)
         self.complaint: str | None = None
-        """What is wrong with the form or the feed, in one sentence."""
-        self._solve: Solve | None = None
+        """What is wrong with the form, in one sentence."""
+        self._invitation = invitation
+        self._active = 0
 
     def compose(self) -> ComposeResult:
-        if self.policy is not None:
-            with Horizontal(id="form"):
-                yield Label("numbers ")
-                yield Input(placeholder="22 26 31 53", id="numbers", compact=True)
-                yield Label(" target ")
-                yield Input(placeholder="27", id="target", compact=True)
-        yield Static("", id="title", markup=False)
-        yield Static("", id="headline", markup=False)
-        with Horizontal(id="body"):
-            yield ThreadList()
-            yield ThreadText()
-        yield MeterLine()
+        yield from self.compose_form()
+        with Horizontal(id="panes"):
+            for _ in self.tracks:
+                yield SearchPane(self._invitation)
         yield Footer(show_command_palette=False)
 
+    def compose_form(self) -> ComposeResult:
+        """What stands above the searches."""
+        yield from ()
+
     def on_mount(self) -> None:
-        if self.log_path is not None:
-            self.run_worker(self._pump(follow(self.log_path)), group="feed")
-        self.query_one("#threads" if self.policy is None else "#numbers").focus()
-        self._draw()
+        super().on_mount()
+        self.query(ThreadList).first().focus()
+        self.tick(0.0)
 
-    async def on_unmount(self) -> None:
-        if self._solve is not None:
-            self._solve.stop()
+    def tick(self, seconds: float) -> None:
+        for track in self.tracks:
+            track.tick(seconds)
+        self.draw()
 
-    def on_input_submitted(self) -> None:
-        assert self.policy is not None
-        numbers, target = self.query_one("#numbers", Input), self.query_one("#target", Input)
-        try:
-            if self._solve is not None:
-                raise Refused("a search is running; Esc stops it")
-            problem = read_problem(numbers.value, target.value)
-        except Refused as refused:
-            self.complaint = str(refused)
-            self._draw()
-            return
-        self.complaint = None
-        self.state = expect(self.state)
-        self._solve = Solve(self.policy, problem)
-        self.run_worker(self._pump(self._solve.batches()), group="feed")
-        self.query_one(ThreadList).focus()
-        self._draw()
+    def draw(self) -> None:
+        panes = list(self.query(SearchPane))
+        for index, (track, pane) in enumerate(zip(self.tracks, panes, strict=True)):
+            pane.set_class(len(panes) > 1 and index == self._active, "-active")
+            pane.draw(track, complaint=self.complaint if index == self._active else None, note=self.note(track))
+        state = tuple(self.check_action(name, ()) for name in ("stop", "step"))
+        if state != getattr(self, "_offered", None):
+            self._offered = state
+            self.refresh_bindings()
 
-    async def _pump(self, batches: AsyncIterator[Batch]) -> None:
-        try:
-            async for batch in batches:
-                self.post_message(Arrived(batch))
-        except (ValueError, OSError, RuntimeError) as error:
-            self.post_message(Ended(str(error)))
-        else:
-            self.post_message(Ended())
+    def note(self, track: Track) -> str:
+        """What stands behind the title of a search."""
+        here, count = track.library.position(track.state.rollout)
+        many = f"rollout {here:,} of {count:,}" if count > 1 and here and len(self.tracks) == 1 else ""
+        return " ".join(part for part in (many, clock(track)) if part)
 
-    def on_arrived(self, message: Arrived) -> None:
-        self.state = fold_all(self.state, message.batch)
-        self._draw()
+    @property
+    def track(self) -> Track:
+        """The search that keys are for."""
+        return self.tracks[self._active]
 
-    def on_ended(self, message: Ended) -> None:
-        self._solve = None
-        self.complaint = message.problem
-        self._draw()
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        panes = list(self.query(SearchPane))
+        inside = [index for index, pane in enumerate(panes) if pane in event.widget.ancestors]
+        self._active = inside[0] if inside else self._active
 
-    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[str]) -> None:
-        # The list may have been filled anew since the cursor moved.
-        if event.node is self.query_one(ThreadList).cursor_node and event.node.data is not None:
-            self.state = select_thread(self.state, event.node.data)
-            self._draw()
+    def on_line_list_moved(self, message: LineList.Moved) -> None:
+        panes = list(self.query(SearchPane))
+        index = next((i for i, pane in enumerate(panes) if pane in message.lines.ancestors), None)
+        if index is not None and isinstance(message.lines, ThreadList) and message.lines.selected is not None:
+            self.tracks[index].select(message.lines.selected)
+            self.draw()
 
-    def action_to_target(self) -> None:
-        """Enter in the first field leads to the second, unless that is filled.
-
-        It is a priority binding, so that what is typed or pasted right after it already goes there."""
-        fields = list(self.query(Input))
-        if not fields or self.focused is not fields[0] or fields[1].value.strip():
-            raise SkipAction
-        self.set_focus(fields[1])
-
-    def action_new(self) -> None:
-        self.set_focus(self.query_one("#numbers", Input))
+    def action_pause(self) -> None:
+        paused = not self.track.paused
+        for track in self.tracks:
+            track.paused = paused
 
     def action_stop(self) -> None:
-        if self._solve is not None:
-            self._solve.stop()
+        for track in self.tracks:
+            track.stop()
+
+    def action_replay(self) -> None:
+        for track in self.tracks:
+            track.replay(track.player.speed if track.player is not None else 1.0)
+
+    def action_speed(self, by: int) -> None:
+        for track in self.tracks:
+            if track.player is None:
+                track.replay()
+            if track.player is not None:
+                track.player.faster(by)
 
     def action_step(self, by: int) -> None:
-        self.state = step_rollout(self.state, by)
-        self._draw()
+        self.track.step(by)
+
+    def action_save(self) -> None:
+        path = free_path(f"apr-{''.join(c for c in str(self.track.state.rollout) if c.isalnum())}", ".jsonl")
+        count = self.track.save(path)
+        self.notify(f"{count:,} events are in {path}" if count else "there is nothing to save")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
-            case "new":
-                return self.policy is not None
             case "stop":
-                return self._solve is not None
+                return any(track.searching or track.player is not None for track in self.tracks)
             case "step":
-                return len(self.state.rollouts) > 1
+                return len(self.tracks) == 1 and len(self.track.library.starts) > 1
             case _:
                 return True
 
-    def _draw(self) -> None:
-        state, view = self.state, self.state.view
-        self.query_one("#title", Static).update(self._title())
-        self.query_one("#headline", Static).update(self._headline())
-        text = self.query_one(ThreadText)
-        thread = None if view is None else view.tree.threads.get(state.thread)
-        self.query_one(ThreadList).show(state.rollout, [] if view is None else rows(view), state.thread)
-        self.query_one(MeterLine).show(None if view is None else meters(view))
-        if view is None or thread is None:
-            text.border_title = ""
-            text.show(None, "", (), tail=False)
+
+class SolveScreen(SearchScreen):
+    """Solve what the form says, and compare two ways to."""
+
+    ABOUT = f"{SearchScreen.ABOUT} Keys that change how to search act on the active one of two searches."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "enter", "Search", show=False, priority=True, tooltip="search for what the form says"),
+        Binding("n", "new", "New", tooltip="type in another problem"),
+        Binding("r", "random", "Random", tooltip="solve a random problem of the test split"),
+        Binding("d", "difficulty", "Difficulty", tooltip="how many numbers a random problem has", show=False),
+        Binding("s", "again", "Again", tooltip="solve the same problem again"),
+        Binding("c", "compare", "Compare", tooltip="two searches side by side, or one"),
+        Binding("m", "setting('method')", "Method", tooltip="change the method: apr, sos+"),
+        Binding("b", "setting('budget')", "Budget", tooltip="change the budget named in the prompt"),
+        Binding("t", "setting('temperature')", "Temperature", tooltip="change the temperature", show=False),
+        Binding("g", "setting('seed')", "Seed", tooltip="change the seed", show=False),
+        Binding("j", "setting('join')", "Join", tooltip="wait for all children, or for the first solution", show=False),
+        Binding("e", "setting('engine')", "Engine", tooltip="change the engine: native, torch, sglang", show=False),
+    ]
+
+    def __init__(self, models: Models, settings: Settings | None = None) -> None:
+        self._folder = TemporaryDirectory(prefix="apr-solve-")
+        self._log = EventLog(Path(self._folder.name) / "events.jsonl")
+        super().__init__([Track(Library(self._log.path))], _INVITATION)
+        self.models = models
+        self.settings = [Settings() if settings is None else settings]
+        self.difficulty = "medium"
+        self._solves: list[Solve] = []
+
+    def compose_form(self) -> ComposeResult:
+        with Horizontal(id="form"):
+            yield Label("numbers ")
+            yield NumberInput(placeholder="22 26 31 53", id="numbers", compact=True)
+            yield Label(" target ")
+            yield NumberInput(placeholder="27", id="target", compact=True)
+            yield Static("", id="how", markup=False)
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one("#numbers").focus()
+
+    async def on_unmount(self) -> None:
+        for solve in self._solves:
+            solve.stop()
+        for solve in self._solves:
+            await solve.wait()
+        self._log.close()
+        self._folder.cleanup()
+
+    def draw(self) -> None:
+        self.query_one("#how", Static).update(f" {' · '.join(self.settings[self._active].parts())}")
+        super().draw()
+
+    def note(self, track: Track) -> str:
+        return super().note(track) if track.state.view is not None or track.searching else ""
+
+    def action_enter(self) -> None:
+        """Enter in the first field leads to the second, unless that is filled; then it starts the search.
+
+        It is a priority binding, so that what is typed or pasted right after it already goes there."""
+        numbers, target = self.query_one("#numbers", Input), self.query_one("#target", Input)
+        if self.focused is numbers and not target.value.strip():
+            target.focus()
+        elif self.focused in (numbers, target):
+            self.action_again()
         else:
-            text.border_title = caption(thread)
-            key = (str(state.rollout), thread.id)
-            text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None)
-        self.refresh_bindings()
+            raise SkipAction
 
-    def _title(self) -> str:
-        view = self.state.view
-        here, count = self.state.position
-        many = f"   rollout {here} of {count}" if count > 1 else ""
-        return "" if view is None else clean(title(view) + many)
+    def action_again(self) -> None:
+        self.complaint = None
+        try:
+            if any(track.searching for track in self.tracks):
+                raise Refused("a search is running; Esc stops it")
+            problem = read_problem(*(self.query_one(field, Input).value for field in ("#numbers", "#target")))
+        except Refused as refused:
+            self.complaint = str(refused)
+            self.draw()
+            return
+        self._solves = [Solve(self.models, problem, settings, self._log) for settings in self.settings]
+        for track, solve in zip(self.tracks, self._solves, strict=True):
+            track.start(solve)
+        list(self.query(ThreadList))[self._active].focus()
+        self.draw()
 
-    def _headline(self) -> Content:
-        view = self.state.view
-        problem = self.complaint or self.state.problem
-        tone: Tone
-        if problem is not None:
-            said, tone = problem, "bad"
-        elif view is None:
-            said, tone = self._invitation(), "plain"
+    def action_new(self) -> None:
+        numbers = self.query_one("#numbers", Input)
+        numbers.focus()
+        numbers.action_end()
+
+    def action_random(self) -> None:
+        problem = random_problem(self.difficulty)
+        self.query_one("#numbers", Input).value = " ".join(map(str, problem.numbers))
+        self.query_one("#target", Input).value = str(problem.target)
+        self.action_again()
+
+    def action_difficulty(self) -> None:
+        names = list(DIFFICULTIES)
+        self.difficulty = names[(names.index(self.difficulty) + 1) % len(names)]
+        self.notify(f"random problems are {self.difficulty}: {DIFFICULTIES[self.difficulty]} numbers")
+
+    def action_setting(self, field: str) -> None:
+        self.settings[self._active] = self.settings[self._active].next(field)
+        self.draw()
+
+    async def action_compare(self) -> None:
+        panes = self.query_one("#panes")
+        if any(track.searching for track in self.tracks):
+            self.notify("a search is running; Esc stops it")
+        elif len(self.tracks) == 1:
+            other: Widget = SearchPane("c ends the comparison; keys change the search that has the focus")
+            self.tracks.append(Track(Library(self._log.path)))
+            self.settings.append(self.settings[0].next("method"))
+            await panes.mount(other)
+            self.draw()
         else:
-            said, tone = headline(view)
-        return Content.styled(clean(said), _TONES[tone])
+            self._active = 0
+            self.tracks.pop()
+            self.settings.pop()
+            await list(self.query(SearchPane))[-1].remove()
+            self.draw()
 
-    def _invitation(self) -> str:
-        if self.log_path is not None:
-            return f"{self.log_path} holds no events yet"
-        return "reach the target, using each number once; Enter starts the search"
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "replay":
+            return not any(track.searching for track in self.tracks)
+        return super().check_action(action, parameters)
+
+
+def clock(track: Track) -> str:
+    """How a track plays: its speed and place, or that it is paused."""
+    player: Player | None = track.player
+    if player is None:
+        return "paused, the search goes on" if track.paused and track.searching else "paused" if track.paused else ""
+    sign = "paused" if track.paused else "ended" if player.ended else "playing"
+    return f"{sign} {min(player.now, player.length):.1f} of {player.length:.1f} s, {player.speed:g}x"

@@ -1,8 +1,9 @@
 """What a screen shows, as a frozen value that only the functions here turn into another one.
 
 A rollout is a `ThreadTree` that is never changed once a state holds it: `fold_all` copies what its events
-touch and applies them to the copy, so an old state stays what it was. After an event that cannot follow the
-ones before, `problem` says so and the state takes no more events.
+touch and applies them to the copy, so an old state stays what it was. A rollout that starts again, as in a log
+that was begun anew or in a replay, takes the place of what it was. After an event that cannot follow the ones
+before, `problem` says so and the state takes no more events.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Literal
 
 import apr
-from apr.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
+from apr.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, ThreadSpawned, TokensForced
 from apr.tree import MAIN, Thread, ThreadTree
 
 KEEP = 64
 """Rollouts a state holds; a training run writes thousands into one log."""
 
-Span = tuple[int, int]
+Origin = Literal["prompt", "join", "replace"]
+Span = tuple[int, int, Origin]
+"""Where a part of a text begins and ends, by characters, and where it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class View:
     seconds: float = 0.0
     """Time of its last event."""
     forced: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
-    """Thread -> the parts of its text, by characters, that it did not sample."""
+    """Thread -> the parts of its text that it did not sample."""
     proofs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Closed thread that claims a solution -> its equations as judged; empty if the claim is false."""
 
@@ -46,8 +50,6 @@ class State:
     """The thread of it whose text is shown."""
     follow: bool = True
     """Show a rollout that starts when the one on screen has finished."""
-    dropped: int = 0
-    """Rollouts left behind to keep `KEEP`."""
     problem: str | None = None
     """Why no more events are taken."""
 
@@ -55,13 +57,6 @@ class State:
     def view(self) -> View | None:
         """The rollout on screen."""
         return None if self.rollout is None else self.rollouts[self.rollout]
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """Which one of how many rollouts is on screen, counted from 1."""
-        ids = list(self.rollouts)
-        place = ids.index(self.rollout) + 1 if self.rollout is not None else 0
-        return self.dropped + place, self.dropped + len(ids)
 
 
 def fold(state: State, event: Event) -> State:
@@ -72,36 +67,38 @@ def fold(state: State, event: Event) -> State:
 def fold_all(state: State, events: Iterable[Event]) -> State:
     """The state after these events: that of folding one by one, at the price of one copy for all."""
     drafts: dict[str, _Draft] = {}
+    restarted: set[str] = set()
     shown, follow, thread, problem = state.rollout, state.follow, state.thread, state.problem
     for event in events if problem is None else ():
         draft = drafts.get(event.rollout)
-        if draft is None:
-            draft = drafts[event.rollout] = _Draft(state.rollouts.get(event.rollout, View()))
+        starts = isinstance(event, RolloutStarted)
+        if draft is None or starts:
+            known = View() if starts else state.rollouts.get(event.rollout, View())
+            draft = _Draft(known)
         try:
             draft.take(event)
-        except ValueError as error:
+        except (ValueError, LookupError, TypeError) as error:
             problem = str(error)
-            if draft.tree.started is None:
-                del drafts[event.rollout]
             break
-        if isinstance(event, RolloutStarted) and follow:
-            before = None if shown is None else drafts.get(shown) or state.rollouts[shown]
-            if before is None or before.tree.finished is not None:
-                shown, thread = event.rollout, MAIN
-    rollouts = {**state.rollouts, **{rollout: draft.view() for rollout, draft in drafts.items()}}
+        if starts:
+            # It stands where the last rollout that began stands.
+            drafts.pop(event.rollout, None)
+            restarted.add(event.rollout)
+            if shown == event.rollout:
+                thread = MAIN
+            elif follow:
+                before = None if shown is None else drafts.get(shown) or state.rollouts[shown]
+                if before is None or before.tree.finished is not None:
+                    shown, thread = event.rollout, MAIN
+        drafts[event.rollout] = draft
+    rollouts = {key: view for key, view in state.rollouts.items() if key not in restarted}
+    rollouts |= {rollout: draft.view() for rollout, draft in drafts.items() if rollout not in restarted}
+    rollouts |= {rollout: draft.view() for rollout, draft in drafts.items() if rollout in restarted}
     # Only what has finished can go: an event of the others may still come.
     ended = (key for key, view in rollouts.items() if view.tree.finished is not None and key != shown)
-    gone = list(islice(ended, max(0, len(rollouts) - KEEP)))
-    for key in gone:
+    for key in list(islice(ended, max(0, len(rollouts) - KEEP))):
         del rollouts[key]
-    return replace(
-        state,
-        rollouts=rollouts,
-        rollout=shown,
-        thread=thread,
-        dropped=state.dropped + len(gone),
-        problem=problem,
-    )
+    return replace(state, rollouts=rollouts, rollout=shown, thread=thread, problem=problem)
 
 
 def select_thread(state: State, thread: str) -> State:
@@ -115,16 +112,12 @@ def expect(state: State) -> State:
     return replace(state, rollout=None, thread=MAIN, follow=True, problem=None)
 
 
-def step_rollout(state: State, by: int) -> State:
-    """Show an earlier or a later rollout, as far as there is one. New ones are followed from the last one."""
-    if state.rollout is None:
+def show(state: State, rollout: str, *, follow: bool = False) -> State:
+    """Show this rollout if the state holds it; with `follow`, new ones after it."""
+    if rollout not in state.rollouts:
         return state
-    ids = list(state.rollouts)
-    here = ids.index(state.rollout)
-    there = max(0, min(len(ids) - 1, here + by))
-    if there == here:
-        return replace(state, follow=here == len(ids) - 1)
-    return replace(state, rollout=ids[there], thread=MAIN, follow=there == len(ids) - 1)
+    same = rollout == state.rollout
+    return replace(state, rollout=rollout, thread=state.thread if same else MAIN, follow=follow)
 
 
 class _Draft:
@@ -138,6 +131,10 @@ class _Draft:
         self._own: set[str] = set()
 
     def take(self, event: Event) -> None:
+        if isinstance(event, ThreadSpawned) and any(
+            not isinstance(child, str) or not child.startswith(f"{event.thread}.") for child in event.children
+        ):
+            raise ValueError(f"thread {event.thread} spawns threads that cannot be its children")
         touched = getattr(event, "thread", None)
         if touched in self.tree.threads and touched not in self._own:
             self.tree.threads[touched] = _copy(self.tree.threads[touched])
@@ -147,11 +144,11 @@ class _Draft:
         self.seconds = event.time
         match event:
             case ThreadOpened():
-                self.forced[event.thread] = ((0, len(event.text)),)
+                self.forced[event.thread] = ((0, len(event.text), "prompt"),)
             case TokensForced():
                 kept = event.kept_text
-                before = ((a, min(b, kept)) for a, b in self.forced[event.thread] if a < kept)
-                self.forced[event.thread] = (*before, (kept, kept + len(event.text)))
+                before = ((a, min(b, kept), origin) for a, b, origin in self.forced[event.thread] if a < kept)
+                self.forced[event.thread] = (*before, (kept, kept + len(event.text), event.cause))
             case ThreadClosed() if event.result is not None:
                 prompt = self.tree.threads[event.thread].prompt_text
                 verdict = apr.check_solution(prompt, event.result)

@@ -1,0 +1,266 @@
+"""A log of events on disk: read as it grows, and found again in it what memory has dropped.
+
+Files may be missing yet, half-written, cut off, or replaced by a new one under the same name; memory holds the
+offsets of rollouts, never their text.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+from apr.events import Event, RolloutFinished, RolloutStarted, from_json
+from apr_tui.state import KEEP
+
+Batch = tuple[Event, ...]
+
+_BLOCK = 1 << 20
+"""Bytes read at once."""
+_PROOF = 64
+"""Bytes before the place reached that must still be there: then it is the same file."""
+_READ_S = 0.03
+"""Seconds of one frame spent on reading, so that a long log does not hold up the keys."""
+_START = b'{"event":"rollout_started"'
+
+
+class LineTail:
+    """The whole lines of a growing file, each once."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+        """Bytes read so far: always the begin of a line."""
+        self.restarts = 0
+        """How often reading began anew, as the file was cut off or replaced."""
+        self._before = b""
+
+    def poll(self) -> list[bytes]:
+        """Lines that have come since the last poll, with their newlines: about a megabyte at most."""
+        try:
+            file = self.path.open("rb")
+        except OSError:
+            return []
+        with file:
+            file.seek(self.offset - len(self._before))
+            if file.read(len(self._before)) != self._before:
+                self.offset, self._before = 0, b""
+                self.restarts += 1
+                file.seek(0)
+            data = file.read(_BLOCK)
+            while data and b"\n" not in data:
+                more = file.read(len(data))
+                if not more:
+                    return []
+                data += more
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        if whole:
+            self._before = whole[-_PROOF:]
+        return whole.splitlines(keepends=True)
+
+
+class Library:
+    """Where the rollouts of a log begin. Lines are found by how `to_json` begins them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.starts: dict[str, int] = {}
+        """Rollout -> offset of its last start, in order of starting."""
+        self._scanned = 0
+        self._before = b""
+
+    def scan(self) -> None:
+        """Find the rollouts that have started since the last scan."""
+        try:
+            file = self.path.open("rb")
+        except OSError:
+            return
+        with file:
+            file.seek(self._scanned - len(self._before))
+            if file.read(len(self._before)) != self._before:
+                self.starts, self._scanned, self._before = {}, 0, b""
+                file.seek(0)
+            rest = b""
+            while block := file.read(_BLOCK):
+                data = rest + block
+                end = data.rfind(b"\n") + 1
+                self._find(data, end)
+                self._scanned += end
+                if end:
+                    self._before = data[max(0, end - _PROOF) : end]
+                rest = data[end:]
+
+    def _find(self, data: bytes, end: int) -> None:
+        at = data.find(_START, 0, end)
+        while at >= 0:
+            if at == 0 or data[at - 1 : at] == b"\n":
+                try:
+                    rollout = from_json(data[at : data.index(b"\n", at)]).rollout
+                except ValueError:
+                    pass
+                else:
+                    self.starts.pop(rollout, None)
+                    self.starts[rollout] = self._scanned + at
+            at = data.find(_START, at + 1, end)
+
+    def neighbour(self, rollout: str | None, by: int) -> str | None:
+        """The rollout that started so many before or after this one, as far as there is one."""
+        ids = list(self.starts)
+        if not ids:
+            return None
+        here = ids.index(rollout) if rollout in self.starts else len(ids) - 1
+        return ids[max(0, min(len(ids) - 1, here + by))]
+
+    def position(self, rollout: str | None) -> tuple[int, int]:
+        """Which one of how many it is, counted from 1; 0 if unknown."""
+        ids = list(self.starts)
+        return (ids.index(rollout) + 1 if rollout in self.starts else 0), len(ids)
+
+    def lines(self, rollout: str) -> list[bytes]:
+        """The log's lines of one rollout, from its last start to its end or as far as there are any."""
+        if rollout not in self.starts:
+            return []
+        mark = f'"rollout":{json.dumps(rollout)}'.encode()
+        found: list[bytes] = []
+        with self.path.open("rb") as file:
+            file.seek(self.starts[rollout])
+            for line in file:
+                if mark in line and line.endswith(b"\n"):
+                    found.append(line)
+                    if line.startswith(b'{"event":"rollout_finished"'):
+                        break
+        return found
+
+    def events(self, rollout: str) -> Batch:
+        """The events of one rollout; ValueError for a line that is none."""
+        events = (from_json(line) for line in self.lines(rollout))
+        return tuple(event for event in events if event.rollout == rollout)
+
+
+class LogFeed:
+    """A log as it is and as it grows, without end. Of a long one, it reads the last rollouts only."""
+
+    ended = False
+
+    def __init__(self, path: Path, keep: int = KEEP) -> None:
+        self.library = Library(path)
+        self.library.scan()
+        starts = list(self.library.starts.values())
+        self._tail = LineTail(path, starts[-keep] if len(starts) > keep else 0)
+        self._skips = len(starts) > keep
+        """Rollouts may go on here that began before, and are left out."""
+        self._begun: set[str] = set()
+        self._lines: deque[bytes] = deque()
+        self.complaint: str | None = None
+        """The last line that was no event."""
+        self.behind = True
+        """There is more to read than was read."""
+
+    @property
+    def restarts(self) -> int:
+        """How often the log was begun anew: what was read before is no longer in it."""
+        return self._tail.restarts
+
+    def take(self) -> Batch:
+        """What has come since, as much as a part of a frame allows."""
+        events: list[Event] = []
+        before, end = self.restarts, time.monotonic() + _READ_S
+        while time.monotonic() < end:
+            if not self._lines:
+                self._lines.extend(self._tail.poll())
+                if self.restarts != before:
+                    events, before, self._skips = [], self.restarts, False
+                if not self._lines:
+                    self.behind = False
+                    return tuple(events)
+            self.behind = True
+            for _ in range(min(64, len(self._lines))):
+                if (event := self._read(self._lines.popleft())) is not None:
+                    events.append(event)
+        return tuple(events)
+
+    def _read(self, line: bytes) -> Event | None:
+        try:
+            event = from_json(line)
+            _check(event)
+        except (ValueError, RecursionError) as error:
+            self.complaint = str(error)
+            return None
+        if self._skips:
+            if isinstance(event, RolloutStarted):
+                self._begun.add(event.rollout)
+            elif event.rollout not in self._begun:
+                return None
+            elif isinstance(event, RolloutFinished):
+                self._begun.discard(event.rollout)
+        return event
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("rollout", "thread", "text", "reason", "method", "join", "verdict"), str),
+    **dict.fromkeys(("result", "detail", "error", "parent"), (str, type(None))),
+    **dict.fromkeys(("token_ids", "logprobs", "children", "outcomes", "steps"), tuple),
+    **dict.fromkeys(("kept", "kept_text", "depth", "cached_tokens"), int),
+    **dict.fromkeys(("time", "temperature"), (int, float)),
+    **dict.fromkeys(("problem", "limits"), dict),
+    "condition": (int, type(None)),
+}
+"""Fields that are drawn or counted, and what they hold: a log may come from anywhere."""
+
+
+@cache
+def _fields(kind: type) -> tuple[tuple[str, type | tuple[type, ...]], ...]:
+    return tuple((field.name, _KINDS[field.name]) for field in fields(kind) if field.name in _KINDS)
+
+
+def _check(event: Event) -> None:
+    for name, kind in _fields(type(event)):
+        if not isinstance(getattr(event, name), kind):
+            raise ValueError(f"not an event: {name} is {type(getattr(event, name)).__name__}")
+
+
+class Player:
+    """A recorded rollout on a clock that can run at any speed, stand still and begin anew."""
+
+    SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
+
+    def __init__(self, events: Batch, speed: float = 1.0) -> None:
+        self._events = events
+        self._next = 0
+        self.speed = speed
+        self.playing = True
+        self.now = 0.0
+        """Seconds of the rollout that have passed."""
+
+    @property
+    def ended(self) -> bool:
+        return self._next == len(self._events)
+
+    @property
+    def length(self) -> float:
+        """Seconds from the first event to the last."""
+        return self._events[-1].time if self._events else 0.0
+
+    def advance(self, seconds: float) -> Batch:
+        """The events that fall due while so many seconds of a watch pass."""
+        if not self.playing:
+            return ()
+        self.now += seconds * self.speed
+        begin = self._next
+        while self._next < len(self._events) and self._events[self._next].time <= self.now:
+            self._next += 1
+        return self._events[begin : self._next]
+
+    def faster(self, by: int) -> None:
+        """So many speeds up or down, as far as there are any."""
+        here = min(range(len(self.SPEEDS)), key=lambda i: abs(self.SPEEDS[i] - self.speed))
+        self.speed = self.SPEEDS[max(0, min(len(self.SPEEDS) - 1, here + by))]
+
+    def finish(self) -> Batch:
+        """All events that are left."""
+        begin, self._next = self._next, len(self._events)
+        return self._events[begin:]

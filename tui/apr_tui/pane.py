@@ -1,0 +1,112 @@
+"""A search as it is drawn: what is asked, how it stands, its threads, the text of one, its meters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from apr_tui.figures import Tone, caption, headline, meters, title
+from apr_tui.plain import clean, one_line
+from apr_tui.text import ThreadText
+from apr_tui.threads import ThreadList
+from apr_tui.track import Track
+
+_TONES: dict[Tone, str] = {
+    "plain": "",
+    "good": "bold $text-success",
+    "bad": "bold $text-error",
+    "warning": "bold $text-warning",
+}
+_NARROW = 72
+"""Columns below which text stands under the threads."""
+
+
+class SearchPane(Vertical):
+    """Draws a track. `invitation` is said while there is nothing to draw."""
+
+    def __init__(self, invitation: str = "") -> None:
+        super().__init__(classes="search")
+        self.invitation = invitation
+
+    def compose(self) -> ComposeResult:
+        yield Static("", classes="title", markup=False)
+        yield Static("", classes="headline", markup=False)
+        with Container(classes="body"):
+            yield ThreadList()
+            yield ThreadText()
+        yield MeterLine()
+
+    def on_resize(self) -> None:
+        self.query_one(".body").set_class(self.size.width < _NARROW, "-narrow")
+
+    def draw(self, track: Track, *, complaint: str | None = None, note: str = "") -> None:
+        """Draw it as it is now; `note` stands behind the title."""
+        state, view = track.state, track.state.view
+        asked = one_line(title(view)) if view is not None else ""
+        _update(self.query_one(".title", Static), f"{asked}   {note}".strip())
+        _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation))
+        thread = None if view is None else view.tree.threads.get(state.thread)
+        threads, text = self.query_one(ThreadList), self.query_one(ThreadText)
+        threads.show(view, state.thread, track.capacity)
+        self.query_one(MeterLine).show([] if view is None else meters(view).parts())
+        if view is None or thread is None:
+            text.border_title = ""
+            text.show(None, "", (), tail=False)
+        else:
+            text.border_title = Content(one_line(caption(thread, track.capacity)))
+            key = (str(state.rollout), thread.id)
+            text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None)
+
+
+def _headline(track: Track, complaint: str | None, invitation: str) -> Content:
+    tone: Tone
+    problem = complaint or track.state.problem
+    if problem is None and track.complaint is not None:
+        problem = track.complaint
+    if problem is not None:
+        said, tone = problem, "bad"
+    elif track.state.view is None:
+        said, tone = "loading the model" if track.searching else invitation, "plain"
+    else:
+        said, tone = headline(track.state.view)
+    return Content.styled(one_line(said), _TONES[tone])
+
+
+def _update(widget: Static, content: str | Content) -> None:
+    """Say it, unless it is what is said already."""
+    if str(widget.content) != str(content):
+        widget.update(content)
+
+
+class MeterLine(Static):
+    """Figures, in as few lines as the width allows."""
+
+    def __init__(self, classes: str = "meters") -> None:
+        super().__init__("", classes=classes, markup=False)
+        self._parts: list[str] = []
+
+    def show(self, parts: Sequence[str]) -> None:
+        if list(parts) != self._parts:
+            self._parts = list(parts)
+            self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        self.update(clean("\n".join(pack(self._parts, " · ", max(1, self.content_size.width)))))
+
+
+def pack(parts: Sequence[str], between: str, width: int) -> list[str]:
+    """Parts joined into lines that fit the width, in order, each as full as it gets."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(between) + len(part) <= width:
+            lines[-1] += between + part
+        else:
+            lines.append(part)
+    return lines

@@ -1,0 +1,150 @@
+"""The text of a thread in lines as wide as there is room, its parts told apart by style and in the margin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from apr_tui.plain import clean
+
+_INDENT = 2
+"""Columns that later lines of a paragraph stand further right than its first."""
+_MARGIN = 2
+
+Part = tuple[int, int, str]
+"""Where a part of a text begins and ends, by characters, and the name of its style."""
+
+STYLES: Mapping[str, Style] = {
+    "prompt": Style(dim=True, italic=True),
+    "join": Style(color="cyan"),
+    "replace": Style(color="magenta"),
+    "good2": Style(color="green", bold=True),
+    "good1": Style(color="green"),
+    "bad1": Style(color="red"),
+    "bad2": Style(color="red", bold=True),
+    "near": Style(dim=True),
+    "off1": Style(color="yellow", underline=True),
+    "off2": Style(color="red", bold=True, underline=True),
+}
+"""Name -> how a part looks. What a thread sampled has no part, or one of how it was judged."""
+_SIGNS = {"prompt": "│ ", "join": "┃ ", "replace": "┃ "}
+"""In the margin, so that the parts are told apart without colour."""
+
+
+class ThreadText(ScrollView, can_focus=True):
+    """A thread's text.
+
+    `_spans[i]` is where line i stands in `_shown`. Text that grows leaves all lines but those of its last
+    paragraph as they are, so a long thread costs a frame no more than a short one."""
+
+    def __init__(self, id: str = "text") -> None:
+        super().__init__(id=id)
+        self._key: tuple[str, ...] | None = None
+        self._source = ""
+        self._shown = ""
+        self._parts: tuple[Part, ...] = ()
+        self._spans: list[tuple[int, int]] = []
+        self._width = 0
+        self._tail = False
+        """Its end is to be seen; so until somebody scrolls up."""
+
+    def show(self, key: tuple[str, ...] | None, text: str, parts: Sequence[Part], *, tail: bool) -> None:
+        """Draw the text of the thread `key`. One that is new on screen shows its end if `tail`, else its
+        begin; one that was there keeps its place, which may be its end. Parts ascend and do not overlap."""
+        if key == self._key and text == self._source and tuple(parts) == self._parts:
+            return
+        follow = tail if key != self._key else self._tail
+        grown = key == self._key and text.startswith(self._source)
+        begin = self._source.rfind("\n") + 1 if grown else 0
+        self._shown = self._shown[:begin] + clean(text[begin:])
+        self._key, self._source, self._parts = key, text, tuple(parts)
+        self._wrap(begin)
+        self._tail = follow
+        if follow:
+            # How far it scrolls is known only after the next layout.
+            self.call_after_refresh(self._to_end)
+        elif not grown:
+            self.scroll_home(animate=False, immediate=True)
+        self.refresh()
+
+    def _to_end(self) -> None:
+        if self._tail:
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
+            self._tail = True
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if new_value != old_value:
+            self._tail = new_value > old_value and new_value >= self.max_scroll_y
+
+    def _wrap(self, begin: int) -> None:
+        """Cut the text from here on, where a paragraph begins, in lines."""
+        while self._spans and self._spans[-1][0] >= begin:
+            self._spans.pop()
+        self._width = self.scrollable_content_region.width
+        width = max(_INDENT + 2, self._width - _MARGIN)
+        position = begin
+        rest = self._shown[begin:]
+        for paragraph in rest.removesuffix("\n").split("\n") if rest else ():
+            self._spans += ((position + a, position + b) for a, b in wrap(paragraph, width))
+            position += len(paragraph) + 1
+        self.virtual_size = Size(0, len(self._spans))
+
+    def on_resize(self) -> None:
+        if self._width != self.scrollable_content_region.width:
+            self._wrap(0)
+            if self._tail:
+                self.call_after_refresh(self._to_end)
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        index = y + self.scroll_offset.y
+        plain, width = self.rich_style, self.scrollable_content_region.width
+        if index >= len(self._spans):
+            return Strip.blank(width, plain)
+        position, end = self._spans[index]
+        inside = [part for part in self._parts if part[0] < end and part[1] > position]
+        sign = next((_SIGNS[name] for a, b, name in inside if a <= position < b and name in _SIGNS), "  ")
+        segments = [Segment(sign, plain + STYLES["join" if sign[0] == "┃" else "prompt"])]
+        if position > 0 and self._shown[position - 1] != "\n":
+            segments.append(Segment(" " * _INDENT, plain))
+        for a, b, name in inside:
+            a, b = max(a, position), min(b, end)
+            segments.append(Segment(self._shown[position:a], plain))
+            segments.append(Segment(self._shown[a:b], plain + STYLES[name]))
+            position = b
+        segments.append(Segment(self._shown[position:end], plain))
+        return Strip(segments).adjust_cell_length(width, plain)
+
+
+def wrap(paragraph: str, width: int) -> list[tuple[int, int]]:
+    """A paragraph cut at spaces, or within a word that is longer than a line; later lines are indented."""
+    lines: list[tuple[int, int]] = []
+    start = 0
+    while (fits := _fit(paragraph, start, width)) < len(paragraph):
+        space = paragraph.rfind(" ", start + 1, fits + 1)
+        end = space if space > start else fits
+        if not lines:
+            width = max(2, width - _INDENT)
+        lines.append((start, end))
+        start = end + (1 if space > start else 0)
+    return [*lines, (start, len(paragraph))]
+
+
+def _fit(text: str, start: int, width: int) -> int:
+    """Where the characters that fit so many columns end; at least one does."""
+    end = min(len(text), start + width)
+    if text.isascii():
+        return end
+    used = 0
+    for place in range(start, end):
+        used += cell_len(text[place])
+        if used > width:
+            return max(place, start + 1)
+    return end
