@@ -1,0 +1,141 @@
+"""The watched groups of a run on disk, and how the text of their threads is coloured: pure, no terminal.
+
+RUN/watched/STEP.jsonl   the events of all rollouts of one watched group, written while they run
+RUN/groups/STEP.json     what the trainer made of them; it may be missing
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import apr
+from apr.tree import Thread
+from apr_tui.state import Span, View
+from apr_tui.text import Part
+
+Colouring = Literal["origin", "advantage", "gap"]
+COLOURINGS: tuple[Colouring, ...] = ("origin", "advantage", "gap")
+
+_STRONG = 1.0
+"""An advantage from which on a colour is strong."""
+_OFF = (0.01, 0.1)
+"""Nats between engine and trainer from which on a token is marked, and strongly so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFigures:
+    """A thread's sampled tokens as the trainer saw them; the three are as long as each other."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    trainer: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutFigures:
+    """What the trainer made of a rollout."""
+
+    reward: float | None = None
+    advantage: float | None = None
+    threads: Mapping[str, ThreadFigures] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float | None:
+        """The mean distance of engine and trainer over its tokens, in nats."""
+        gaps = [abs(a - b) for t in self.threads.values() for a, b in zip(t.logprobs, t.trainer, strict=True)]
+        return sum(gaps) / len(gaps) if gaps else None
+
+
+def watched_steps(run: Path) -> list[int]:
+    """The steps that have a watched group, newest first."""
+    return sorted((int(p.stem) for p in (run / "watched").glob("*.jsonl") if p.stem.isdecimal()), reverse=True)
+
+
+def watched_path(run: Path, step: int) -> Path:
+    return run / "watched" / f"{step:06d}.jsonl"
+
+
+def read_group(run: Path, step: int) -> dict[str, RolloutFigures]:
+    """Rollout -> its figures; empty where there are none yet, or none that can be read."""
+    try:
+        rollouts = json.loads((run / "groups" / f"{step:06d}.json").read_bytes())["rollouts"]
+        return {str(entry["rollout"]): _rollout(entry) for entry in rollouts}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _rollout(entry: dict[str, Any]) -> RolloutFigures:
+    threads = {}
+    for thread, told in (entry.get("threads") or {}).items():
+        tokens, logprobs, trainer = (tuple(told.get(key) or ()) for key in ("tokens", "logprobs", "trainer"))
+        if len(tokens) == len(logprobs) == len(trainer) and all(map(_number, (*logprobs, *trainer))):
+            threads[str(thread)] = ThreadFigures(tokens, logprobs, trainer)
+    reward, advantage = (entry.get(key) if _number(entry.get(key)) else None for key in ("reward", "advantage"))
+    return RolloutFigures(reward, advantage, threads)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def parts(view: View, thread: Thread, colouring: Colouring, figures: RolloutFigures | None) -> Sequence[Part]:
+    """How the text of a thread is drawn; by where it comes from wherever nothing else is known."""
+    origin: tuple[Span, ...] = view.forced[thread.id]
+    if colouring == "origin" or figures is None:
+        return origin
+    if colouring == "advantage":
+        name = _tone(figures.advantage)
+        return origin if name is None else _filled(origin, len(thread.text), name)
+    told = figures.threads.get(thread.id)
+    gaps = None if told is None else _gaps(thread, told)
+    return origin if gaps is None else gaps
+
+
+def _tone(advantage: float | None) -> str | None:
+    if not advantage:
+        return None
+    return f"{'good' if advantage > 0 else 'bad'}{2 if abs(advantage) >= _STRONG else 1}"
+
+
+def _filled(origin: Sequence[Span], end: int, name: str) -> list[Part]:
+    """The forced parts, and what was sampled between them under one name."""
+    filled: list[Part] = []
+    place = 0
+    for a, b, cause in origin:
+        if place < a:
+            filled.append((place, a, name))
+        filled.append((a, b, cause))
+        place = b
+    return [*filled, (place, end, name)] if place < end else filled
+
+
+def _gaps(thread: Thread, told: ThreadFigures) -> list[Part] | None:
+    """A part a token, by its gap; None if the trainer's tokens or the texts of tokens are not this thread's."""
+    sampled = [token for call in thread.calls for token in call.sampled]
+    if tuple(sampled) != told.tokens:
+        return None
+    sequence: list[tuple[int, int | None]] = []
+    seen = 0
+    for call in thread.calls:
+        del sequence[call.kept :]
+        sequence += ((token, None) for token in call.forced)
+        sequence += zip(call.sampled, range(seen, seen + len(call.sampled)), strict=True)
+        seen += len(call.sampled)
+    tokenizer = apr.Tokenizer()
+    found: list[Part] = []
+    place = 0
+    text: list[str] = []
+    for token, index in sequence:
+        piece = tokenizer.decode([token], skip_special=True) if token < tokenizer.vocab_size else ""
+        if piece:
+            gap = None if index is None else abs(told.logprobs[index] - told.trainer[index])
+            name = "prompt" if gap is None else "off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None
+            if name is not None:
+                found.append((place, place + len(piece), name))
+            place += len(piece)
+            text.append(piece)
+    return found if "".join(text) == thread.text else None

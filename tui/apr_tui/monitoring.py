@@ -1,0 +1,32 @@
+"""`apr monitor`: the screen of one training run, or of two."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from apr_tui.app import AprApp
+from apr_tui.commands import parser, run
+from apr_tui.feed import Refused
+from apr_tui.monitor import MonitorScreen
+
+
+def monitor(arguments: list[str]) -> int:
+    """Watch a run that trains, has ended, or is yet to start."""
+    made = parser(
+        "monitor",
+        "Watch a training run: curves, steps, rollouts, alarms. The run may be yet to start, and may be killed and "
+        "resumed under the screen. A second run is drawn beside the first.",
+        "apr monitor runs/tiny",
+    )
+    made.add_argument("run", type=Path, metavar="RUN", help="the run's directory")
+    made.add_argument("beside", nargs="?", type=Path, metavar="RUN2", help="another one to compare with")
+    return run("monitor", arguments, made, _monitor)
+
+
+def _monitor(options: argparse.Namespace) -> AprApp:
+    runs = [path for path in (options.run, options.beside) if path is not None]
+    for path in runs:
+        if path.exists() and not path.is_dir():
+            raise Refused(f"{path} is not a directory")
+    return AprApp(MonitorScreen(runs))

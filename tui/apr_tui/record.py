@@ -1,0 +1,216 @@
+"""A training run as its directory tells it: steps with their figures, folded from the lines of its log.
+
+A step that comes again, as in a run that was resumed, takes the place of what it was. Nested objects are groups of
+figures: `{"seconds": {"train": 4}}` is the figure `seconds.train`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from apr_tui.log import LineTail
+
+_FIRST = (
+    *("reward", "accuracy", "loss", "validation_loss", "validation_results", "children", "depth", "tokens"),
+    *("sequential_tokens", "entropy", "spawn_entropy", "kl", "clipped", "ratio", "gap", "zero_signal", "truncated"),
+    *("failures", "gradient_norm", "rate", "seconds", "tokens_per_second", "memory"),
+)
+"""Groups of figures in the order they are shown; others follow by name."""
+_SILENT_S = 120.0
+"""Seconds without news after which a run may be dead; or so many steps' time."""
+_SILENT_STEPS = 5
+_RECENT = 50
+"""Steps that tell how fast a run is now."""
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run so far."""
+
+    figures: Mapping[int, Figures] = field(default_factory=dict)
+    """Step -> its figures by name, in order of writing."""
+    alarms: tuple[tuple[int, str], ...] = ()
+    """Step and what was wrong in it."""
+
+    @property
+    def step(self) -> int:
+        """The last step; 0 before the first."""
+        return max(self.figures, default=0)
+
+    def names(self) -> list[str]:
+        """All figures there are, in the order they are shown."""
+        found = dict.fromkeys(name for entry in self.figures.values() for name in entry)
+        place = {name: i for i, name in enumerate(_FIRST)}
+        return sorted(found, key=lambda name: (place.get(name.partition(".")[0], len(_FIRST)), name))
+
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> its figures."""
+        groups: dict[str, list[str]] = {}
+        for name in self.names():
+            groups.setdefault(name.partition(".")[0], []).append(name)
+        return groups
+
+    def curve(self, name: str) -> list[tuple[float, float]]:
+        """Step and value, where there is one, in order of steps."""
+        return sorted((float(step), entry[name]) for step, entry in self.figures.items() if name in entry)
+
+    def recent(self) -> list[Figures]:
+        """The figures of the last steps."""
+        return [self.figures[step] for step in sorted(self.figures)[-_RECENT:]]
+
+
+def fold(run: Run, lines: Iterable[bytes]) -> Run:
+    """The run after these lines of its log. What is no JSON object with a step is passed over."""
+    figures, alarms = dict(run.figures), list(run.alarms)
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        step = entry.get("step") if isinstance(entry, dict) else None
+        if not isinstance(step, int) or isinstance(step, bool):
+            continue
+        values = dict(_numbers(entry, ""))
+        values.pop("step", None)
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        if step in figures and not values.keys() <= figures[step].keys():
+            finite = {**figures[step], **finite}  # a second line about one step, such as a validation's
+        figures[step] = finite
+        alarms = [alarm for alarm in alarms if alarm[0] != step]
+        said = entry.get("alarms")
+        alarms += ((step, str(text)) for text in (said if isinstance(said, list) else ()))
+        alarms += ((step, f"{name} is not a finite number") for name in values if name not in finite)
+    return replace(run, figures=figures, alarms=tuple(alarms))
+
+
+def _numbers(value: Any, name: str) -> Iterable[tuple[str, float]]:
+    if isinstance(value, bool):
+        return
+    if isinstance(value, int | float):
+        try:
+            yield name, float(value)
+        except OverflowError:
+            return
+    elif isinstance(value, dict) and name.count(".") < 3:
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}.{key}" if name else str(key))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a recipe asks for, as far as a screen needs it."""
+
+    trainer: str = "sft"
+    method: str = ""
+    steps: int | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """The plan of a recipe file; an empty one if there is none to be read."""
+        try:
+            text = path.read_text()
+            recipe = tomllib.loads(text)
+        except (OSError, ValueError):
+            return cls()
+        said = dict(
+            line[1:].replace(" ", "").partition(":")[::2]
+            for line in text.splitlines()
+            if line.startswith("#") and ":" in line
+        )
+        steps = recipe.get("steps")
+        return cls(said.get("trainer", "sft"), said.get("method", ""), steps if isinstance(steps, int) else None)
+
+
+class RunFeed:
+    """The log of a run directory, which may not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = Run()
+        self.plan = Plan.read(path / "recipe.toml")
+        self._tail = LineTail(path / "log.jsonl")
+        self._restarts = 0
+
+    def take(self) -> bool:
+        """Take in what has come; whether anything has."""
+        lines = self._tail.poll()
+        restarted = self._tail.restarts != self._restarts
+        if restarted:
+            # A resumed run drops what it does again.
+            self._restarts, self.run = self._tail.restarts, Run()
+        if self.plan.steps is None:
+            self.plan = Plan.read(self.path / "recipe.toml")
+        if lines:
+            self.run = fold(self.run, lines)
+        return bool(lines) or restarted
+
+    def age(self, now: float) -> float | None:
+        """Seconds since the log last grew; None before it is there. `now`: seconds since the epoch."""
+        try:
+            return now - (self.path / "log.jsonl").stat().st_mtime
+        except OSError:
+            return None
+
+    def status(self, now: float) -> str:
+        """How the run stands, in a few words."""
+        age = self.age(now)
+        if age is None or not self.run.figures:
+            return "has not started" if self.path.is_dir() else "is not there yet"
+        if self.plan.steps is not None and self.run.step >= self.plan.steps:
+            return "finished"
+        if age > max(_SILENT_S, _SILENT_STEPS * (seconds_per_step(self.run) or 0.0)):
+            return f"silent for {duration(age)}: stopped or dead"
+        return "running"
+
+
+def seconds_per_step(run: Run) -> float | None:
+    """What a step takes now, if the log tells."""
+    taken = [seconds for entry in run.recent() if (seconds := _seconds(entry)) is not None]
+    return median(taken) if taken else None
+
+
+def _seconds(entry: Figures) -> float | None:
+    phases = [value for name, value in entry.items() if name.partition(".")[0] == "seconds"]
+    if phases:
+        return sum(phases)
+    tokens, speed = entry.get("tokens"), entry.get("tokens_per_second")
+    return tokens / speed if tokens and speed else None
+
+
+def overview(feed: RunFeed, now: float) -> list[str]:
+    """The figures of a run that fit a line: progress, time left, throughput, idle share, memory."""
+    run, plan = feed.run, feed.plan
+    whole = f" of {plan.steps:,}" if plan.steps is not None else ""
+    parts = [feed.status(now), f"step {run.step:,}{whole}"]
+    each, recent = seconds_per_step(run), run.recent()
+    if plan.steps is not None and each is not None and run.step < plan.steps:
+        parts.append(f"{duration((plan.steps - run.step) * each)} left")
+    if each is not None:
+        parts.append(f"{each:.2g} s a step")
+    for name in ("tokens_per_second", "tokens_per_second.generate", "tokens_per_second.train"):
+        if speeds := [entry[name] for entry in recent if name in entry]:
+            parts.append(f"{median(speeds):,.0f} tokens/s {name.rpartition('.')[2] if '.' in name else ''}".strip())
+    if idle := [entry["seconds.idle"] for entry in recent if "seconds.idle" in entry]:
+        spent = sum(_seconds(entry) or 0.0 for entry in recent if "seconds.idle" in entry)
+        parts.append(f"idle {100 * sum(idle) / spent if spent else 0:.1f} %")
+    if recent and (memory := recent[-1].get("memory")):
+        parts.append(f"memory {memory / 2**20:,.0f} MiB")
+    return parts
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
