@@ -14,12 +14,16 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import torch
+
 import apr
-from apr.engine.base import OnTokens
+from apr.engine import load_engine
+from apr.engine.base import Engine, OnTokens
 from apr.engine.server import context_length, start_server
 from apr.engine.sglang import SglangEngine
 from apr.grammar import Countdown
 from apr.limits import Limits
+from apr.model import load_model
 from apr.orchestrator import rollout
 from apr.policy import checkpoint
 from apr.tree import MAIN, ThreadTree
@@ -31,7 +35,13 @@ AT_ONCE = 16
 """Problems at once where two ways are compared."""
 BUDGET = 3
 TOKENS = 2000
-"""Sampled tokens of a rollout at most, so that a CPU gets through 256 of them."""
+"""Sampled tokens of a rollout at most, so that a CPU gets through them."""
+SHORT = 500
+"""The same where 256 run at once."""
+COMPARED = 50
+"""Problems whose trees are compared with the native engine's."""
+TIE = 1e-3
+"""Two logits closer than this may change places with the order of a sum in float32."""
 
 Call = tuple[tuple[int, ...], SamplingParams, Completion]
 
@@ -80,7 +90,9 @@ def serving(*extra: str, overlap: bool | None = None) -> Iterator[SglangEngine]:
             asyncio.run(engine.close())
 
 
-async def _rollouts(engine: Recorder, problems: Sequence[apr.Problem], at_once: int) -> tuple[float, list[ThreadTree]]:
+async def _rollouts(
+    engine: Engine, problems: Sequence[apr.Problem], at_once: int, tokens: int = TOKENS
+) -> tuple[float, list[ThreadTree]]:
     """Run them all; seconds, and the trees."""
     places = asyncio.Semaphore(at_once)
 
@@ -89,7 +101,7 @@ async def _rollouts(engine: Recorder, problems: Sequence[apr.Problem], at_once: 
             tree = await rollout(
                 problem,
                 engine,
-                Limits(total_tokens=TOKENS),
+                Limits(total_tokens=tokens),
                 grammar=Countdown("apr"),
                 params=SamplingParams(temperature=0),
                 budget=BUDGET,
@@ -152,6 +164,47 @@ def _shared(calls: Sequence[Call]) -> int:
     return total
 
 
+def _agreement(engine: SglangEngine, problems: Sequence[apr.Problem]) -> tuple[int, int]:
+    """Greedy trees that hold the same tokens as the native engine's, and those that part at a tie."""
+    with ExitStack() as stack:
+        directory = checkpoint(None, stack)
+        native = load_engine("native", directory)
+        model = load_model(directory).eval()
+    _, ours = asyncio.run(_rollouts(engine, problems, AT_ONCE))
+    _, theirs = asyncio.run(_rollouts(native, problems, AT_ONCE))
+    equal = ties = 0
+    for one, other in zip(ours, theirs, strict=True):
+        if _tokens(one) == _tokens(other):
+            equal += 1
+            continue
+        ids_1T, a, b = _parting(one, other)
+        with torch.no_grad():
+            logits_V = model(torch.tensor([ids_1T])).logits[0, -1]
+        ties += bool(abs(logits_V[a] - logits_V[b]) < TIE)
+    return equal, ties
+
+
+def _tokens(tree: ThreadTree) -> dict[str, list[tuple[tuple[int, ...], list[int]]]]:
+    """What each thread was given and what it sampled, call by call."""
+    return {thread.id: [(call.forced, call.sampled) for call in thread.calls] for thread in tree.threads.values()}
+
+
+def _parting(one: ThreadTree, other: ThreadTree) -> tuple[list[int], int, int]:
+    """Where two trees part: the tokens before it, and the token each goes on with."""
+    for thread_id in one.threads.keys() & other.threads.keys():
+        pair = one.threads[thread_id].calls, other.threads[thread_id].calls
+        ids: list[int] = []
+        for ours, theirs in zip(*pair, strict=False):
+            if (ours.kept, ours.forced) != (theirs.kept, theirs.forced):
+                break
+            ids = [*ids[: ours.kept], *ours.forced]
+            for a, b in zip(ours.sampled, theirs.sampled, strict=False):
+                if a != b:
+                    return ids, a, b
+                ids.append(a)
+    raise AssertionError("two trees differ, but no call of them does")
+
+
 def sglang(rounds: int) -> list[Result]:
     """All measurements; `rounds` is how often the orchestrator's cost is taken."""
 
@@ -170,10 +223,14 @@ def sglang(rounds: int) -> list[Result]:
         results.append(
             result("shared prefix tokens from its cache", share, "%", 95, True, f"{cached:,} of {shared:,} tokens")
         )
+        equal, ties = _agreement(engine, problems[:COMPARED])
+        detail = f"{equal} of {COMPARED} have the same tokens, {ties} part where two logits are within {TIE:g}"
+        what = "greedy trees as the native engine's, or parting at a tie"
+        results.append(result(what, 100 * (equal + ties) / COMPARED, "%", 100, True, detail))
         for at_once in CONCURRENCY:
             _flush(engine)
             many = Recorder(engine)
-            seconds, _ = asyncio.run(_rollouts(many, problems[:at_once], at_once))
+            seconds, _ = asyncio.run(_rollouts(many, problems[:at_once], at_once, SHORT))
             rate = sum(len(answer.token_ids) for _, _, answer in many.calls.values()) / seconds
             results.append(result(f"{at_once} problems at once", rate, "/s", 0, True, "sampled tokens a second"))
         costs = []
