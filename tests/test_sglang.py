@@ -22,6 +22,7 @@ import apr
 from apr.config import ModelConfig
 from apr.engine.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
+from apr.grammar import Countdown
 from apr.limits import Limits
 from apr.model import load_model, new_model, save_model, token_logprobs
 from apr.orchestrator import rollout
@@ -203,7 +204,6 @@ def test_weights_are_updated_and_checked(served: Served, engine: Any) -> None:
 def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> None:
     """Random weights write no spawns, but the same threads of tokens."""
     native = apr.load_engine("native", str(served.model))
-    from apr.grammar import Countdown
 
     async def both(problem: apr.Problem) -> list[Any]:
         runs = (
@@ -219,6 +219,45 @@ def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> No
         assert [thread.token_ids for thread in ours.threads.values()] == [
             thread.token_ids for thread in theirs.threads.values()
         ]
+
+
+def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: Path) -> None:
+    """Random weights solve nothing: what moves them is the KL's rows and a strong decay."""
+    from apr.config import rl_recipe
+    from apr.engine.sglang import SglangEngine
+    from apr.grpo import GrpoTrainer
+    from apr.run import RunDirectory
+
+    recipe = """
+    steps = 2
+    groups = 2
+    group_size = 2
+    max_tokens = 60
+    autocast = "none"
+    validate_every = 10
+    loss = { kl = 0.1 }
+    optimizer = { learning_rate = 0.05, weight_decay = 1.0, warmup_steps = 1, decay_share = 0.0 }
+    """
+    log = RunDirectory(tmp_path)
+    log.create(recipe)
+    trainer = GrpoTrainer(
+        rl_recipe(recipe, "apr"),
+        log,
+        Countdown("apr"),
+        lambda model, directory: SglangEngine(served.servers[1].url, context_length=CONTEXT),
+        start_from=served.other,
+    )
+    try:
+        before = {name: value.clone() for name, value in trainer.learner.model.state_dict().items()}
+        version = trainer.engine.policy_version
+        trainer.train(lambda line: None)
+        # Once at the start, since the server had other weights, and after each step.
+        assert trainer.engine.policy_version == version + 3
+        after = trainer.learner.model.state_dict()
+        assert not all(torch.equal(before[name], after[name]) for name in before)
+    finally:
+        trainer.close()
+    assert all(line["failures"] == 0 and line["gap"]["main"] < 1e-3 for line in log.entries())
 
 
 def test_what_cannot_start_says_why(served: Served, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def _recipe(options: Any, kind: str, read: Callable[..., T]) -> tuple[str, T]:
 
 
 @contextmanager
-def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Processes]]:
+def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Launched]]:
     """The run's directory and its processes, with torch loaded."""
     from apr.run import RunDirectory
 
@@ -147,10 +147,11 @@ def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Processes]]:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     run = RunDirectory(options.out)
-    with Processes(_device(options.device)) as processes:
+    with Launched(_device(options.device)) as processes:
         try:
             if processes.rank == 0:
-                run.create(f"# method: {options.method}\n{text}")
+                kind = "" if options.kind == "sft" else f"# trainer: {options.kind}\n"
+                run.create(f"{kind}# method: {options.method}\n{text}")
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from None
         processes.wait()
@@ -164,7 +165,7 @@ def _made(make: Callable[[], T]) -> T:
         raise UsageError(str(error)) from None
 
 
-def _finished(step: int, steps: int, processes: Processes) -> bool:
+def _finished(step: int, steps: int, processes: Launched) -> bool:
     """Whether there is nothing left to do; says where the run stands."""
     if processes.rank == 0 and step:
         note(f"going on from step {step}" if step < steps else f"the run is at its last step, {steps}, already")
@@ -193,8 +194,8 @@ def _device(wanted: str | None) -> str:
     return wanted
 
 
-class Processes:
-    """The processes of `torchrun`, or this one alone."""
+class Launched:
+    """This process among those that `torchrun` started, or alone."""
 
     def __init__(self, device: str) -> None:
         self.shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -203,7 +204,7 @@ class Processes:
         if self.shared and device == "cuda":
             self.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> Launched:
         if self.shared:
             import torch
             import torch.distributed as dist
