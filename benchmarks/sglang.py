@@ -36,7 +36,7 @@ AT_ONCE = 16
 BUDGET = 3
 TOKENS = 2000
 """Sampled tokens of a rollout at most, so that a CPU gets through them."""
-SHORT = 500
+SHORT = 300
 """The same where 256 run at once."""
 COMPARED = 50
 """Problems whose trees are compared with the native engine's."""

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from apr.engine import load_engine  # noqa: E402
+from apr.engine.prefixes import PAGE, Prefix, PrefixStore  # noqa: E402
 from apr.engine.torch import TorchEngine  # noqa: E402
 from apr.types import Completion, SamplingParams  # noqa: E402
 
 WORDS = 48
 CONTEXT = 64
+FEW = SamplingParams(temperature=0, max_tokens=8)
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +201,47 @@ def test_load_engine(model: Any, tmp_path: Path) -> None:
         load_engine("torch", model, rows=2)
     with pytest.raises(ValueError, match="unknown engine"):
         load_engine("other", tmp_path)
+
+
+def test_prefixes_of_ended_sequences_are_not_computed_again(model: Any) -> None:
+    engine = TorchEngine(model, max_rows=4)
+    (prompt,) = prompts(1)
+    prompt = [*prompt, *range(3, 30)]
+    first = run(ask(engine, (prompt, FEW)))[0]
+    assert first.cached_tokens == 0
+    longer = [*prompt, *first.token_ids, 5, 6, 7]
+    (second,) = run(ask(engine, (longer, FEW)))
+    # The last sampled token was never fed.
+    assert second.cached_tokens == len(prompt) + len(first.token_ids) - 1
+    assert list(second.token_ids) == plain_greedy(model, longer, len(second.token_ids))[0]
+    other = [*prompt[:-2], 1, 1, 1]
+    (third,) = run(ask(engine, (other, FEW)))
+    assert third.cached_tokens == len(prompt) - 2
+    assert list(third.token_ids) == plain_greedy(model, other, len(third.token_ids))[0]
+    engine.update_weights()
+    assert run(ask(engine, (longer, FEW)))[0].cached_tokens == 0
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+@given(
+    kept=st.lists(st.lists(st.integers(0, 1), max_size=60).map(tuple), max_size=8),
+    wanted=st.lists(st.integers(0, 1), min_size=1, max_size=60).map(tuple),
+    capacity=st.integers(0, 200),
+)
+def test_a_store_finds_what_it_keeps(kept: list[tuple[int, ...]], wanted: tuple[int, ...], capacity: int) -> None:
+    store = PrefixStore(capacity)
+    for ids in kept:
+        store.add(Prefix(ids, torch.empty(0), torch.empty(0)))
+    found = store.longest(wanted)
+    held = {ids for ids in kept if len(ids) >= PAGE}
+    if sum(map(len, held)) <= capacity:
+        pages = max((common(ids, wanted[:-1]) // PAGE for ids in held), default=0)
+        assert (found is not None) == (pages > 0)
+        assert found is None or found[1] >= pages * PAGE
+    if found is not None:
+        prefix, length = found
+        assert prefix.token_ids[:length] == wanted[:length]
+        assert length < len(wanted)

@@ -2,8 +2,9 @@
 engines.
 
 Rows are requests. The cache is one buffer a layer, `K_RHTD` and `V_RHTD`; row r has `lengths[r]` tokens in
-columns 0, 1, ...; active rows come first, so a row that ends hands its place to the last. New rows are
-prefilled one by one, then all rows decode a token a step. Legend: R rows, H key-value heads, T columns, D
+columns 0, 1, ...; active rows come first, so a row that ends hands its place to the last. New rows copy what
+an ended one had already and are prefilled, those with equally many tokens left together; then all rows decode a
+token a step. Legend: R rows, H key-value heads, T columns, D
 head size, S tokens fed, V words.
 """
 
@@ -13,12 +14,14 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from random import Random
 from typing import Any
 
 import torch
 
 from apr.engine.base import OnTokens
+from apr.engine.prefixes import Prefix, PrefixStore
 from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 
@@ -36,6 +39,8 @@ class _Request:
     finish: FinishReason | None = None
     told: int = 0
     """Tokens that `on_tokens` has got."""
+    cached: int = 0
+    """Prompt tokens that were copied."""
     made: float = field(default_factory=time.monotonic)
     begun: float | None = None
     """When it got its row."""
@@ -84,6 +89,19 @@ class _RowCache:
         for buffer in (*self.K_RHTD, *self.V_RHTD):
             buffer[target, :, :length] = buffer[source, :, :length]
 
+    def read(self, row: int, token_ids: tuple[int, ...]) -> Prefix:
+        """A copy of what a row holds of this sequence."""
+        K_LHTD, V_LHTD = (
+            torch.stack([b[row, :, : len(token_ids)] for b in each]) for each in (self.K_RHTD, self.V_RHTD)
+        )
+        return Prefix(token_ids, K_LHTD, V_LHTD)
+
+    def write(self, row: int, prefix: Prefix, length: int) -> None:
+        """Begin a row with the first `length` tokens of a prefix."""
+        for buffers, tensor_LHTD in ((self.K_RHTD, prefix.K_LHTD), (self.V_RHTD, prefix.V_LHTD)):
+            for buffer, part_HTD in zip(buffers, tensor_LHTD, strict=True):
+                buffer[row, :, :length] = part_HTD[:, :length]
+
     def aim(self, first_row: int, columns_RS: torch.Tensor, width: int) -> None:
         """Say where the next forward pass stores its tokens and how many columns it attends to."""
         self.first_row, self.columns_RS, self.width = first_row, columns_RS, width
@@ -110,7 +128,9 @@ class TorchEngine:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         max_rows: int = 64,
+        cache_tokens: int = 1 << 16,
     ) -> None:
+        """`max_rows` decode at once; `cache_tokens` of sequences that have ended are kept for their prefixes."""
         if not isinstance(model, torch.nn.Module):
             from apr.model import load_model
 
@@ -121,6 +141,7 @@ class TorchEngine:
         self.policy_version = 0
         self.max_rows = max_rows
         self._cache = _RowCache(model.config, self.device, next(model.parameters()).dtype)
+        self._prefixes = PrefixStore(cache_tokens)
         self._waiting: dict[str, _Request] = {}
         self._active: dict[str, _Request] = {}
         """In row order."""
@@ -172,6 +193,7 @@ class TorchEngine:
             raise RuntimeError("weights may not change while requests are open")
         if state is not None:
             self.model.load_state_dict(state)
+        self._prefixes.clear()
         self.policy_version += 1
         return self.policy_version
 
@@ -182,7 +204,8 @@ class TorchEngine:
         try:
             while self._waiting or self._active:
                 old = list(self._active.values())
-                for request_id in list(self._waiting)[: self.max_rows - len(old)]:
+                waiting = sorted(list(self._waiting)[: self.max_rows - len(old)], key=self._length)
+                for request_id in waiting:
                     self._active[request_id] = self._waiting.pop(request_id)
                     self._active[request_id].begun = time.monotonic()
                 # In a thread, so that the loop can read streams and take requests meanwhile; it only ever
@@ -199,6 +222,9 @@ class TorchEngine:
             self.model.train(training)
             self._task = None
 
+    def _length(self, request_id: str) -> int:
+        return len(self._waiting[request_id].prompt)
+
     @torch.inference_mode()
     def _step(self, old: list[_Request], fresh: list[_Request]) -> None:
         """One token for each row; `old` rows have a cache and one token not yet fed, `fresh` rows have
@@ -210,9 +236,16 @@ class TorchEngine:
             ids_R1 = torch.tensor([r.token_ids[-1:] for r in old], device=self.device)
             self._sample(old, self._forward(0, ids_R1, columns_R1))
         for row, request in enumerate(fresh, len(old)):
-            columns_1S = torch.arange(len(request.prompt), device=self.device)[None]
-            ids_1S = torch.tensor([request.prompt], device=self.device)
-            self._sample([request], self._forward(row, ids_1S, columns_1S))
+            if found := self._prefixes.longest(request.prompt):
+                prefix, request.cached = found
+                self._cache.write(row, prefix, request.cached)
+        row = len(old)
+        for _, alike in groupby(fresh, key=lambda r: (len(r.prompt), r.cached)):
+            requests = list(alike)
+            columns_S = torch.arange(requests[0].cached, len(requests[0].prompt), device=self.device)
+            ids_RS = torch.tensor([r.prompt[r.cached :] for r in requests], device=self.device)
+            self._sample(requests, self._forward(row, ids_RS, columns_S.expand(len(requests), -1)))
+            row += len(requests)
 
     def _forward(self, first_row: int, ids_RS: torch.Tensor, columns_RS: torch.Tensor) -> torch.Tensor:
         """Logits of the last token fed in each of these rows, RV."""
@@ -265,6 +298,8 @@ class TorchEngine:
             _, request = rows[row]
             if request.finish is None:
                 continue
+            # The last token was never fed.
+            self._prefixes.add(self._cache.read(row, (*request.prompt, *request.token_ids[:-1])))
             last = rows.pop()
             if row < len(rows):
                 self._cache.move(len(rows), row, len(last[1].prompt) + len(last[1].token_ids) - 1)
@@ -279,6 +314,7 @@ class TorchEngine:
                     tuple(request.token_ids),
                     tuple(request.logprobs),
                     request.finish,
+                    cached_tokens=request.cached,
                     policy_version=self.policy_version,
                     error=error,
                     timing=request.timing,
