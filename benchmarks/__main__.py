@@ -21,7 +21,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "prefix": engine.prefix,
     "start": engine.start,
 }
-"""What runs unless `--only` names one."""
+"""What runs unless others are named."""
 
 
 def sglang(rounds: int) -> list[Result]:
@@ -31,19 +31,32 @@ def sglang(rounds: int) -> list[Result]:
     return sglang(rounds)
 
 
-ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"sglang": sglang}
+def rl(rounds: int) -> list[Result]:
+    """Minutes of training: run when asked for."""
+    from benchmarks.rl import rl
+
+    return rl(rounds)
+
+
+ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"sglang": sglang, "rl": rl}
 
 
 def main() -> int:
     known = BENCHMARKS | ON_DEMAND
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=known, metavar="NAME", help=f"one of {', '.join(known)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME",
+        help=f"some of {', '.join(known)} (default: all but {' and '.join(ON_DEMAND)}, which take minutes)",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns each side takes (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds is at least 1")
-    names = [options.only] if options.only else list(BENCHMARKS)
+    for name in options.names:
+        if name not in known:
+            parser.error(f"there is no benchmark {name!r}; known: {', '.join(known)}")
+    names = options.names or list(BENCHMARKS)
     if not options.json:
         print(f"{cores()} cores; ratios are medians of {options.rounds} turns\n", flush=True)
     for name in names:

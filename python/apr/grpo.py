@@ -191,7 +191,7 @@ class GrpoTrainer:
             with self._timed("validate"):
                 metrics |= self.validate()
         seconds = {name: round(spent, 3) for name, spent in self._seconds.items()}
-        trained = metrics.pop("trained_tokens")
+        trained = metrics["trained_tokens"]
         speeds = {
             "generate": metrics.get("tokens", 0) / max(1e-3, seconds["generate"]),
             "train": trained / max(1e-3, seconds["train"]),
