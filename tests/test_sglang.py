@@ -168,6 +168,16 @@ def test_a_refused_request_is_an_error_completion(engine: Any) -> None:
     assert ask(engine).finish_reason == "length"
 
 
+def test_ids_that_would_kill_a_server_never_reach_it(served: Served) -> None:
+    engine = apr.load_engine("sglang", str(served.model), url=served.servers[0].url)
+    for outside in (TOKENIZER.vocab_size, -1):
+        refused = ask(engine, (*PROMPT, outside))
+        assert refused.finish_reason == "error"
+        assert "outside" in (refused.error or "")
+    assert ask(engine).finish_reason == "length"
+    run(engine.close())
+
+
 def test_weights_are_updated_and_checked(served: Served, engine: Any) -> None:
     from apr.engine.sglang import Probe, WeightMismatch
 

@@ -268,8 +268,16 @@ def _start(
 
 def context_length(directory: Path) -> int:
     """The context length of a checkpoint. StartError if the directory holds none."""
+    return _said(directory, "max_position_embeddings")
+
+
+def vocab_size(directory: Path) -> int:
+    """How many token ids a checkpoint knows. StartError if the directory holds none."""
+    return _said(directory, "vocab_size")
+
+
+def _said(directory: Path, name: str) -> int:
     try:
-        config = json.loads((directory / "config.json").read_text())
-        return int(config["max_position_embeddings"])
+        return int(json.loads((directory / "config.json").read_text())[name])
     except (OSError, ValueError, KeyError, TypeError):
         raise StartError(f"{directory} holds no model: no readable config.json") from None

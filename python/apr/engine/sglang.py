@@ -27,6 +27,7 @@ from apr.engine.server import (
     ServerProcess,
     context_length,
     start_servers,
+    vocab_size,
 )
 from apr.engine.stream import Request
 from apr.types import Completion, SamplingParams
@@ -68,11 +69,13 @@ class SglangEngine:
         processes: Sequence[ServerProcess] = (),
         api_key: str | None = None,
         context_length: int | None = None,
+        vocab_size: int | None = None,
         timeout: float = 300.0,
         connections: int = 1024,
     ) -> None:
         """`servers` are those behind a router at `url`: aborts and weight updates go to each. `processes` are ended
-        by `close`. `context_length` is asked of a server unless given; `timeout` is the longest silence of a stream in
+        by `close`. `context_length` is asked of a server unless given; ids from `vocab_size` on, which would bring a
+        server down, are refused where it is known; `timeout` is the longest silence of a stream in
         seconds, `connections` the most at once. ServerError if nothing usable is there."""
         self.url = url.rstrip("/")
         self._servers = [server.rstrip("/") for server in servers] or [self.url]
@@ -80,6 +83,7 @@ class SglangEngine:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=timeout)
         self._connections = connections
+        self._vocab_size = vocab_size
         self._names = (f"{uuid.uuid4().hex[:12]}-{n}" for n in itertools.count())
         self._open: dict[str, Request] = {}
         self._closed = False
@@ -113,6 +117,8 @@ class SglangEngine:
         """See `Engine.generate`. An exception of `on_tokens` ends the request and comes out here."""
         version = self._version
         fault = "the engine is closed" if self._closed else self._fault if prompt else "empty prompt"
+        if self._vocab_size is not None and not all(0 <= token < self._vocab_size for token in prompt):
+            fault = f"the prompt holds a token id outside the model's {self._vocab_size}"
         if request_id in self._open:
             fault = f"a request {request_id!r} is still open"
         if fault is not None:
@@ -315,14 +321,21 @@ def open_sglang(
     More than one stand behind a router. `log` is a directory for their output. ServerError or StartError, in words for
     people, if that cannot be.
     """
+    size = vocab_size(Path(model))
     if url is not None:
-        return SglangEngine(url, api_key=api_key, timeout=timeout)
+        return SglangEngine(url, api_key=api_key, vocab_size=size, timeout=timeout)
     length = context_length(Path(model))
     processes = start_servers(model, servers, api_key=api_key, log=log, seconds=start_seconds, progress=progress)
     urls = [process.url for process in processes[-servers:]]
     try:
         return SglangEngine(
-            processes[0].url, servers=urls, processes=processes, api_key=api_key, context_length=length, timeout=timeout
+            processes[0].url,
+            servers=urls,
+            processes=processes,
+            api_key=api_key,
+            context_length=length,
+            vocab_size=size,
+            timeout=timeout,
         )
     except BaseException:
         for process in processes:
