@@ -20,6 +20,7 @@ import torch
 
 import apr
 from apr.config import ModelConfig
+from apr.engine.base import EngineError
 from apr.engine.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
 from apr.grammar import Countdown
@@ -30,6 +31,8 @@ from apr.types import Completion, SamplingParams
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sglang") is None, reason="the extra sglang is not installed")
 CONTEXT = 512
+KEY = "secret"
+"""Of both servers and of the router before them."""
 TOKENIZER = apr.Tokenizer()
 PROMPT = (1, 28, 3, 133, 13, 5, 10, 14, 5, 5, 15, 5, 9, 16)
 
@@ -59,7 +62,7 @@ def write_model(directory: Path, seed: int) -> Path:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("sglang")
     model, other = write_model(folder / "model", 0), write_model(folder / "other", 1)
-    servers = [start_server(model, log=folder / f"server-{i}.log") for i in range(2)]
+    servers = [start_server(model, api_key=KEY, log=folder / f"server-{i}.log") for i in range(2)]
     try:
         for server in servers:
             server.wait_until_healthy()
@@ -73,7 +76,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def engine(served: Served) -> Iterator[Any]:
     from apr.engine.sglang import SglangEngine
 
-    made = SglangEngine(served.servers[0].url, context_length=CONTEXT)
+    made = SglangEngine(served.servers[0].url, api_key=KEY, context_length=CONTEXT)
     yield made
     run(made.close())
 
@@ -169,7 +172,7 @@ def test_a_refused_request_is_an_error_completion(engine: Any) -> None:
 
 
 def test_ids_that_would_kill_a_server_never_reach_it(served: Served) -> None:
-    engine = apr.load_engine("sglang", str(served.model), url=served.servers[0].url)
+    engine = apr.load_engine("sglang", str(served.model), url=served.servers[0].url, api_key=KEY)
     for outside in (TOKENIZER.vocab_size, -1):
         refused = ask(engine, (*PROMPT, outside))
         assert refused.finish_reason == "error"
@@ -254,7 +257,7 @@ def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: 
         rl_recipe(recipe, "apr"),
         log,
         Countdown("apr"),
-        lambda model, directory: SglangEngine(served.servers[1].url, context_length=CONTEXT),
+        lambda model, directory: SglangEngine(served.servers[1].url, api_key=KEY, context_length=CONTEXT),
         start_from=served.other,
     )
     try:
@@ -285,6 +288,13 @@ def test_what_cannot_start_says_why(served: Served, tmp_path: Path) -> None:
     ):
         with start_server(model, log=tmp_path / "log") as server, pytest.raises(StartError, match=why):
             server.wait_until_healthy(seconds)
+
+
+def test_a_wrong_key_is_an_engine_error(served: Served) -> None:
+    from apr.engine.sglang import SglangEngine
+
+    with pytest.raises(EngineError):
+        SglangEngine(served.servers[0].url, api_key="guessed")
 
 
 def test_nobody_there_is_an_engine_error() -> None:
@@ -333,9 +343,9 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
     from apr.grammar import Countdown
 
     urls = [server.url for server in served.servers]
-    with start_router(urls, log=tmp_path / "router.log") as router:
+    with start_router(urls, api_key=KEY, log=tmp_path / "router.log") as router:
         router.wait_until_healthy()
-        engine = SglangEngine(router.url, servers=urls, context_length=CONTEXT)
+        engine = SglangEngine(router.url, servers=urls, api_key=KEY, context_length=CONTEXT)
         victim = served.servers[1]
 
         async def one(problem: apr.Problem) -> int:

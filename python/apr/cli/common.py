@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 METHODS = ("apr", "sos+")
 """Methods that a model can be asked for."""
 MIN_NUMBERS = 2
+API_KEY = "APR_API_KEY"
+"""The environment variable that holds the key of servers."""
 
+SERVER_HELP = f"a running SGLang server, its key in ${API_KEY} (default: --engine sglang starts its own)"
 _JOIN = "a parent goes on when all its children have ended (default), or at the first solution, ending the rest"
 
 
@@ -102,7 +106,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and how."""
     add = parser.add_argument
     add("--engine", default="native", help="what runs the model: native (default), torch or sglang")
-    add("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
+    add("--server", metavar="URL", help=SERVER_HELP)
     add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
     add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
     add("--join", choices=("all", "first"), default="all", help=_JOIN)
@@ -117,13 +121,18 @@ def open_policy(engine: str, model: str | None, method: Any, server: str | None 
     if engine != "sglang" and server is not None:
         raise UsageError("--server is for --engine sglang")
     waiting = Waiting()
-    options = {"url": server, "progress": waiting} if engine == "sglang" else {}
+    options = sglang_options(server, waiting) if engine == "sglang" else {}
     try:
         return load_policy(engine, model, method, **options)
     except PolicyError as error:
         raise UsageError(str(error)) from None
     finally:
         waiting.done()
+
+
+def sglang_options(server: str | None, waiting: Waiting) -> dict[str, Any]:
+    """How the SGLang engine is opened: on the server at a URL, or on one of its own."""
+    return {"url": server, "api_key": os.environ.get(API_KEY) or None, "progress": waiting}
 
 
 class Waiting:

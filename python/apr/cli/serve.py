@@ -11,10 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from apr.cli.common import Parser, UsageError, Waiting, add_model_arguments, note, open_policy, positive
+from apr.cli.common import API_KEY, Parser, UsageError, Waiting, add_model_arguments, note, open_policy, positive
 from apr.engine.server import LOOPBACK
 
-_KEY = "APR_API_KEY"
 _SECONDS = "longest rollout (default 300)"
 
 
@@ -31,7 +30,7 @@ def parser() -> Parser:
     add_model_arguments(made)
     made.add_argument("--host", default=LOOPBACK, help=f"default {LOOPBACK}: this machine alone")
     made.add_argument("--port", type=_port, default=30000, help="default 30000")
-    made.add_argument("--api-key", metavar="KEY", help=f"what clients must bear (default: ${_KEY})")
+    made.add_argument("--api-key", metavar="KEY", help=f"what clients must bear (default: ${API_KEY})")
     made.add_argument("--servers", type=positive, default=1, metavar="N", help="SGLang servers behind its router")
     made.add_argument("--log", metavar="DIR", default="logs", help="the servers' output (default: logs)")
     made.add_argument("--max-seconds", type=positive, default=300, metavar="S", help=f"--threads: {_SECONDS}")
@@ -41,7 +40,7 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
-    options.api_key = options.api_key or os.environ.get(_KEY) or None
+    options.api_key = options.api_key or os.environ.get(API_KEY) or None
     if options.host not in (LOOPBACK, "localhost", "::1") and options.api_key is None:
         note(f"anybody who reaches {options.host} may use this server: --api-key KEY says who may")
     return _serve_threads(options) if options.threads else _serve_sglang(options)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from apr.cli.common import METHODS, Parser, UsageError, Waiting, natural, note, positive
+from apr.cli.common import METHODS, SERVER_HELP, Parser, UsageError, Waiting, natural, note, positive, sglang_options
 from apr.cli.progress import SftLine, Watch, rl_line
 from apr.engine import ENGINES
 from apr.policy import install
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     _add_common(rl)
     rl.add_argument("--start-from", metavar="DIR", help="the policy to begin with (default: the shipped model)")
     rl.add_argument("--engine", choices=ENGINES, default="native", help="what samples the rollouts (default native)")
-    rl.add_argument("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
+    rl.add_argument("--server", metavar="URL", help=SERVER_HELP)
     options = main.parse_args(list(arguments))
     return _sft(options) if options.kind == "sft" else _rl(options)
 
@@ -93,7 +93,7 @@ def _rl(options: Any) -> int:
                 return load_engine("torch", model)
             if options.engine == "native":
                 return load_engine("native", directory, threads=options.threads)
-            return load_engine("sglang", directory, url=options.server, progress=waiting)
+            return load_engine("sglang", directory, **sglang_options(options.server, waiting))
 
         def make() -> GrpoTrainer:
             start = checkpoint(options.start_from, files)
