@@ -138,7 +138,7 @@ def test_dialogue(model: str) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "apr", "solve", "--model", model],
-        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "dumb"}, start_new_session=True,
     )  # fmt: skip
     os.close(slave)
     os.write(master, b"22 x\n5\n22 26 31 53\n27\n\n")

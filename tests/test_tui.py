@@ -8,32 +8,44 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("textual")
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
 from textual.widgets import Input, Static
 
 import apr
 import apr_tui
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
-from apr.events import Event, EventLog, RolloutFinished, ThreadClosed, TokensForced, to_json
+from apr.events import Event, EventLog, ThreadClosed, ThreadSpawned, TokensForced, to_json
 from apr.grammar import Countdown
 from apr.orchestrator import run_threads
 from apr.policy import Policy
 from apr.tree import MAIN, ThreadTree
 from apr_tui import state as states
-from apr_tui.app import WatchApp, main
-from apr_tui.feed import Refused, follow, read_problem
-from apr_tui.figures import Row, headline, meters, name, rows
-from apr_tui.solve import SolveScreen
-from apr_tui.state import State, expect, fold, fold_all, select_thread, step_rollout
-from apr_tui.widgets import MARKS, ThreadList, ThreadText, label, pack
+from apr_tui.app import AprApp
+from apr_tui.commands import demo_app, watch
+from apr_tui.feed import Refused, read_problem
+from apr_tui.figures import Row, expression, headline, meters, name, order, row, sources
+from apr_tui.log import LineTail, LogFeed, Player
+from apr_tui.pane import SearchPane, pack
+from apr_tui.plain import clean, cut
+from apr_tui.settings import Models, Settings
+from apr_tui.solve import SearchScreen, SolveScreen
+from apr_tui.state import State, expect, fold, fold_all, select_thread, show
+from apr_tui.text import ThreadText, wrap
+from apr_tui.threads import MARKS, ThreadList, draw_row
+from apr_tui.track import Track
 
 PROBLEM = apr.Problem([66, 3, 4, 22], 40)
-SIZES = [(80, 24), (120, 40)]
+SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
 def teacher() -> apr.Trace:
@@ -66,8 +78,21 @@ def write(path: Path, events: Sequence[Event], half: str = "") -> Path:
     return path
 
 
+def rows(view: states.View) -> list[Row]:
+    return [row(view, view.tree.threads[thread], sources(view)) for thread in order(view)]
+
+
 def marks(view: states.View) -> dict[str, str]:
     return {row.thread: row.mark for row in rows(view)}
+
+
+def watching(log: Path) -> AprApp:
+    return AprApp(SearchScreen([Track.of_log(log)], "no events yet"))
+
+
+def solving(**options: object) -> AprApp:
+    models = Models(lambda engine, method: Policy(scripted(**options), Countdown("apr")))
+    return AprApp(SolveScreen(models), models)
 
 
 async def until(pilot: object, holds: Callable[[], bool]) -> None:
@@ -92,8 +117,29 @@ def test_the_fold_is_the_tree_and_leaves_old_states_as_they_were() -> None:
     assert state.view is not None
     assert state.view.tree == ThreadTree.fold(events)
     assert fold_all(State(), events) == state
-    for cut in range(0, len(events), 7):
-        assert fold_all(fold_all(State(), events[:cut]), events[cut:]) == state
+
+
+RECORDED = recorded()
+
+
+def renamed(rollout: str) -> list[Event]:
+    return [replace(event, rollout=rollout) for event in RECORDED]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_prefix_in_any_batching_gives_the_same_state(data: st.DataObject) -> None:
+    pair = [event for two in zip(RECORDED, recorded("b"), strict=True) for event in two]
+    prefix = pair[: data.draw(st.integers(0, len(pair)))]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(prefix)), max_size=8)))
+    batched = State()
+    for a, b in zip([0, *cuts], [*cuts, len(prefix)], strict=True):
+        batched = fold_all(batched, prefix[a:b])
+    single = State()
+    for event in prefix:
+        single = fold(single, event)
+    assert batched == single == fold_all(State(), prefix)
+    assert list(batched.rollouts) == list(single.rollouts)
 
 
 def test_every_state_on_the_way_can_be_drawn() -> None:
@@ -116,8 +162,11 @@ def test_marks_and_headline_of_the_end() -> None:
     assert view is not None
     assert marks(view) == {"0": "found", "0.0": "nothing", "0.1": "found", "0.2": "nothing"}
     said, tone = headline(view)
-    assert (said, tone) == (f"solved: {', '.join(view.tree.steps)}", "good")
+    assert tone == "good"
+    assert expression(view) in said
+    assert expression(view).endswith("= 40")
     assert {row.thread: row.note for row in rows(view)}["0.0"] == "nothing found"
+    assert sources(view) == ("0", "0.1")
 
 
 def test_forced_text_is_prompt_and_join() -> None:
@@ -126,8 +175,8 @@ def test_forced_text_is_prompt_and_join() -> None:
     assert view is not None
     main_thread = view.tree.main
     joins = [event for event in events if isinstance(event, TokensForced) and event.cause == "join"]
-    texts = [main_thread.text[a:b] for a, b in view.forced[MAIN]]
-    assert texts == [main_thread.prompt_text, joins[-1].text]
+    texts = [(main_thread.text[a:b], origin) for a, b, origin in view.forced[MAIN]]
+    assert texts == [(main_thread.prompt_text, "prompt"), (joins[-1].text, "join")]
 
 
 def test_failures_have_their_own_marks() -> None:
@@ -171,12 +220,10 @@ def test_interleaved_rollouts_and_following() -> None:
     assert state.rollout == "a"
     state = fold_all(state, third)
     assert state.rollout == "c"
-    assert state.position == (3, 3)
-    back = step_rollout(select_thread(state, "0.1"), -1)
+    back = show(select_thread(state, "0.1"), "b")
     assert (back.rollout, back.thread, back.follow) == ("b", MAIN, False)
     assert fold_all(back, recorded("d")).rollout == "b"
-    assert step_rollout(back, 9).follow
-    assert select_thread(state, "0.77") == state
+    assert select_thread(state, "0.77") == show(state, "nowhere") == state
     # What is expected is shown, though the rollout on screen never ended.
     broken = fold_all(State(), first[:9])
     assert fold_all(broken, second).rollout == "a"
@@ -189,7 +236,21 @@ def test_old_rollouts_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for rollout in "abcd":
         state = fold_all(state, recorded(rollout))
     assert list(state.rollouts) == ["c", "d"]
-    assert state.position == (4, 4)
+
+
+def test_a_rollout_that_starts_again_takes_its_own_place() -> None:
+    begin, rest = RECORDED[:20], RECORDED[20:]
+    whole, part = fold_all(State(), RECORDED), fold_all(State(), begin)
+    again = fold_all(whole, begin)
+    assert again.view == part.view
+    assert fold_all(again, rest).view == whole.view
+
+
+def test_children_that_cannot_be_are_refused() -> None:
+    hostile = [replace(e, children=("0",)) if isinstance(e, ThreadSpawned) else e for e in recorded()]
+    state = fold_all(State(), hostile)
+    assert state.problem is not None
+    assert "cannot be its children" in state.problem
 
 
 # ---- feeds and forms
@@ -198,20 +259,96 @@ def test_old_rollouts_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_growing_log_with_a_half_written_line(tmp_path: Path) -> None:
     events = recorded()
     line = to_json(events[10])
-    path = write(tmp_path / "log.jsonl", events[:10], half=line[:20])
+    path = tmp_path / "log.jsonl"
+    feed = LogFeed(path)
+    assert feed.take() == ()
+    write(path, events[:10], half=line[:20])
+    assert feed.take() == tuple(events[:10])
+    with path.open("a") as file:
+        file.write(line[20:] + "\n" + "".join(to_json(e) + "\n" for e in events[11:]))
+    assert feed.take() == tuple(events[10:])
+    assert feed.take() == ()
+    assert feed.restarts == 0
 
-    async def watch() -> list[Event]:
-        seen: list[Event] = []
-        async for batch in follow(path):
-            seen += batch
-            if len(seen) == 10:
-                with path.open("a") as file:
-                    file.write(line[20:] + "\n" + "".join(to_json(e) + "\n" for e in events[11:]))
-            if isinstance(seen[-1], RolloutFinished):
-                break
-        return seen
 
-    assert asyncio.run(watch()) == events
+def test_a_log_that_is_cut_off_or_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", recorded("a"))
+    track = Track.of_log(path)
+    track.tick(0)
+    assert list(track.state.rollouts) == ["a"]
+    write(path, recorded("b")[:9])
+    track.tick(0)
+    assert list(track.state.rollouts) == ["b"]
+    write(tmp_path / "new", [*recorded("c"), *recorded("d")]).replace(path)
+    track.tick(0)
+    assert list(track.state.rollouts) == ["c", "d"]
+    path.unlink()
+    track.tick(0)
+    assert list(track.state.rollouts) == ["c", "d"]
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=30), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_tail_gives_each_whole_line_once(tmp_path_factory: Any, lines: list[bytes], data: st.DataObject) -> None:
+    path = tmp_path_factory.mktemp("tail") / "log"
+    whole = b"".join(line + b"\n" for line in lines)
+    tail, seen, written = LineTail(path), [], 0
+    while written < len(whole):
+        step = data.draw(st.integers(1, len(whole)))
+        with path.open("ab") as file:
+            file.write(whole[written : written + step])
+        written += step
+        seen += tail.poll()
+    assert b"".join(seen) == whole
+
+
+def test_of_a_long_log_the_last_is_read_and_the_rest_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", [event for i in range(9) for event in renamed(f"r{i}")])
+    track = Track.of_log(path)
+    track.feed = LogFeed(path, keep=3)
+    track.tick(0)
+    assert list(track.state.rollouts) == ["r6", "r7", "r8"]
+    assert track.library.position("r8") == (9, 9)
+    for _ in range(7):
+        track.step(-1)
+    assert track.state.rollout == "r1"
+    assert track.state.view is not None
+    assert track.state.view.tree == ThreadTree.fold(renamed("r1"))
+    assert track.save(tmp_path / "saved.jsonl") == len(recorded())
+    assert (tmp_path / "saved.jsonl").read_text() == "".join(to_json(e) + "\n" for e in renamed("r1"))
+
+
+def test_a_player_gives_every_event_at_any_speed() -> None:
+    timed = tuple(replace(event, time=i / 10) for i, event in enumerate(recorded()))
+    player = Player(timed)
+    assert player.advance(0.0) == timed[:1]
+    player.faster(1)
+    assert player.speed == 2.0
+    assert player.advance(1.0) == timed[1:21]
+    assert player.finish() == timed[21:]
+    assert player.ended
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "[" * 100_000,
+        '{"event":"none of ours"}',
+        '{"event":"tokens_sampled","rollout":"a","time":0,"thread":"0","token_ids":3,"text":"x"}',
+        '{"event":"tokens_sampled","rollout":7,"time":0,"thread":"0","token_ids":[],"text":"x"}',
+        '{"event":"thread_closed","rollout":"a","time":"soon","thread":"0","reason":"answered"}',
+    ],
+)
+def test_a_line_that_is_no_event_is_told_and_passed_over(tmp_path: Path, line: str) -> None:
+    events = recorded()
+    path = write(tmp_path / "log.jsonl", events[:9], half=line + "\n")
+    with path.open("a") as file:
+        file.writelines(to_json(event) + "\n" for event in events[9:])
+    track = Track.of_log(path)
+    track.tick(0)
+    assert track.complaint is not None
+    assert track.state == fold_all(State(), events)
 
 
 @pytest.mark.parametrize(
@@ -246,61 +383,57 @@ def test_what_a_form_reads() -> None:
 # ---- the screen
 
 
-def screen(app: WatchApp) -> SolveScreen:
-    assert isinstance(app.screen, SolveScreen)
-    return app.screen
+def screen(app: AprApp) -> SearchScreen:
+    assert isinstance(app.first, SearchScreen)
+    return app.first
 
 
-def listed(app: WatchApp) -> dict[str, str]:
+def listed(app: AprApp) -> dict[str, str]:
     """Thread -> its line in the list."""
-    threads = screen(app).query_one(ThreadList)
-    nodes = [threads.root, *threads.root.children]
-    return {str(node.data): str(node.label) for node in nodes}
+    threads = screen(app).query(ThreadList).first()
+    return {thread: str(threads.line(i, 60)).strip("├└─ ") for i, thread in enumerate(threads._order)}
 
 
-def drawn(app: WatchApp) -> str:
-    """The text pane as it stands on the screen."""
-    pane = screen(app).query_one(ThreadText)
-    return "\n".join(pane.render_line(y).text.rstrip() for y in range(pane.size.height))
+def drawn(app: AprApp) -> str:
+    """The text pane as it stands on the screen, without its margin."""
+    pane = screen(app).query(ThreadText).first()
+    height = pane.scrollable_content_region.height
+    return "\n".join(pane.render_line(y).text[2:].rstrip() for y in range(height))
 
 
-def said(app: WatchApp, part: str) -> str:
-    return str(screen(app).query_one(f"#{part}", Static).render())
+def said(app: AprApp, part: str) -> str:
+    return str(screen(app).query(f".{part}").first(Static).render())
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_recorded_log_on_screen(tmp_path: Path, size: tuple[int, int]) -> None:
     log = write(tmp_path / "log.jsonl", recorded())
 
-    async def watch() -> None:
-        app = WatchApp(log=log)
+    async def look() -> None:
+        app = watching(log)
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
             lines = listed(app)
             assert list(lines) == ["0", "0.0", "0.1", "0.2"]
             for thread, mark in {"0": "found", "0.0": "nothing", "0.1": "found", "0.2": "nothing"}.items():
                 assert lines[thread].split()[:2] == [MARKS[mark][0], name(thread)]  # type: ignore[index]
+            assert "★" in lines["0.1"]
             assert said(app, "title").startswith("66 3 4 22 → 40")
-            assert "threads 4" in said(app, "meters")
+            assert "speed-up" in said(app, "meters")
             assert drawn(app).startswith("Moving to Node #0\n")
-            pane = screen(app).query_one(ThreadText)
-            assert pane.max_scroll_y > 0 or size[1] > 24
-            assert pane.virtual_size.width == pane.scrollable_content_region.width
-            assert not screen(app).query("#form")
-
             await pilot.press("down", "down")
             await pilot.pause()
-            view = screen(app).state.view
-            assert view is not None
-            assert screen(app).state.thread == "0.1"
-            text = view.tree.threads["0.1"].text
-            assert drawn(app).splitlines()[0] == text.splitlines()[0]
-            assert str(screen(app).query_one(ThreadText).border_title).startswith("1: ")
+            state = screen(app).track.state
+            assert (state.thread, state.view is not None) == ("0.1", True)
+            assert drawn(app).splitlines()[0] == state.view.tree.threads["0.1"].text.splitlines()[0]  # type: ignore[union-attr]
+            assert str(screen(app).query(ThreadText).first().border_title).startswith("1: ")
             await pilot.click(ThreadList, offset=(6, 2))
             await pilot.pause()
-            assert screen(app).state.thread == "0.0"
+            assert screen(app).track.state.thread == "0.0"
+            # Nothing on screen is wider or higher than the screen.
+            assert all(widget.region in app.screen.region for widget in app.screen.walk_children() if widget.region)
 
-    asyncio.run(watch())
+    asyncio.run(look())
 
 
 def test_a_log_that_grows_under_the_screen(tmp_path: Path) -> None:
@@ -309,36 +442,20 @@ def test_a_log_that_grows_under_the_screen(tmp_path: Path) -> None:
     line = to_json(events[spawned])
     log = write(tmp_path / "log.jsonl", events[:spawned], half=line[:30])
 
-    async def watch() -> None:
-        app = WatchApp(log=log)
+    async def look() -> None:
+        app = watching(log)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: len(listed(app)) == 3)
             assert listed(app)["0"].startswith(MARKS["waiting"][0])
-            assert listed(app)["0.1"].startswith(MARKS["running"][0])
             await pilot.press("down")
             # What the user chose stays chosen while threads come in.
             rest = "".join(to_json(event) + "\n" for event in events[spawned + 1 :])
             with log.open("a") as file:
                 file.write(f"{line[30:]}\n{rest}")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
-            assert screen(app).state.thread == "0.0"
-            cursor = screen(app).query_one(ThreadList).cursor_node
-            assert cursor is not None
-            assert cursor.data == "0.0"
+            assert screen(app).track.state.thread == screen(app).query(ThreadList).first().selected == "0.0"
 
-    asyncio.run(watch())
-
-
-def test_a_broken_line_is_told_and_what_came_before_stays(tmp_path: Path) -> None:
-    log = write(tmp_path / "log.jsonl", recorded(), half='{"event":"none of ours"}\n')
-
-    async def watch() -> None:
-        app = WatchApp(log=log)
-        async with app.run_test(size=(80, 24)) as pilot:
-            await until(pilot, lambda: "not an event" in said(app, "headline"))
-            assert len(listed(app)) == 4
-
-    asyncio.run(watch())
+    asyncio.run(look())
 
 
 def test_several_rollouts_of_a_log(tmp_path: Path) -> None:
@@ -348,17 +465,17 @@ def test_several_rollouts_of_a_log(tmp_path: Path) -> None:
             file.append(event)
 
     async def watch() -> None:
-        app = WatchApp(log=log)
+        app = watching(log)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: "rollout 2 of 2" in said(app, "title"))
             await pilot.press("left_square_bracket")
-            assert "rollout 1 of 2" in said(app, "title")
+            await until(pilot, lambda: "rollout 1 of 2" in said(app, "title"))
             assert len(listed(app)) == 4
 
     asyncio.run(watch())
 
 
-async def fill(app: WatchApp, pilot: object, numbers: str, target: str) -> None:
+async def fill(app: AprApp, pilot: object, numbers: str, target: str) -> None:
     screen(app).query_one("#numbers", Input).value = numbers
     screen(app).query_one("#target", Input).value = target
     screen(app).query_one("#target", Input).focus()
@@ -369,19 +486,19 @@ async def fill(app: WatchApp, pilot: object, numbers: str, target: str) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_a_live_solve(size: tuple[int, int]) -> None:
     async def watch() -> None:
-        app = WatchApp(policy=Policy(scripted(), Countdown("apr")))
+        app = solving()
         async with app.run_test(size=size) as pilot:
             await pilot.press(*"66 3 4 22", "enter")
             assert app.focused is screen(app).query_one("#target")
             await pilot.press("4", "0", "enter")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
             assert len(listed(app)) == 4
-            await pilot.pause()
-            pane = screen(app).query_one(ThreadText)
-            assert pane.scroll_offset.y == pane.max_scroll_y
+            pane = screen(app).query(ThreadText).first()
+            await until(pilot, lambda: pane.scroll_offset.y == pane.max_scroll_y)
             # A second search is a second rollout, and is shown.
-            await fill(app, pilot, "66 3 4 22", "40")
-            await until(pilot, lambda: "rollout 2 of 2" in said(app, "title"))
+            first = screen(app).track.state.rollout
+            await pilot.press("s")
+            await until(pilot, lambda: screen(app).track.state.rollout not in (None, first))
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
 
     asyncio.run(watch())
@@ -389,7 +506,7 @@ def test_a_live_solve(size: tuple[int, int]) -> None:
 
 def test_a_live_solve_is_stopped_by_escape() -> None:
     async def watch() -> None:
-        app = WatchApp(policy=Policy(scripted(seconds_per_token=0.05), Countdown("apr")))
+        app = solving(seconds_per_token=0.05)
         async with app.run_test(size=(80, 24)) as pilot:
             await fill(app, pilot, "66 3 4 22", "40")
             await until(pilot, lambda: bool(listed(app).get("0")))
@@ -404,11 +521,11 @@ def test_a_live_solve_is_stopped_by_escape() -> None:
 
 def test_bad_input_is_one_clear_message() -> None:
     async def watch() -> None:
-        app = WatchApp(policy=Policy(scripted(), Countdown("apr")))
+        app = solving()
         async with app.run_test(size=(80, 24)) as pilot:
             await fill(app, pilot, "66 3 x", "40")
             assert said(app, "headline") == "numbers: 'x' is not a whole number"
-            assert screen(app).state == State()
+            assert screen(app).track.state == State()
             await fill(app, pilot, "66 3 4 22", "40")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
 
@@ -417,7 +534,7 @@ def test_bad_input_is_one_clear_message() -> None:
 
 def test_an_engine_failure_is_told() -> None:
     async def watch() -> None:
-        app = WatchApp(policy=Policy(scripted(), Countdown("apr")))
+        app = solving()
         async with app.run_test(size=(80, 24)) as pilot:
             await fill(app, pilot, "1 2", "3")
             await until(pilot, lambda: said(app, "headline").startswith("the engine failed: no script begins"))
@@ -426,33 +543,117 @@ def test_an_engine_failure_is_told() -> None:
     asyncio.run(watch())
 
 
+PARTS = ((0, 5, "prompt"), (8, 30, "join"))
+
+
 def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
     async def watch() -> None:
-        app = WatchApp(policy=Policy(scripted(), Countdown("apr")))
+        app = solving()
         async with app.run_test(size=(80, 24)) as pilot:
-            pane = screen(app).query_one(ThreadText)
+            pane = screen(app).query(ThreadText).first()
             whole = "one two [b]three[/b]\n" + "x" * 100 + "\n\nend"
-            for cut in range(0, len(whole) + 1, 3):
-                pane.show(("r", "0"), whole[:cut], ((0, 5), (8, 30)), tail=True)
-            pane.show(("r", "0"), whole, ((0, 5), (8, 30)), tail=True)
+            for end in range(0, len(whole) + 1, 3):
+                pane.show(("r", "0"), whole[:end], PARTS, tail=True)
+            pane.show(("r", "0"), whole, PARTS, tail=True)
             await pilot.pause()
             grown = drawn(app)
-            pane.show(("r", "1"), whole, ((0, 5), (8, 30)), tail=True)
+            pane.show(("r", "1"), whole, PARTS, tail=True)
             assert drawn(app) == grown
             assert "".join(grown.split()) == "".join(whole.split())
 
     asyncio.run(watch())
 
 
-def test_a_log_cannot_command_the_terminal() -> None:
-    async def watch() -> None:
-        app = WatchApp(policy=Policy(scripted(), Countdown("apr")))
-        async with app.run_test(size=(80, 24)):
-            screen(app).query_one(ThreadText).show(("r", "0"), "a\x1b[2Jb\x85\rc\nd", (), tail=False)
-            assert drawn(app).rstrip() == "a·[2Jb··c\nd"
-        assert "\x1b" not in str(label(Row("0", None, "running", 1, "\x1b[2J")))
+def test_pausing_comparing_and_settings() -> None:
+    async def look() -> None:
+        app = solving(seconds_per_token=0.002)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("c")
+            await until(pilot, lambda: len(app.screen.query(SearchPane)) == 2)
+            solver = app.first
+            assert isinstance(solver, SolveScreen)
+            assert [s.method for s in solver.settings] == ["apr", "sos+"]
+            solver.settings[1] = Settings()
+            await fill(app, pilot, "66 3 4 22", "40")
+            await until(pilot, lambda: all(track.state.view is not None for track in solver.tracks))
+            await pilot.press("space")
+            held = [track.state for track in solver.tracks]
+            await pilot.pause(0.2)
+            assert [track.state for track in solver.tracks] == held
+            await pilot.press("space")
+            await until(pilot, lambda: not any(track.searching for track in solver.tracks))
+            assert all(t.state.view is not None and t.state.view.tree.correct for t in solver.tracks)
+            await pilot.press("b", "t", "j")
+            assert solver.settings[0] == Settings(budget=16, temperature=0.3, join="first")
+            await pilot.press("p")
+            await until(pilot, lambda: "playing" in said(app, "title"))
+            await pilot.press("escape")
+            await until(pilot, lambda: said(app, "headline").startswith("solved"))
+            await pilot.press("c")
+            await until(pilot, lambda: len(app.screen.query(SearchPane)) == 1)
 
-    asyncio.run(watch())
+    asyncio.run(look())
+
+
+def test_files_that_keys_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = write(tmp_path / "log.jsonl", recorded())
+
+    async def look() -> None:
+        app = watching(log)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: said(app, "headline").startswith("solved"))
+            await pilot.press("w", "x")
+            await until(pilot, lambda: (tmp_path / "apr.svg").is_file())
+            assert (tmp_path / "apr-a.jsonl").read_text() == log.read_text()
+            assert (tmp_path / "apr.svg").read_text().startswith("<svg")
+            await pilot.press("question_mark")
+            await until(pilot, lambda: app.screen is not app.first)
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is app.first)
+
+    asyncio.run(look())
+
+
+def test_the_demo_plays_two_searches() -> None:
+    async def look() -> None:
+        app = demo_app(64)
+        async with app.run_test(size=(160, 40)) as pilot:
+            views = lambda: [track.state.view for track in screen(app).tracks]  # noqa: E731
+            await until(pilot, lambda: all(view is not None and view.tree.finished for view in views()))
+            first, second = views()
+            assert first is not None and second is not None  # noqa: PT018
+            assert first.tree.correct
+            assert len(first.tree.threads) == 11
+            assert len(second.tree.threads) == 1
+
+    asyncio.run(look())
+
+
+SIGNS = "\x1b[2J\x85\r\u202e\u200b\ud800[bold]"
+
+
+def test_a_log_cannot_command_the_terminal() -> None:
+    async def look() -> None:
+        app = solving()
+        async with app.run_test(size=(80, 24)):
+            screen(app).query(ThreadText).first().show(("r", "0"), f"a{SIGNS}\nd", (), tail=False)
+            assert drawn(app).rstrip() == "a␛[2J·␍···[bold]\nd"
+        made = draw_row(Row("0", "running", 1, 0.0, 1, "", SIGNS, False), 60, 10)
+        assert "␛[2J·␍···[bold]" in made.plain
+
+    asyncio.run(look())
+
+
+@given(st.text(max_size=60), st.integers(3, 30))
+def test_no_line_is_wider_than_its_place(text: str, width: int) -> None:
+    shown = clean(text)
+    assert len(shown) == len(text)
+    assert cell_len(cut(shown.replace("\n", " "), width)) <= width
+    for paragraph in shown.split("\n"):
+        spans = wrap(paragraph, width)
+        assert all(cell_len(paragraph[a:b]) <= width for a, b in spans)
+        assert "".join(paragraph[a:b] for a, b in spans).replace(" ", "") == paragraph.replace(" ", "")
 
 
 def test_pack() -> None:
@@ -478,7 +679,7 @@ def test_pack() -> None:
 def test_bad_arguments_are_one_line_and_status_2(
     arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 2
+    assert watch(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert part in err
@@ -486,13 +687,19 @@ def test_bad_arguments_are_one_line_and_status_2(
 
 
 def test_the_state_needs_no_terminal() -> None:
-    code = "import sys, apr_tui.state, apr_tui.figures, apr_tui.feed; sys.exit('textual' in sys.modules)"
+    code = "import sys, apr_tui.track, apr_tui.figures, apr_tui.record; sys.exit('textual' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_it_imports_of_apr_only_what_it_may() -> None:
-    """Values, trees, the public face and what loads a policy; no engine, no command line."""
-    allowed = {"apr", *(f"apr.{part}" for part in ("events", "grammar", "limits", "policy", "run", "tree", "types"))}
+    """Values, trees, the public face, what loads a policy and the names of engines; no command line."""
+    allowed = {
+        "apr",
+        *(
+            f"apr.{part}"
+            for part in ("_core", "engine", "events", "grammar", "limits", "policy", "run", "tree", "types")
+        ),
+    }
     for file in Path(apr_tui.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -15,7 +15,7 @@ FRAME = 1 / 15
 """Seconds from one picture to the next. A terminal that is slower is asked less often: nothing queues."""
 
 
-class WatchScreen(Screen[None]):
+class WatchScreen(Screen[object]):
     """A screen that looks for what has come, takes it in and draws, once a frame."""
 
     AUTO_FOCUS = None

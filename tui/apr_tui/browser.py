@@ -152,9 +152,9 @@ class Browser(Vertical):
             return "the group has not begun"
         figures = self._figures.get(str(self.track.state.rollout)) if self.track is not None else None
         gap = figures.gap if figures is not None else None
-        told = f"   gap {gap:.1e} nats a token" if gap is not None else ""
+        told = f" · gap {gap:.1e} nats a token" if gap is not None else ""
         problem = self.track.state.problem or self.track.complaint if self.track is not None else None
-        return f"step {self._step}: {title(view)}   {problem or headline(view)[0]}{told}"
+        return f"step {self._step}: {title(view)} · {problem or headline(view)[0]}{told}"
 
     def on_line_list_moved(self, message: LineList.Moved) -> None:
         lines = message.lines

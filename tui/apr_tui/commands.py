@@ -6,19 +6,24 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from apr.engine import ENGINES
 from apr.grammar import Method
-from apr.policy import Policy, PolicyError, checkpoint, load_policy
+from apr.policy import Policy, PolicyError, load_policy
 from apr_tui.app import AprApp
 from apr_tui.feed import Refused
 from apr_tui.log import Library, Player
 from apr_tui.settings import Models, Settings
 from apr_tui.solve import SearchScreen, SolveScreen
 from apr_tui.track import Track
+
+FREE = "free"
+"""The budget of a search that may spawn as it likes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 def parser(name: str, description: str, example: str) -> Parser:
     """A command's parser, with what all of them take."""
     made = Parser(prog=f"apr {name}", allow_abbrev=False, description=description, epilog=f"example: {example}")
-    made.add_argument("--web", action="store_true", help="serve it to a browser, with textual-serve")
+    made.add_argument("--web", action="store_true", default=None, help="serve it to a browser, with textual-serve")
     return made
 
 
@@ -68,21 +73,37 @@ def watch(arguments: list[str]) -> int:
         "apr solve 22 26 31 53 --target 27 --json > events.jsonl; apr watch events.jsonl",
     )
     made.add_argument("log", nargs="?", type=Path, metavar="LOG", help="log of events, one JSON object a line")
-    made.add_argument("--model", metavar="DIR", help="checkpoint for apr (default: the shipped model)")
-    made.add_argument("--sos-model", metavar="DIR", help="checkpoint for sos+, to compare with")
-    made.add_argument("--engine", default=None, metavar="NAME", help="native (default), torch or sglang")
-    made.add_argument("--server", metavar="URL", help="a running SGLang server for --model")
+    add = made.add_argument
+    add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
+    add("--sos-model", metavar="DIR", help="checkpoint for sos+, to compare with")
+    add("--engine", choices=ENGINES, metavar="NAME", help="native (default), torch or sglang")
+    add("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
+    add("--method", choices=("apr", "sos+"), help="how to search at first (default: apr)")
+    add(
+        "--budget",
+        type=_budget,
+        metavar="N",
+        help="child threads or tokens to ask for at first; free: the model's choice",
+    )
+    add("--join", choices=("all", "first"), help="wait for all children (default), or for the first solution")
+    add("--temperature", type=float, metavar="T", help="0 (default): greedy")
+    add("--seed", type=int, metavar="N")
     return run("watch", arguments, made, _watch)
+
+
+def _budget(text: str) -> int | str:
+    return FREE if text == FREE else int(text)
 
 
 def _watch(options: argparse.Namespace) -> AprApp:
     if options.log is not None:
-        if options.model or options.sos_model or options.engine or options.server:
-            raise Refused("a log is only read: --model, --sos-model, --engine and --server go without one")
+        if any(value is not None for name, value in vars(options).items() if name not in ("log", "web")):
+            raise Refused("a log is only read: options for a search go without one")
         if not options.log.is_file():
             raise Refused(f"there is no file {options.log}")
         return AprApp(SearchScreen([Track.of_log(options.log)], f"{options.log} holds no events yet"))
-    directories: dict[Method, str | None] = {"apr": options.model}
+    method: Method = options.method or "apr"
+    directories: dict[Method, str | None] = {"apr": None, method: options.model}
     if options.sos_model is not None:
         directories["sos+"] = options.sos_model
 
@@ -92,10 +113,14 @@ def _watch(options: argparse.Namespace) -> AprApp:
         extra = {"url": options.server} if engine == "sglang" else {}
         return load_policy(engine, directories[method], method, **extra)
 
+    given = {name: getattr(options, name) for name in ("engine", "budget", "join", "temperature", "seed")}
+    changed: dict[str, Any] = {
+        name: None if value == FREE else value for name, value in given.items() if value is not None
+    }
+    settings = replace(Settings.of(method), **changed)
     models = Models(load)
-    settings = Settings(engine=options.engine or "native")
     # What cannot be loaded is said before a screen opens; the native engine loads in milliseconds.
-    for method in directories if settings.engine == "native" else ():
+    if settings.engine == "native":
         models.keep(settings.engine, method, load(settings.engine, method))
     return AprApp(SolveScreen(models, settings), models)
 

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from apr_tui.plain import cut, one_line, pad
 from apr_tui.plot import Box, Points, draw, figure, smooth
 from apr_tui.record import Run
+from apr_tui.settings import after
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 _LABEL = 8
@@ -33,17 +34,13 @@ class Look:
     """Steps shown; None: all."""
 
     def smoother(self) -> Look:
-        return replace(self, smoothing=_after(_SMOOTHINGS, self.smoothing))
+        return replace(self, smoothing=after(_SMOOTHINGS, self.smoothing))
 
     def nearer(self) -> Look:
-        return replace(self, last=_after(_RANGES, self.last))
+        return replace(self, last=after(_RANGES, self.last))
 
     def said(self) -> str:
         return f"smoothing {self.smoothing:g}, {'all steps' if self.last is None else f'last {self.last} steps'}"
-
-
-def _after(values: tuple, value: object) -> object:  # type: ignore[type-arg]
-    return values[(values.index(value) + 1) % len(values)]
 
 
 class Chart(Widget, can_focus=True):

@@ -190,7 +190,7 @@ def title(view: View) -> str:
         asked = ", ".join(f"{key} {value}" for key, value in problem.items())
     budget = "free budget" if started.condition is None else f"budget {started.condition:,}"
     heat = f"temperature {started.temperature:g}" if started.temperature else "greedy"
-    return f"{asked}   {started.method}, {budget}, {heat}"
+    return f"{asked} · {started.method}, {budget}, {heat}"
 
 
 def headline(view: View) -> tuple[str, Tone]:

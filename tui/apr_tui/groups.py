@@ -118,22 +118,23 @@ def _gaps(thread: Thread, told: ThreadFigures) -> list[Part] | None:
     sampled = [token for call in thread.calls for token in call.sampled]
     if tuple(sampled) != told.tokens:
         return None
-    sequence: list[tuple[int, int | None]] = []
+    # Token, where its figures stand, and why it was forced if it was.
+    sequence: list[tuple[int, int, str | None]] = []
     seen = 0
     for call in thread.calls:
         del sequence[call.kept :]
-        sequence += ((token, None) for token in call.forced)
-        sequence += zip(call.sampled, range(seen, seen + len(call.sampled)), strict=True)
+        sequence += ((token, -1, call.cause or "prompt") for token in call.forced)
+        sequence += ((token, seen + i, None) for i, token in enumerate(call.sampled))
         seen += len(call.sampled)
     tokenizer = apr.Tokenizer()
     found: list[Part] = []
     place = 0
     text: list[str] = []
-    for token, index in sequence:
+    for token, index, cause in sequence:
         piece = tokenizer.decode([token], skip_special=True) if token < tokenizer.vocab_size else ""
         if piece:
-            gap = None if index is None else abs(told.logprobs[index] - told.trainer[index])
-            name = "prompt" if gap is None else "off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None
+            gap = abs(told.logprobs[index] - told.trainer[index])
+            name = cause or ("off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None)
             if name is not None:
                 found.append((place, place + len(piece), name))
             place += len(piece)

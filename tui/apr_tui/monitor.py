@@ -76,12 +76,14 @@ class MonitorScreen(WatchScreen):
             self._draw_runs()
         now = time.time()
         first = self.feeds[0]
-        many = f"   and {self.feeds[1].path.name}, dotted" if len(self.feeds) > 1 else ""
+        many = f" and {self.feeds[1].path.name}, dotted" if len(self.feeds) > 1 else ""
         kind = " ".join(part for part in (first.plan.trainer, first.plan.method) if part)
-        self._say(".title", one_line(f"{first.path.name}   {kind}{many}   {self.look.said()}"))
+        self._say(".title", one_line(f"{first.path.name}{many} · {kind} · {self.look.said()}"))
         self.query_one(MeterLine).show(overview(first, now))
         alarms = first.run.alarms
-        self._say(".alarm", one_line(f"! step {alarms[-1][0]}: {alarms[-1][1]}   ({len(alarms)} in all)" if alarms else ""))
+        self._say(
+            ".alarm", one_line(f"! step {alarms[-1][0]}: {alarms[-1][1]} ({len(alarms)} in all)" if alarms else "")
+        )
         self.query_one(".alarm").display = bool(alarms)
         browser = self.query_one(Browser)
         if self._tab == "rollouts":

@@ -47,7 +47,7 @@ class SearchPane(Vertical):
         """Draw it as it is now; `note` stands behind the title."""
         state, view = track.state, track.state.view
         asked = one_line(title(view)) if view is not None else ""
-        _update(self.query_one(".title", Static), f"{asked}   {note}".strip())
+        _update(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
         _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation))
         thread = None if view is None else view.tree.threads.get(state.thread)
         threads, text = self.query_one(ThreadList), self.query_one(ThreadText)

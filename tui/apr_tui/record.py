@@ -23,6 +23,11 @@ _FIRST = (
     *("failures", "gradient_norm", "rate", "seconds", "tokens_per_second", "memory"),
 )
 """Groups of figures in the order they are shown; others follow by name."""
+_SPEEDS = {
+    "": "tokens_per_second",
+    " generated": "tokens_per_second.generate",
+    " trained": "tokens_per_second.train",
+}
 _SILENT_S = 120.0
 """Seconds without news after which a run may be dead; or so many steps' time."""
 _SILENT_STEPS = 5
@@ -40,22 +45,18 @@ class Run:
     """Step -> its figures by name, in order of writing."""
     alarms: tuple[tuple[int, str], ...] = ()
     """Step and what was wrong in it."""
+    names: tuple[str, ...] = ()
+    """All figures there are, in the order they are shown."""
 
     @property
     def step(self) -> int:
         """The last step; 0 before the first."""
         return max(self.figures, default=0)
 
-    def names(self) -> list[str]:
-        """All figures there are, in the order they are shown."""
-        found = dict.fromkeys(name for entry in self.figures.values() for name in entry)
-        place = {name: i for i, name in enumerate(_FIRST)}
-        return sorted(found, key=lambda name: (place.get(name.partition(".")[0], len(_FIRST)), name))
-
     def groups(self) -> dict[str, list[str]]:
         """Group -> its figures."""
         groups: dict[str, list[str]] = {}
-        for name in self.names():
+        for name in self.names:
             groups.setdefault(name.partition(".")[0], []).append(name)
         return groups
 
@@ -70,7 +71,7 @@ class Run:
 
 def fold(run: Run, lines: Iterable[bytes]) -> Run:
     """The run after these lines of its log. What is no JSON object with a step is passed over."""
-    figures, alarms = dict(run.figures), list(run.alarms)
+    figures, alarms, names = dict(run.figures), list(run.alarms), dict.fromkeys(run.names)
     for line in lines:
         try:
             entry = json.loads(line)
@@ -85,11 +86,17 @@ def fold(run: Run, lines: Iterable[bytes]) -> Run:
         if step in figures and not values.keys() <= figures[step].keys():
             finite = {**figures[step], **finite}  # a second line about one step, such as a validation's
         figures[step] = finite
+        names.update(dict.fromkeys(finite))
         alarms = [alarm for alarm in alarms if alarm[0] != step]
         said = entry.get("alarms")
         alarms += ((step, str(text)) for text in (said if isinstance(said, list) else ()))
         alarms += ((step, f"{name} is not a finite number") for name in values if name not in finite)
-    return replace(run, figures=figures, alarms=tuple(alarms))
+    return replace(run, figures=figures, alarms=tuple(alarms), names=tuple(sorted(names, key=_rank)))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    group = name.partition(".")[0]
+    return (_FIRST.index(group) if group in _FIRST else len(_FIRST), name)
 
 
 def _numbers(value: Any, name: str) -> Iterable[tuple[str, float]]:
@@ -196,9 +203,9 @@ def overview(feed: RunFeed, now: float) -> list[str]:
         parts.append(f"{duration((plan.steps - run.step) * each)} left")
     if each is not None:
         parts.append(f"{each:.2g} s a step")
-    for name in ("tokens_per_second", "tokens_per_second.generate", "tokens_per_second.train"):
+    for label, name in _SPEEDS.items():
         if speeds := [entry[name] for entry in recent if name in entry]:
-            parts.append(f"{median(speeds):,.0f} tokens/s {name.rpartition('.')[2] if '.' in name else ''}".strip())
+            parts += [f"{median(speeds):,.0f} tokens/s{label}"]
     if idle := [entry["seconds.idle"] for entry in recent if "seconds.idle" in entry]:
         spent = sum(_seconds(entry) or 0.0 for entry in recent if "seconds.idle" in entry)
         parts.append(f"idle {100 * sum(idle) / spent if spent else 0:.1f} %")

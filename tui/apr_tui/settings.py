@@ -48,16 +48,16 @@ class Settings:
         """The same with the next value of one field."""
         match field:
             case "engine":
-                return replace(self, engine=_after(tuple(ENGINES), self.engine))
+                return replace(self, engine=after(tuple(ENGINES), self.engine))
             case "method":
-                method = _after(_METHODS, self.method)
+                method = after(_METHODS, self.method)
                 return replace(self, method=method, budget=_BUDGETS[method][0])
             case "budget":
-                return replace(self, budget=_after(_BUDGETS[self.method], self.budget))
+                return replace(self, budget=after(_BUDGETS[self.method], self.budget))
             case "temperature":
-                return replace(self, temperature=_after(_TEMPERATURES, self.temperature))
+                return replace(self, temperature=after(_TEMPERATURES, self.temperature))
             case "join":
-                return replace(self, join=_after(_JOINS, self.join))
+                return replace(self, join=after(_JOINS, self.join))
             case _:
                 return replace(self, seed=self.seed + 1)
 
@@ -68,7 +68,8 @@ class Settings:
         return [self.method, budget, heat, f"join {self.join}", self.engine]
 
 
-def _after(values: Sequence[_T], value: _T) -> _T:
+def after(values: Sequence[_T], value: _T) -> _T:
+    """The value that follows; the first one after the last, and after a value that is not there."""
     return values[(values.index(value) + 1) % len(values)] if value in values else values[0]
 
 

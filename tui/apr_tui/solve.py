@@ -106,7 +106,7 @@ class SearchScreen(WatchScreen):
         """What stands behind the title of a search."""
         here, count = track.library.position(track.state.rollout)
         many = f"rollout {here:,} of {count:,}" if count > 1 and here and len(self.tracks) == 1 else ""
-        return " ".join(part for part in (many, clock(track)) if part)
+        return " · ".join(part for part in (many, clock(track)) if part)
 
     @property
     def track(self) -> Track:

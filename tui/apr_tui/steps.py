@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.text import Text
+from textual.binding import Binding, BindingType
 
 from apr_tui.lines import LineList
 from apr_tui.plain import cut, one_line
@@ -15,24 +18,26 @@ _WIDTH = 10
 class StepTable(LineList):
     """A line a step, a column a figure, as many as fit; keys left and right move on to others."""
 
-    BINDINGS = [("left", "shift(-1)", "Figures before"), ("right", "shift(1)", "Figures after")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "shift(-1)", "Figures before"),
+        Binding("right", "shift(1)", "Figures after"),
+    ]
 
     def __init__(self) -> None:
         super().__init__("steps")
         self._run = Run()
         self._steps: list[int] = []
-        self._names: list[str] = []
+        self._names: tuple[str, ...] = ()
         self._first = 0
 
     def show(self, run: Run) -> None:
         if run is not self._run:
-            here = self._steps[self.cursor] if self.cursor < len(self._steps) else None
-            at_top = self.cursor == 0
-            self._run, self._names = run, run.names()
+            # The newest step is followed; another one stays under the cursor.
+            here = self._steps[self.cursor] if 0 < self.cursor < len(self._steps) else None
+            self._run, self._names = run, run.names
             self._steps = sorted(run.figures, reverse=True)
             self._title()
-            # The newest step is followed; another one stays under the cursor.
-            self.fill(len(self._steps), 0 if at_top or here not in run.figures else self._steps.index(here))
+            self.fill(len(self._steps), 0 if here is None or here not in run.figures else self._steps.index(here))
 
     def _title(self) -> None:
         names = "".join(f" {cut(one_line(name), _WIDTH):>{_WIDTH}}" for name in self._names[self._first :])

@@ -71,12 +71,19 @@ def _command(name: str) -> Command:
     if name in COMMANDS:
         command: Command = import_module(f"apr.cli.{name}").run
         return command
+    if (other := added(name)) is not None:
+        return other
+    raise UsageError(f"there is no command {name!r}; `apr --help` lists them")
+
+
+def added(name: str) -> Command | None:
+    """A command that another package brings, if it is installed."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group=ENTRY_POINTS, name=name):
-        command = point.load()
+        command: Command = point.load()
         return command
-    raise UsageError(f"there is no command {name!r}; `apr --help` lists them")
+    return None
 
 
 def _help() -> str:

@@ -6,12 +6,14 @@ What is shown comes from events only, folded in a `ThreadTree` of its own; so a 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apr.cli import added
 from apr.cli.common import (
     Parser,
     UsageError,
@@ -42,7 +44,8 @@ def parser() -> Parser:
     made = Parser(
         prog="apr solve",
         description="Solve a Countdown problem: reach the target using each number exactly once. Shows the "
-        "threads of the search as they grow, then the solution. Without numbers, asks for them.",
+        "threads of the search as they grow, then the solution. Without numbers, opens the interactive solver "
+        "(extra tui), or asks for them.",
         epilog="example: apr solve 22 26 31 53 --target 27",
     )
     made.add_argument("numbers", nargs="*", type=integer, metavar="NUMBER", help="two to six numbers")
@@ -67,7 +70,8 @@ def run(arguments: Sequence[str]) -> int:
 
         return replay(Path(options.replay), _screen(options))
     if not options.numbers and options.target is None and _interactive(options):
-        return _dialogue(options)
+        screens = None if os.environ.get("TERM") == "dumb" else added("watch")
+        return _dialogue(options) if screens is None else screens(_settings(options))
     if not options.numbers:
         raise UsageError("give the numbers and a target, as in `apr solve 22 26 31 53 --target 27`")
     if options.target is None:
@@ -137,6 +141,13 @@ def _screen(options: Any) -> Screen:
 
 def _interactive(options: Any) -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and not options.json and not options.quiet
+
+
+def _settings(options: Any) -> list[str]:
+    """How to search, in the words of the solver that another package brings."""
+    names = ("engine", "server", "model", "method", "budget", "join", "temperature", "seed")
+    given = {f"--{name}": getattr(options, name) for name in names}
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
 
 
 def _dialogue(options: Any) -> int:
