@@ -19,6 +19,7 @@ pytest.importorskip("textual")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from textual.app import App, ComposeResult
 from textual.widgets import Input, Static
 
 import apr
@@ -546,27 +547,40 @@ def test_an_engine_failure_is_told() -> None:
 PARTS = ((0, 5, "prompt"), (8, 30, "join"))
 
 
+class TextApp(App[None]):
+    """The text of a thread alone."""
+
+    def compose(self) -> ComposeResult:
+        yield ThreadText()
+
+    def drawn(self) -> str:
+        pane = self.query_one(ThreadText)
+        return "\n".join(pane.render_line(y).text[2:].rstrip() for y in range(pane.scrollable_content_region.height))
+
+
 def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
-    async def watch() -> None:
-        app = solving()
-        async with app.run_test(size=(80, 24)) as pilot:
-            pane = screen(app).query(ThreadText).first()
+    async def look() -> None:
+        app = TextApp()
+        async with app.run_test(size=(50, 24)) as pilot:
+            pane = app.query_one(ThreadText)
             whole = "one two [b]three[/b]\n" + "x" * 100 + "\n\nend"
             for end in range(0, len(whole) + 1, 3):
                 pane.show(("r", "0"), whole[:end], PARTS, tail=True)
             pane.show(("r", "0"), whole, PARTS, tail=True)
             await pilot.pause()
-            grown = drawn(app)
+            grown = app.drawn()
             pane.show(("r", "1"), whole, PARTS, tail=True)
-            assert drawn(app) == grown
+            assert app.drawn() == grown
             assert "".join(grown.split()) == "".join(whole.split())
+            pane.show(("r", "0"), f"a{SIGNS}\nd", (), tail=False)
+            assert app.drawn().rstrip() == "a␛[2J·␍···[bold]\nd"
 
-    asyncio.run(watch())
+    asyncio.run(look())
 
 
 def test_pausing_comparing_and_settings() -> None:
     async def look() -> None:
-        app = solving(seconds_per_token=0.002)
+        app = solving(seconds_per_token=0.0003)
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.press("c")
             await until(pilot, lambda: len(app.screen.query(SearchPane)) == 2)
@@ -634,15 +648,8 @@ SIGNS = "\x1b[2J\x85\r\u202e\u200b\ud800[bold]"
 
 
 def test_a_log_cannot_command_the_terminal() -> None:
-    async def look() -> None:
-        app = solving()
-        async with app.run_test(size=(80, 24)):
-            screen(app).query(ThreadText).first().show(("r", "0"), f"a{SIGNS}\nd", (), tail=False)
-            assert drawn(app).rstrip() == "a␛[2J·␍···[bold]\nd"
-        made = draw_row(Row("0", "running", 1, 0.0, 1, "", SIGNS, False), 60, 10)
-        assert "␛[2J·␍···[bold]" in made.plain
-
-    asyncio.run(look())
+    made = draw_row(Row("0", "running", 1, 0.0, 1, "", SIGNS, False), 60, 10)
+    assert "␛[2J·␍···[bold]" in made.plain
 
 
 @given(st.text(max_size=60), st.integers(3, 30))

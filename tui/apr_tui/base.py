@@ -18,7 +18,6 @@ FRAME = 1 / 15
 class WatchScreen(Screen[object]):
     """A screen that looks for what has come, takes it in and draws, once a frame."""
 
-    AUTO_FOCUS = None
     ABOUT = ""
     """What the help says of the screen."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -35,6 +34,7 @@ class WatchScreen(Screen[object]):
 
     def on_mount(self) -> None:
         self.set_interval(FRAME, self._frame)
+        self.tick(0.0)
 
     def _frame(self) -> None:
         now = time.monotonic()

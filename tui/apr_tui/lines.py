@@ -48,6 +48,7 @@ class LineList(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.count = 0
         self.cursor = 0
+        self._wanted = 0
         self.head: Text | None = None
         """A line above the others that does not scroll."""
 
@@ -55,12 +56,16 @@ class LineList(ScrollView, can_focus=True):
         """Line `index`, of at most `width` columns."""
         raise NotImplementedError
 
-    def fill(self, count: int, cursor: int | None = None) -> None:
-        """There are so many lines now, and the cursor is there; draw them anew."""
+    def fill(self, count: int, wanted: int | None = None) -> None:
+        """There are so many lines now; draw them anew. The cursor goes to the wanted one when that is another than
+        before: where somebody has just moved it, it stays until whoever fills the list has heard of that."""
         if count != self.count:
             self.count = count
             self.virtual_size = Size(0, count + self._above)
-        before, self.cursor = self.cursor, max(0, min(count - 1, self.cursor if cursor is None else cursor))
+        before = self.cursor
+        if wanted is not None and wanted != self._wanted:
+            self._wanted = self.cursor = wanted
+        self.cursor = max(0, min(count - 1, self.cursor))
         if self.cursor != before:
             self._reveal()
         self.refresh()

@@ -7,9 +7,11 @@ offsets of rollouts, never their text.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from pathlib import Path
+from typing import BinaryIO
 
 from apr.events import Event, RolloutFinished, RolloutStarted, from_json
 from apr_tui.state import KEEP
@@ -25,6 +27,14 @@ _READ_S = 0.03
 _START = b'{"event":"rollout_started"'
 
 
+def _same(file: BinaryIO, inode: int | None, offset: int, before: bytes) -> bool:
+    """Whether this is the file that was read so far, and still holds what was read last."""
+    if inode is not None and os.fstat(file.fileno()).st_ino != inode:
+        return False
+    file.seek(offset - len(before))
+    return file.read(len(before)) == before
+
+
 class LineTail:
     """The whole lines of a growing file, each once."""
 
@@ -35,6 +45,7 @@ class LineTail:
         self.restarts = 0
         """How often reading began anew, as the file was cut off or replaced."""
         self._before = b""
+        self._inode: int | None = None
 
     def poll(self) -> list[bytes]:
         """Lines that have come since the last poll, with their newlines: about a megabyte at most."""
@@ -43,11 +54,11 @@ class LineTail:
         except OSError:
             return []
         with file:
-            file.seek(self.offset - len(self._before))
-            if file.read(len(self._before)) != self._before:
+            if not _same(file, self._inode, self.offset, self._before):
                 self.offset, self._before = 0, b""
                 self.restarts += 1
-                file.seek(0)
+            self._inode = os.fstat(file.fileno()).st_ino
+            file.seek(self.offset)
             data = file.read(_BLOCK)
             while data and b"\n" not in data:
                 more = file.read(len(data))
@@ -70,6 +81,7 @@ class Library:
         """Rollout -> offset of its last start, in order of starting."""
         self._scanned = 0
         self._before = b""
+        self._inode: int | None = None
 
     def scan(self) -> None:
         """Find the rollouts that have started since the last scan."""
@@ -78,10 +90,10 @@ class Library:
         except OSError:
             return
         with file:
-            file.seek(self._scanned - len(self._before))
-            if file.read(len(self._before)) != self._before:
+            if not _same(file, self._inode, self._scanned, self._before):
                 self.starts, self._scanned, self._before = {}, 0, b""
-                file.seek(0)
+            self._inode = os.fstat(file.fileno()).st_ino
+            file.seek(self._scanned)
             rest = b""
             while block := file.read(_BLOCK):
                 data = rest + block

@@ -27,6 +27,7 @@ _TABS = ("curves", "steps", "rollouts", "alarms")
 class MonitorScreen(WatchScreen):
     """Watch a model learn."""
 
+    AUTO_FOCUS = None
     ABOUT = (
         "A training run as its directory tells it, while it is written. Curves are moving averages; a second run's "
         "are dotted. Enter enlarges a chart. Rollouts are those of the watched group: of a step, a rollout with its "
@@ -64,10 +65,6 @@ class MonitorScreen(WatchScreen):
             with TabPane("Alarms", id="alarms-tab"):
                 yield AlarmList()
         yield Footer(show_command_palette=False)
-
-    def on_mount(self) -> None:
-        super().on_mount()
-        self.tick(0.0)
 
     def tick(self, seconds: float) -> None:
         grown = [feed.take() for feed in self.feeds]

@@ -40,13 +40,12 @@ class NumberInput(Input):
     async def _on_key(self, event: events.Key) -> None:
         if event.is_printable and not self.check_consume_key(event.key, event.character):
             event.prevent_default()
-        else:
-            await super()._on_key(event)
 
 
 class SearchScreen(WatchScreen):
     """Watch threads search: a recorded log, growing or replayed."""
 
+    AUTO_FOCUS = "ThreadList"
     ABOUT = (
         "The threads of a search as a tree: each waits for its children, which run at once. Beside it the text of "
         "the selected one; its margin tells the prompt (│) and what a join put there (┃) from what was sampled. "
@@ -81,11 +80,6 @@ class SearchScreen(WatchScreen):
     def compose_form(self) -> ComposeResult:
         """What stands above the searches."""
         yield from ()
-
-    def on_mount(self) -> None:
-        super().on_mount()
-        self.query(ThreadList).first().focus()
-        self.tick(0.0)
 
     def tick(self, seconds: float) -> None:
         for track in self.tracks:
@@ -166,6 +160,7 @@ class SearchScreen(WatchScreen):
 class SolveScreen(SearchScreen):
     """Solve what the form says, and compare two ways to."""
 
+    AUTO_FOCUS = "#numbers"
     ABOUT = f"{SearchScreen.ABOUT} Keys that change how to search act on the active one of two searches."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "enter", "Search", show=False, priority=True, tooltip="search for what the form says"),
@@ -198,10 +193,6 @@ class SolveScreen(SearchScreen):
             yield Label(" target ")
             yield NumberInput(placeholder="27", id="target", compact=True)
             yield Static("", id="how", markup=False)
-
-    def on_mount(self) -> None:
-        super().on_mount()
-        self.query_one("#numbers").focus()
 
     async def on_unmount(self) -> None:
         for solve in self._solves:

@@ -41,9 +41,10 @@ class ThreadList(LineList):
 
     def show(self, view: View | None, selected: str, capacity: int | None = None) -> None:
         """Draw these threads. `capacity`: tokens that fit one; None: bars compare with the longest."""
+        wanted = self._order.index(selected) if selected in self._order else 0
         if view is self._view and (view is None or view.tree.finished is not None):
-            if selected in self._order and self._order.index(selected) != self.cursor:
-                self.fill(self.count, self._order.index(selected))
+            if wanted != self._wanted:
+                self.fill(self.count, wanted)
             return
         self._view = view
         self._frame += 1
