@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 
-from benchmarks import countdown, engine
+from benchmarks import countdown, engine, tui
 from benchmarks.measure import Result, cores
 
 BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "engine-cores": engine.engine_cores,
     "prefix": engine.prefix,
     "start": engine.start,
+    "tui": tui.tui,
 }
 """What runs unless others are named."""
 

@@ -580,7 +580,7 @@ def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
 
 def test_pausing_comparing_and_settings() -> None:
     async def look() -> None:
-        app = solving(seconds_per_token=0.0003)
+        app = solving()
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.press("c")
             await until(pilot, lambda: len(app.screen.query(SearchPane)) == 2)
@@ -590,17 +590,17 @@ def test_pausing_comparing_and_settings() -> None:
             solver.settings[1] = Settings()
             await fill(app, pilot, "66 3 4 22", "40")
             await until(pilot, lambda: all(track.state.view is not None for track in solver.tracks))
-            await pilot.press("space")
-            held = [track.state for track in solver.tracks]
-            await pilot.pause(0.2)
-            assert [track.state for track in solver.tracks] == held
-            await pilot.press("space")
             await until(pilot, lambda: not any(track.searching for track in solver.tracks))
             assert all(t.state.view is not None and t.state.view.tree.correct for t in solver.tracks)
             await pilot.press("b", "t", "j")
             assert solver.settings[0] == Settings(budget=16, temperature=0.3, join="first")
-            await pilot.press("p")
-            await until(pilot, lambda: "playing" in said(app, "title"))
+            await pilot.press("p", "minus", "minus", "minus")
+            await until(pilot, lambda: "0.1x" in said(app, "title"))
+            await pilot.press("space")
+            held = [track.state for track in solver.tracks]
+            await pilot.pause(0.2)
+            assert "paused" in said(app, "title")
+            assert [track.state for track in solver.tracks] == held
             await pilot.press("escape")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
             await pilot.press("c")

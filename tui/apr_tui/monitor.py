@@ -140,7 +140,7 @@ class MonitorScreen(WatchScreen):
         if self.maximized is not None:
             self.minimize()
         elif self.focused is not None and self.focused.allow_maximize:
-            self.maximize(self.focused)
+            self.maximize(self.focused, container=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "swap":

@@ -1,0 +1,318 @@
+"""The training monitor without a terminal: what is folded of a run, what is drawn of it, what a killed run leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("textual")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from textual.widgets import Static, TabbedContent
+
+import apr
+from apr.engine.scripted import ScriptedEngine, trace_texts
+from apr.events import EventLog, read_events
+from apr.grammar import Countdown
+from apr.orchestrator import run_threads
+from apr.run import RunDirectory
+from apr.tree import ThreadTree
+from apr_tui.app import AprApp
+from apr_tui.browser import Browser, RolloutList
+from apr_tui.curves import Chart, Curves, Look, chart
+from apr_tui.groups import parts, read_group
+from apr_tui.monitor import MonitorScreen
+from apr_tui.monitoring import monitor
+from apr_tui.plot import Box, draw, smooth
+from apr_tui.record import Plan, Run, RunFeed, duration, fold, overview
+from apr_tui.state import State, fold_all
+from apr_tui.steps import StepTable
+from apr_tui.text import ThreadText
+
+PROBLEM = apr.Problem([66, 3, 4, 22], 40)
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+def lines(*entries: dict[str, object]) -> list[bytes]:
+    return [json.dumps(entry).encode() + b"\n" for entry in entries]
+
+
+def entry(step: int, **more: object) -> dict[str, object]:
+    return {
+        "step": step,
+        "reward": step / 10,
+        "accuracy": {"easy": 0.5, "hard": 0.25},
+        "seconds": {"generate": 3.0, "train": 1.0, "idle": 1.0},
+        "tokens_per_second": {"generate": 8000, "train": 6000},
+        "memory": 1 << 30,
+        **more,
+    }
+
+
+def rl_run(path: Path, steps: int = 4, rollouts: int = 3) -> Path:
+    """A run as the trainer writes it, with a watched group of real rollouts of teacher traces at each step."""
+    run = RunDirectory(path)
+    run.create("# method: apr\n# trainer: rl\nsteps = 20\n")
+    (path / "groups").mkdir()
+    for step in range(1, steps + 1):
+        told = []
+        with EventLog(path / "watched" / f"{step:06d}.jsonl") as log:
+            for i in range(rollouts):
+                trace = apr.search(PROBLEM, "apr", seed=10 * step + i, beam_size=3, child_beam_size=3, promising=0.9)
+                engine = ScriptedEngine(trace_texts(trace), Countdown("apr").tokenizer)
+                tree = run_threads(PROBLEM, engine, emit=log.append, rollout_id=f"{step}-{i}", stream=True)
+                told.append(figures(tree, f"{step}-{i}"))
+        run.log(entry(step, alarms=["no spawns: the model asks for none"] if step == 2 else []))
+        (path / "groups" / f"{step:06d}.json").write_text(json.dumps({"rollouts": told}))
+    return path
+
+
+def figures(tree: ThreadTree, rollout: str) -> dict[str, object]:
+    threads = {}
+    for thread in tree.threads.values():
+        tokens = [token for call in thread.calls for token in call.sampled]
+        engine = [-0.5] * len(tokens)
+        trainer = [-0.5 if i else -0.9 for i in range(len(tokens))]
+        threads[thread.id] = {"tokens": tokens, "logprobs": engine, "trainer": trainer}
+    reward = float(bool(tree.correct))
+    return {"rollout": rollout, "reward": reward, "advantage": 1.25 if reward else -0.5, "threads": threads}
+
+
+async def until(pilot: object, holds: Callable[[], bool]) -> None:
+    for _ in range(200):
+        await pilot.pause(0.02)  # type: ignore[attr-defined]
+        if holds():
+            return
+    raise AssertionError("it never came to hold")
+
+
+# ---- what is folded
+
+
+_ENTRIES = st.lists(
+    st.fixed_dictionaries(
+        {"step": st.integers(1, 6)}, optional={"loss": st.floats(), "seconds": st.just({"train": 1})}
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_ENTRIES, st.data())
+def test_any_batching_gives_the_same_run(entries: list[dict[str, object]], data: st.DataObject) -> None:
+    written = lines(*entries)
+    cut = data.draw(st.integers(0, len(written)))
+    run = Run()
+    for line in written:
+        run = fold(run, [line])
+    assert run == fold(fold(Run(), written[:cut]), written[cut:]) == fold(Run(), written)
+
+
+def test_figures_are_named_and_the_last_of_a_step_wins() -> None:
+    run = fold(Run(), lines(entry(1), entry(2, loss=5.0), entry(2, loss=3.0), {"step": 2, "validation_loss": 1.0}))
+    assert run.curve("loss") == [(2.0, 3.0)]
+    assert run.figures[2]["validation_loss"] == 1.0
+    assert run.curve("accuracy.hard") == [(1.0, 0.25), (2.0, 0.25)]
+    assert list(run.groups())[:3] == ["reward", "accuracy", "loss"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"null\n", b"{\n", b'"x"\n', b'{"step":"1"}\n', b'{"step":true}\n', b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"\n"],
+)
+def test_a_line_that_tells_no_step_is_passed_over(line: bytes) -> None:
+    assert fold(Run(), [line]) == Run()
+
+
+def test_a_figure_that_is_no_number_is_an_alarm() -> None:
+    run = fold(Run(), [b'{"step":3,"loss":NaN,"reward":1.0}\n'])
+    assert run.alarms == ((3, "loss is not a finite number"),)
+    assert run.curve("loss") == []
+    assert fold(run, [b'{"step":3,"loss":2.0}\n']).alarms == ()
+
+
+def test_a_run_that_is_killed_and_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    feed = RunFeed(path)
+    assert not feed.take()
+    assert feed.status(0.0) == "is not there yet"
+    run = RunDirectory(path)
+    run.create("# method: apr\nsteps = 5\n")
+    assert not feed.take()
+    assert feed.status(0.0) == "has not started"
+    for step in (1, 2, 3):
+        run.log(entry(step))
+    with run.log_path.open("a") as file:
+        file.write('{"step": 4, "rew')
+    assert feed.take()
+    assert (feed.run.step, feed.plan) == (3, Plan("sft", "apr", 5))
+    now = run.log_path.stat().st_mtime
+    assert feed.status(now + 1) == "running"
+    assert feed.status(now + 600) == "silent for 10 min: stopped or dead"
+    run.rewind(2)
+    assert feed.take()
+    assert feed.run.step == 2
+    for step in (3, 4, 5):
+        run.log(entry(step, reward=9.0))
+    feed.take()
+    assert feed.run.curve("reward")[2:] == [(3.0, 9.0), (4.0, 9.0), (5.0, 9.0)]
+    assert feed.status(now) == "finished"
+
+
+def test_progress_throughput_and_idle_share(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.create("# trainer: rl\nsteps = 10\n")
+    run.log(entry(4))
+    feed = RunFeed(tmp_path)
+    feed.take()
+    said = overview(feed, os.stat(run.log_path).st_mtime)
+    assert said == [
+        *("running", "step 4 of 10", "30 s left", "5 s a step"),
+        *("8,000 tokens/s generated", "6,000 tokens/s trained", "idle 20.0 %", "memory 1,024 MiB"),
+    ]
+    assert [duration(s) for s in (5, 600, 7200, 200_000)] == ["5 s", "10 min", "2.0 h", "2.3 days"]
+
+
+# ---- curves
+
+
+_POINTS = st.lists(st.tuples(st.integers(0, 50).map(float), st.floats(-1e9, 1e9)), max_size=40).map(sorted)
+
+
+@given(st.lists(_POINTS, max_size=3), st.integers(1, 40), st.integers(1, 12))
+def test_a_curve_fits_its_place(curves: list[list[tuple[float, float]]], width: int, height: int) -> None:
+    cells = draw(curves, Box.around(curves), width, height)
+    assert [len(row) for row in cells] == [width] * height
+    drawn = any(owner is not None for row in cells for _, owner in row)
+    assert drawn == any(curves)
+
+
+def test_a_line_is_a_line() -> None:
+    cells = draw([[(0.0, 0.0), (7.0, 7.0)]], Box(0, 7, 0, 7), 4, 2)
+    assert ["".join(sign for sign, _ in row) for row in cells] == ["  ⡠⠊", "⡠⠊  "]
+
+
+@given(_POINTS, st.floats(0, 0.99))
+def test_smoothing_stays_within_the_values(points: list[tuple[float, float]], weight: float) -> None:
+    values = [y for _, y in points]
+    for (x, y), (at, before) in zip(smooth(points, weight), points, strict=True):
+        assert x == at
+        assert min(values) - 1e-3 <= y <= max(values) + 1e-3 or y == pytest.approx(before)
+
+
+def test_a_second_run_is_dotted() -> None:
+    first, second = fold(Run(), lines(*map(entry, (1, 2, 3)))), fold(Run(), lines(*map(entry, (1, 2, 3, 4))))
+    text = chart("reward", [first, second], Look(smoothing=0), 40, 8).plain
+    assert text.splitlines()[0] == "reward ─ 0.3 ┈ 0.4"
+    assert max(map(len, text.splitlines())) <= 40
+    assert len(text.splitlines()) == 8
+
+
+# ---- the screen
+
+
+def test_a_run_from_before_its_start(tmp_path: Path) -> None:
+    async def look() -> None:
+        app = AprApp(MonitorScreen([tmp_path / "run"]))
+        async with app.run_test(size=(80, 24)) as pilot:
+            said = lambda: str(app.screen.query(".meters").first(Static).render())  # noqa: E731
+            await until(pilot, lambda: "is not there yet" in said())
+            await asyncio.to_thread(rl_run, tmp_path / "run", 1)
+            await until(pilot, lambda: "step 1 of 20" in said())
+            assert "rl apr" in str(app.screen.query(".title").first(Static).render())
+            assert {item.group for item in app.screen.query(Chart)} >= {"reward", "accuracy", "seconds"}
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_from_a_step_to_the_text_of_a_thread(tmp_path: Path, size: tuple[int, int]) -> None:
+    run = rl_run(tmp_path / "run")
+
+    async def look() -> None:
+        app = AprApp(MonitorScreen([run]))
+        async with app.run_test(size=size) as pilot:
+            await pilot.press("3")
+            browser = app.screen.query_one(Browser)
+            await until(pilot, lambda: browser.track is not None and len(browser.track.state.rollouts) == 3)
+            await until(pilot, lambda: isinstance(app.focused, RolloutList))
+            track = browser.track
+            assert track is not None
+            await pilot.press("down", "down")
+            await until(pilot, lambda: track.state.rollout == "4-2")
+            rows = app.screen.query_one(RolloutList)
+            await until(pilot, lambda: "+1.25" in str(rows.line(2, 40)) or "-0.50" in str(rows.line(2, 40)))
+            await pilot.press("c", "c")
+            assert browser.colouring == "gap"
+            assert browser.query_one(ThreadText)._parts[-1][2] in ("off2", "join", "prompt")
+            assert "nats a token" in str(browser.query_one(".headline", Static).render())
+            # A new step is followed while the cursor is on the newest.
+            with EventLog(run / "watched" / "000005.jsonl") as log:
+                for event in track.library.events("4-1"):
+                    log.append(event)
+            browser._passed = 1.0
+            await until(pilot, lambda: browser._step == 5)
+            assert all(part.region in browser.region for part in browser.walk_children())
+
+    asyncio.run(look())
+
+
+def test_keys_of_the_monitor(tmp_path: Path) -> None:
+    first, second = rl_run(tmp_path / "one", steps=3, rollouts=1), rl_run(tmp_path / "two", steps=2, rollouts=1)
+
+    async def look() -> None:
+        screen = MonitorScreen([first, second])
+        app = AprApp(screen)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("s", "z")
+            assert (screen.look.smoothing, screen.look.last) == (0.9, 500)
+            await pilot.press("2", "right")
+            await until(pilot, lambda: app.focused is screen.query_one(StepTable))
+            table = screen.query_one(StepTable)
+            assert str(table.line(1, 80)).split()[0] == "2!"
+            await pilot.press("v")
+            assert screen.feeds[0].path == second
+            await pilot.press("4")
+            assert screen.query_one(TabbedContent).active == "alarms-tab"
+            await pilot.press("1")
+            screen.query(Chart).first().focus()
+            await pilot.press("enter")
+            assert isinstance(screen.maximized, Chart)
+            await pilot.press("enter")
+            assert screen.maximized is None
+            assert screen.query_one(Curves).display
+
+    asyncio.run(look())
+
+
+def test_colours_tell_every_sampled_token(tmp_path: Path) -> None:
+    run = rl_run(tmp_path / "run", steps=1, rollouts=1)
+    events = list(read_events(run / "watched" / "000001.jsonl"))
+    view = fold_all(State(), events).view
+    assert view is not None
+    figures = read_group(run, 1)["1-0"]
+    for thread in view.tree.threads.values():
+        by_gap = parts(view, thread, "gap", figures)
+        marked = [thread.text[a:b] for a, b, name in by_gap if name == "off2"]
+        first = thread.calls[0].sampled[:1]
+        assert marked in ([apr.Tokenizer().decode(first)], [])
+        by_advantage = parts(view, thread, "advantage", figures)
+        assert [a for a, _, _ in by_advantage] == [0, *(b for _, b, _ in by_advantage[:-1])]
+        assert by_advantage[-1][1] == len(thread.text)
+    assert parts(view, view.tree.main, "gap", None) == view.forced["0"]
+    (run / "groups" / "000001.json").write_text('{"rollouts": [{"rollout": 1, "threads": [3]}]}')
+    assert read_group(run, 1) == {}
+
+
+def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert monitor([str(tmp_path / "file")]) == 2
+    assert monitor([]) == 2
+    assert monitor([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
