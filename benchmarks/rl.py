@@ -32,6 +32,9 @@ def rl(rounds: int) -> list[Result]:
     def seconds(steps: list[dict[str, Any]], name: str) -> float:
         return median(step["seconds"].get(name, 0.0) for step in steps)
 
+    def whole(steps: list[dict[str, Any]]) -> float:
+        return median(step["step_seconds"] for step in steps)
+
     def rate(name: str, trained: bool = True) -> float:
         tokens = (step["trained_tokens"] if trained else step["tokens"] for step in shared)
         return median(count / max(1e-9, step["seconds"][name]) for count, step in zip(tokens, shared, strict=True))
@@ -39,12 +42,12 @@ def rl(rounds: int) -> list[Result]:
     def result(what: str, value: float, unit: str, target: float, at_least: bool, detail: str = "") -> Result:
         return Result("rl", f"RL: {what}", value, unit, target, at_least, detail)
 
-    sampling = seconds(shared, "generate") / seconds(shared, "step")
+    sampling = seconds(shared, "generate") / whole(shared)
     padding = 100 * median(step["padding"] for step in shared)
     saved = seconds(apart, "train") / seconds(shared, "train")
     fewer = 100 * (1 - median(s["trained_tokens"] for s in shared) / median(s["trained_tokens"] for s in apart))
-    waited = 100 * seconds(overlapped, "wait") / seconds(overlapped, "step")
-    gained = seconds(shared, "step") / seconds(overlapped, "step")
+    waited = 100 * seconds(overlapped, "wait") / whole(overlapped)
+    gained = whole(shared) / whole(overlapped)
     return [
         result("sampled", rate("generate", trained=False), "/s", 0, True, "tokens a second"),
         result("scored, policy and reference", rate("score"), "/s", 0, True, "tokens a second"),

@@ -31,7 +31,7 @@ from apr.step_metrics import Alarms, records, summarise
 from noisy import RECIPE, save_noisy_model
 from tiny import teacher_policy
 
-TIMES = ("seconds", "tokens_per_second", "memory")
+TIMES = ("seconds", "step_seconds", "tokens_per_second", "memory")
 """What differs between two runs of the same."""
 
 

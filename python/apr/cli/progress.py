@@ -97,7 +97,7 @@ def rl_line(told: dict[str, Any]) -> Line:
         *([f"kl {told['kl']:.4f}"] if "kl" in told else []),
         *([f"validation {told['validation_accuracy']:.1%}"] if "validation_accuracy" in told else []),
         f"{told['tokens_per_second']['generate']:,.0f} tokens/s",
-        f"{told['seconds']['step']:.0f} s",
+        f"{told['step_seconds']:.0f} s",
     ]
     return Line(told["step"], "  ".join(words), True, tuple(told["alarms"]))
 
