@@ -320,3 +320,28 @@ def test_two_processes_take_the_same_steps(start: Path, unbroken: list[dict[str,
     assert [line["reward"] for line in log] == [line["reward"] for line in unbroken[:2]]
     for name in ("loss", "gradient_norm", "entropy", "children", "tokens"):
         assert [line[name] for line in log] == pytest.approx([line[name] for line in unbroken[:2]], rel=1e-2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--start-from", "nowhere"], "nowhere is not a directory"),
+        (["--recipe", "huge"], "no recipe huge; shipped: paper, tiny"),
+        (["--server", "http://127.0.0.1:1"], "--server is for --engine sglang"),
+        (["--engine", "sglang", "--server", "http://127.0.0.1:1"], "no server at http://127.0.0.1:1"),
+        (["--steps", "0"], "at least 1"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from apr.cli import main
+
+    assert main(["train", "rl", "--out", str(tmp_path / "run"), "--device", "cpu", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_of_another_recipe_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from apr.cli import main
+
+    RunDirectory(tmp_path).create("something else")
+    assert main(["train", "rl", "--out", str(tmp_path), "--device", "cpu"]) == 2
+    assert "another recipe" in capsys.readouterr().err
