@@ -162,8 +162,15 @@ class Learner:
         def mean(name: str, count: str = "tokens") -> float:
             return total[name] / max(1.0, total[count])
 
-        metrics = {
-            "loss": total["loss"] / max(1, updates),
+        metrics: dict[str, Any] = {
+            "learning_rate": self.config.optimizer.learning_rate * self._rate(step),
+            "trained_tokens": int(total["real"]) * updates,
+        }
+        if not updates:
+            # No rollout did better than another: there is nothing to tell of.
+            return metrics
+        metrics |= {
+            "loss": total["loss"] / updates,
             "entropy": mean("entropy"),
             "spawn_entropy": mean("spawn_entropy", "spawns"),
             "clipped": mean("clipped"),
@@ -171,12 +178,10 @@ class Learner:
             "importance": mean("importance"),
             "gap": {role: mean(f"{role}_gap", role) for role in ("main", "child")},
             "gradient_norm": norm,
-            "learning_rate": self.config.optimizer.learning_rate * self._rate(step),
             "padding": 1 - total["real"] / max(1.0, total["positions"]),
-            "trained_tokens": int(total["real"]) * updates,
         }
         if self.reference is not None:
-            metrics["kl"] = total["kl"] / max(1, updates)
+            metrics["kl"] = total["kl"] / updates
         return metrics
 
     @contextmanager

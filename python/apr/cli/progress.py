@@ -93,7 +93,7 @@ def rl_line(told: dict[str, Any]) -> Line:
     words = [
         f"reward {told.get('reward', 0.0):.3f}",
         f"children {told.get('children', 0.0):.1f}",
-        f"entropy {told['entropy']:.3f}",
+        *([f"entropy {told['entropy']:.3f}"] if "entropy" in told else ["nothing to learn from"]),
         *([f"kl {told['kl']:.4f}"] if "kl" in told else []),
         *([f"validation {told['validation_accuracy']:.1%}"] if "validation_accuracy" in told else []),
         f"{told['tokens_per_second']['generate']:,.0f} tokens/s",
