@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from apr.events import Event, RolloutFinished, RolloutStarted, from_json
-from apr_tui.state import KEEP
 
 Batch = tuple[Event, ...]
 
@@ -24,6 +23,8 @@ _PROOF = 64
 """Bytes before the place reached that must still be there: then it is the same file."""
 _READ_S = 0.03
 """Seconds of one frame spent on reading, so that a long log does not hold up the keys."""
+RECENT = 16
+"""Rollouts of a long log that are read at once; earlier ones when somebody asks for them."""
 _START = b'{"event":"rollout_started"'
 
 
@@ -156,7 +157,7 @@ class LogFeed:
 
     ended = False
 
-    def __init__(self, path: Path, keep: int = KEEP) -> None:
+    def __init__(self, path: Path, keep: int = RECENT) -> None:
         self.library = Library(path)
         self.library.scan()
         starts = list(self.library.starts.values())
