@@ -215,7 +215,7 @@ class SolveScreen(SearchScreen):
         It is a priority binding, so that what is typed or pasted right after it already goes there."""
         numbers, target = self.query_one("#numbers", Input), self.query_one("#target", Input)
         if self.focused is numbers and not target.value.strip():
-            target.focus()
+            self.set_focus(target)
         elif self.focused in (numbers, target):
             self.action_again()
         else:
@@ -234,12 +234,12 @@ class SolveScreen(SearchScreen):
         self._solves = [Solve(self.models, problem, settings, self._log) for settings in self.settings]
         for track, solve in zip(self.tracks, self._solves, strict=True):
             track.start(solve)
-        list(self.query(ThreadList))[self._active].focus()
+        self.set_focus(list(self.query(ThreadList))[self._active])
         self.draw()
 
     def action_new(self) -> None:
         numbers = self.query_one("#numbers", Input)
-        numbers.focus()
+        self.set_focus(numbers)
         numbers.action_end()
 
     def action_random(self) -> None:
