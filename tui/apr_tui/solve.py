@@ -163,7 +163,7 @@ class SolveScreen(SearchScreen):
     AUTO_FOCUS = "#numbers"
     ABOUT = f"{SearchScreen.ABOUT} Keys that change how to search act on the active one of two searches."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "enter", "Search", show=False, priority=True, tooltip="search for what the form says"),
+        Binding("enter", "next_field", "Search", show=False, priority=True, tooltip="search for what the form says"),
         Binding("n", "new", "New", tooltip="type in another problem"),
         Binding("r", "random", "Random", tooltip="solve a random problem of the test split"),
         Binding("d", "difficulty", "Difficulty", tooltip="how many numbers a random problem has", show=False),
@@ -209,17 +209,19 @@ class SolveScreen(SearchScreen):
     def note(self, track: Track) -> str:
         return super().note(track) if track.state.view is not None or track.searching else ""
 
-    def action_enter(self) -> None:
-        """Enter in the first field leads to the second, unless that is filled; then it starts the search.
+    def action_next_field(self) -> None:
+        """Enter in the first field leads to the second, unless that is filled.
 
-        It is a priority binding, so that what is typed or pasted right after it already goes there."""
+        It is a priority binding, so that what is typed or pasted right after it already goes there. Any other Enter
+        is the field's, which hands it in after what was typed before it."""
         numbers, target = self.query_one("#numbers", Input), self.query_one("#target", Input)
         if self.focused is numbers and not target.value.strip():
             self.set_focus(target)
-        elif self.focused in (numbers, target):
-            self.action_again()
         else:
             raise SkipAction
+
+    def on_input_submitted(self) -> None:
+        self.action_again()
 
     def action_again(self) -> None:
         self.complaint = None
