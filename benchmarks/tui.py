@@ -104,9 +104,9 @@ def _growing() -> tuple[list[Event], list[Event]]:
     return head, second
 
 
-def _live(frames: str = "30") -> None:
-    """Two frames a turn, each with its share of the events, one of them with a key; four seconds' worth, after which
-    threads are longer than a context."""
+def _live(frames: str = "20") -> None:
+    """Two frames a turn, each with its share of the events, one of them with a key, until the threads are as long as
+    the shipped model's context."""
     from apr_tui import base
     from apr_tui.app import AprApp
     from apr_tui.log import Library
