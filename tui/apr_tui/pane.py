@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.content import Content
+from textual.geometry import Size
 from textual.widgets import Static
 
 from apr_tui.figures import Tone, caption, headline, meters, title
@@ -92,13 +93,16 @@ class MeterLine(Static):
     def show(self, parts: Sequence[str]) -> None:
         if list(parts) != self._parts:
             self._parts = list(parts)
-            self._draw()
+            self.refresh(layout=True)
 
-    def on_resize(self) -> None:
-        self._draw()
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines(width))
 
-    def _draw(self) -> None:
-        self.update(clean("\n".join(pack(self._parts, " · ", max(1, self.content_size.width)))))
+    def render(self) -> str:
+        return "\n".join(self._lines(self.content_size.width))
+
+    def _lines(self, width: int) -> list[str]:
+        return pack([clean(part) for part in self._parts], " · ", max(1, width))
 
 
 def pack(parts: Sequence[str], between: str, width: int) -> list[str]:

@@ -29,7 +29,8 @@ class Box:
         xs = [x for curve in curves for x, _ in curve] or [0.0]
         ys = [y for curve in curves for _, y in curve] or [0.0]
         left, right, bottom, top = min(xs), max(xs), min(ys), max(ys)
-        if bottom == top:
+        # Averages of equal values differ in their last digits.
+        if top - bottom <= 1e-9 * max(abs(top), abs(bottom)):
             margin = abs(top) * 0.1 or 1.0
             bottom, top = bottom - margin, top + margin
         return cls(left, right if right > left else left + 1.0, bottom, top)
