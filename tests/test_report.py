@@ -1,81 +1,157 @@
-"""The report: claims judged on hand-made results, the page, the figures, the command."""
+"""The report: claims judged on hand-made results, curves, the page, the figures, the command."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apr.cli import main
-from apr.evaluate.comparison import Claim, Result, diagnostics, judge, paper, results, trade_off, within
+from apr.evaluate.claims import Claim, judge, matched, paper
 from apr.evaluate.page import page, verdict
 from apr.evaluate.protocol import Condition, Protocol
+from apr.evaluate.results import Evaluations, Line, Result, load, names
 from apr.evaluate.rows import Rows
+from apr.evaluate.series import (
+    TITLES,
+    diagnostics,
+    distances,
+    losses,
+    profiles,
+    simulations,
+    stages,
+    temperatures,
+    trade_off,
+    within,
+)
+from apr.evaluate.setting import note_setting
+from apr.evaluate.statistics import wilson
+from apr.evaluate.votes import votes
+from rows import made_row
 
-MEAN = Claim("same total tokens", "llama2_total_tokens", 100, "Llama-2 tokens", False, {"apr": 0.8, "sos+": 0.6})
-EACH = Claim("same context", "llama2_context", 100, "Llama-2 tokens", True, {"apr": 0.8, "sos+": 0.6})
+PAPER = {"apr": 0.8, "sos+": 0.6}
+MEAN = Claim("same total tokens", "llama2_total_tokens", 100, "Llama-2 tokens", False, False, PAPER)
+EACH = Claim("same context", "llama2_context", 100, "Llama-2 tokens", True, False, PAPER)
+ALONE = Claim("same latency", "latency", 100, "seconds", False, True, PAPER)
+APR = Line("apr", "apr-tiny")
 
 
-def row(index: int, correct: bool | None, *, condition: int = 0, cost: float = 50, sample: int = 0) -> dict[str, Any]:
-    measures = dict.fromkeys(
-        (
-            "total_tokens",
-            "sequential_tokens",
-            "context",
-            "llama2_total_tokens",
-            "llama2_sequential_tokens",
-            "llama2_context",
-            "threads",
-            "prompt_tokens",
-            "cached_tokens",
-            "latency",
-        ),
-        cost,
-    )
-    where = {"condition": condition, "sample": sample, "index": index, "numbers": [index, 2, 1], "target": 9}
-    return {**where, "correct": correct, "failed": correct is None, "reason": "answered", **measures}
+def result(method: Any, correct: Sequence[bool], cost: float = 50, *, at_once: int = 32, **condition: Any) -> Result:
+    rows = tuple(made_row(i, right, cost=cost) for i, right in enumerate(correct))
+    return Result(Condition(method=method, **condition), rows, concurrency=at_once)
 
 
-def result(method: Any, correct: list[bool], cost: float = 50, budget: int | None = None) -> Result:
-    rows = tuple(row(i, right, cost=cost) for i, right in enumerate(correct))
-    return Result(Condition(method=method, budget=budget), rows, 0)
+def some(right: int, of: int = 10) -> list[bool]:
+    return [i < right for i in range(of)]
+
+
+def said(found: Sequence[Result], claim: Claim = MEAN) -> str:
+    return verdict(judge(claim, found), Evaluations(tuple(found)))
 
 
 def test_a_claim_takes_the_best_condition_within_the_limit() -> None:
     found = [
-        result("apr", [True] * 6 + [False] * 4, cost=80, budget=5),
-        result("apr", [True] * 9 + [False] * 1, cost=200, budget=10),
-        result("apr", [True] * 5 + [False] * 5, cost=60, budget=4),
-        result("sos+", [True] * 2 + [False] * 8),
+        result("apr", some(6), cost=80, budget=5),
+        result("apr", some(9), cost=200, budget=10),
+        result("apr", some(5), cost=60, budget=4),
+        result("sos+", some(2)),
     ]
     outcome = judge(MEAN, found)
-    assert outcome.standings["apr"].result.condition.budget == 5
-    assert outcome.standings["apr"].accuracy == 0.6
+    assert outcome.standings["apr"].label == "budget 5"
+    assert outcome.standings["apr"].accuracy.mean == 0.6
     assert outcome.lead is not None
     assert outcome.lead.mean == pytest.approx(0.4)
     assert outcome.lead.pairs == 10
 
 
 def test_a_claim_on_each_rollout_counts_what_fits() -> None:
-    rows = tuple(row(i, i < 8, cost=90 if i < 5 else 110) for i in range(10))
-    outcome = judge(EACH, [Result(Condition(), rows, 0)])
-    assert outcome.standings["apr"].accuracy == 0.5
+    rows = tuple(made_row(i, i < 8, cost=90 if i < 5 else 110) for i in range(10))
+    found = [Result(Condition(), rows)]
+    outcome = judge(EACH, found)
+    assert outcome.standings["apr"].accuracy.mean == 0.5
     assert outcome.lead is None
-    assert "not shown, for want of a condition of SoS+" in verdict(outcome)
+    assert "not shown, for want of a condition of SoS+" in said(found, EACH)
+
+
+def test_latency_is_that_of_one_problem_at_a_time() -> None:
+    crowded = [result("apr", some(9)), result("sos+", some(1))]
+    assert "ran one problem at a time" in said(crowded, ALONE)
+    found = [*crowded, result("apr", some(7), at_once=1), result("sos+", some(3), at_once=1)]
+    assert judge(ALONE, found).standings["apr"].accuracy.mean == 0.7
+    # What ran alone ran on fewer problems; it does not stand where others do.
+    assert judge(MEAN, found).standings["apr"].accuracy.mean == 0.9
 
 
 def test_samples_of_a_problem_are_one_pair() -> None:
-    many = Result(Condition(samples=2), tuple(row(i, s == 0, sample=s) for s in range(2) for i in range(10)), 0)
-    outcome = judge(MEAN, [many, result("sos+", [False] * 10)])
+    rows = tuple(made_row(i, s == 0, sample=s, cost=60) for s in range(2) for i in range(10))
+    many = Result(Condition(samples=2), rows)
+    outcome = judge(MEAN, [many, result("sos+", some(0))])
     assert outcome.lead is not None
     assert (outcome.lead.mean, outcome.lead.pairs) == (0.5, 10)
+    # Ten problems, not twenty.
+    assert outcome.standings["apr"].accuracy.problems == 10
+
+
+def pool(votes_of: Sequence[Sequence[tuple[str | None, bool]]], cost: float = 10) -> Result:
+    rows = [
+        made_row(index, right, sample=sample, cost=cost, vote=None if vote is None else [vote])
+        for index, samples in enumerate(votes_of)
+        for sample, (vote, right) in enumerate(samples)
+    ]
+    return Result(Condition(method="sos+", samples=3, temperature=1.0), tuple(rows))
+
+
+def test_one_pool_serves_every_n() -> None:
+    made = votes(
+        pool(
+            [
+                [("a", True), ("b", False), ("b", False)],
+                [("a", True), ("a", True), (None, False)],
+                [(None, False), (None, False), ("c", True)],
+            ]
+        )
+    )
+    assert [one.n for one in made] == [1, 2, 3]
+    assert list(made[0].majority.values()) == pytest.approx([1 / 3, 2 / 3, 1 / 3])
+    assert list(made[2].majority.values()) == [0, 1, 1]
+    assert list(made[2].any.values()) == [1, 1, 1]
+    # Of a with b: half; a with b: half; b with b: nothing.
+    assert list(made[1].majority.values())[0] == pytest.approx(1 / 3)
+
+
+def test_the_majority_of_samples_stands_for_a_method_at_their_cost() -> None:
+    samples = pool([[("a", True), ("a", True), ("b", False)]] * 10, cost=30)
+    found = [result("apr", some(4), cost=100), samples]
+    assert judge(MEAN, found).standings["sos+"].label == "budget free, temperature 1, cons@3"
+    assert judge(replace(MEAN, limit=80), found).standings["sos+"].label == "budget free, temperature 1"
+    (match,) = matched(found, "llama2_total_tokens")
+    assert match.rival is not None
+    assert (match.rival.cost, match.rival.accuracy.mean) == (90, 1)
+    assert match.lead is not None
+    assert match.lead.mean == pytest.approx(-0.6)
+
+
+def test_matches_pair_a_condition_with_what_costs_no_more() -> None:
+    found = [
+        result("apr", some(5), cost=10, budget=0),
+        result("apr", some(8), cost=60, budget=4),
+        result("sos+", some(3), cost=20, budget=512),
+        result("sos+", some(6), cost=61, budget=1024),
+    ]
+    cheap, dear = matched(found, "total_tokens")
+    assert (cheap.ours.label, cheap.rival, cheap.lead) == ("budget 0", None, None)
+    assert dear.rival is not None
+    assert dear.rival.label == "budget 512"
+    assert dear.lead is not None
+    assert dear.lead.mean == 0.5
 
 
 @pytest.mark.parametrize(
-    ("apr", "sos", "words"),
+    ("ours", "theirs", "words"),
     [
         (90, 40, "holds: APR is ahead"),
         (50, 40, "holds in part"),
@@ -83,70 +159,69 @@ def test_samples_of_a_problem_are_one_pair() -> None:
         (50, 50, "is open"),
     ],
 )
-def test_words_say_what_the_interval_says(apr: int, sos: int, words: str) -> None:
-    found = [result(m, [i < n for i in range(100)]) for m, n in (("apr", apr), ("sos+", sos))]
-    assert words in verdict(judge(MEAN, found))
+def test_words_say_what_the_interval_says(ours: int, theirs: int, words: str) -> None:
+    found = [result("apr", some(ours, 100)), result("sos+", some(theirs, 100))]
+    assert words in said(found)
+    assert "no more than APR's own 50.00 Llama-2 tokens" in said(found)
 
 
 def test_trade_off_and_windows() -> None:
     found = [
-        result("apr", [True, True, False, False], cost=80, budget=8),
-        result("apr", [True, False, False, False], cost=40, budget=2),
+        result("apr", some(2, 4), cost=80, budget=8),
+        result("apr", some(1, 4), cost=40, budget=2),
+        result("apr", some(4, 4), cost=40, budget=2, temperature=0.5),
+        result("apr", some(4, 4), cost=10, budget=2, at_once=1),
     ]
-    points = trade_off(found, "llama2_total_tokens")["apr"]
-    assert [(p.label, p.cost, p.accuracy) for p in points] == [("2", 40, 0.25), ("8", 80, 0.5)]
-    assert within(found, "llama2_context", [30, 40, 80]) == {"apr": [0, 0.25, 0.5]}
+    points = trade_off(found, "llama2_total_tokens")[APR]
+    assert [(p.label, p.cost, p.accuracy.mean) for p in points] == [("2", 40, 0.25), ("8", 80, 0.5)]
+    assert [(p.cost, p.accuracy.mean) for p in trade_off(found, "latency", alone=True)[APR]] == [(10, 1)]
+    shares = within(found, "llama2_context", [30, 40, 80])[APR]
+    assert [one.mean for one in shares] == [0, 0.25, 0.5]
+    assert (shares[1].low, shares[1].high) == wilson(1, 4)
 
 
-def test_the_paper_is_quoted_with_its_source() -> None:
-    source, model, claims = paper()
-    assert "Pan et al." in source
-    assert "228M" in model
-    assert [(claim.paper["apr"], claim.paper["sos+"]) for claim in claims] == [
-        (0.834, 0.600),
-        (0.801, 0.666),
-        (0.752, 0.573),
+def test_temperatures_are_compared_at_one_budget() -> None:
+    found = [
+        result("apr", some(8), budget=10),
+        result("apr", some(6), budget=10, temperature=1.0),
+        result("apr", some(5), budget=4),
+        result("sos+", some(3), budget=10, temperature=0.1),
     ]
+    (row,) = temperatures(found)
+    assert (row.line, row.budget) == (APR, "10")
+    assert {heat: one.mean for heat, one in row.accuracy.items()} == {0.0: 0.8, 1.0: 0.6}
 
 
-def evaluation(directory: Path) -> Path:
-    conditions = (Condition(budget=4), Condition(method="sos+", model="elsewhere"), Condition(budget=8))
-    with Rows(Protocol(conditions), directory) as rows:
-        for condition in (0, 1):
-            for i in range(20):
-                rows.append(row(i, None if i == 19 else i < 12 - 6 * condition, condition=condition))
-    return directory
+def test_models_of_a_method_are_compared_free_and_enforced() -> None:
+    found = [
+        result("apr", some(5), model="before"),
+        result("apr", some(8), model="after"),
+        result("apr", some(6), model="before", budget=10),
+        result("apr", some(7), model="before", budget=4),
+        result("apr", some(8), model="after", budget=10),
+        result("sos+", some(3), model="only"),
+    ]
+    shown = [(stage.result.line.model, stage.result.budget, stage.enforced) for stage in stages(found)]
+    assert shown == [("before", "free", False), ("after", "free", False), ("before", "10", True), ("after", "10", True)]
+    assert stages(found[:1]) == []
+    assert names(one.line for one in found) == {
+        Line("apr", "before"): "APR before",
+        Line("apr", "after"): "APR after",
+        Line("sos+", "only"): "SoS+",
+    }
 
 
-def test_results_leave_failures_and_unstarted_conditions_out(tmp_path: Path) -> None:
-    found = results([evaluation(tmp_path)])
-    assert [(r.condition.method, len(r.rows), r.failures) for r in found] == [("apr", 19, 1), ("sos+", 19, 1)]
-    text = page(found, [judge(claim, found) for claim in paper()[2]], "the source", "their model", ["a.svg"])
-    assert "| same total tokens | APR | 63.2% |" in text
-    assert "| 80.1% |" in text
-    assert "![a](a.svg)" in text
-
-
-def test_command_writes_page_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
-    assert main(["report", str(evaluation(tmp_path / "in")), "--out", str(tmp_path / "out")]) == 0
-    out, err = capsys.readouterr()
-    assert "63.2%" in out
-    assert "report.md" in err
-    names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert {"report.md", "accuracy-context.svg", "accuracy-total-tokens.png", "accuracy-latency.svg"} <= names
-    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
-    assert all(name in (tmp_path / "out" / "report.md").read_text() for name in names if name.endswith(".svg"))
-    assert main(["report", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
-    assert (tmp_path / "out" / "accuracy-context.png").read_bytes() == before["accuracy-context.png"]
-
-
-def test_command_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(tmp_path)]) == 2
-    assert "holds no evaluation" in capsys.readouterr().err
-    (tmp_path / "protocol.json").write_text(json.dumps(asdict(Protocol())))
-    assert main(["report", str(tmp_path)]) == 2
-    assert "no judged rollout" in capsys.readouterr().err
+def test_simulated_latency_is_the_speed_of_a_lone_thread() -> None:
+    makespan = {"2": 60, "4": 40, "8": 30, "16": 30}
+    lone = {"prefill": 0.1, "decode": 0.9, "queue": 5.0, "waiting": 7.0}
+    alone = Result(Condition(budget=4), (made_row(0, True, main_tokens=100, profile=lone),), concurrency=1)
+    crowded = Result(Condition(budget=10), (made_row(0, True, makespan=makespan, sequential_tokens=20),))
+    (found,) = simulations([alone, crowded])
+    assert found.result is crowded
+    assert found.per_token == pytest.approx(0.01)
+    assert found.seconds == pytest.approx({2: 0.6, 4: 0.4, 8: 0.3, 16: 0.3, None: 0.2})
+    assert simulations([crowded]) == []
+    assert [one.decode for _, one in profiles([result("apr", some(2), at_once=1), crowded])] == [pytest.approx(0.1)]
 
 
 def test_diagnostics_are_rates_and_shares() -> None:
@@ -161,14 +236,116 @@ def test_diagnostics_are_rates_and_shares() -> None:
         "steps": 500,
         "wrong_results": 5,
     }
-    rows = tuple({**row(i, i == 0), "loss": None if i == 0 else "width", "diagnostics": counts} for i in range(4))
+    rows = [made_row(i, i == 0, diagnostics=counts) for i in range(4)]
     found = diagnostics(rows)
-    assert found["hopeful children"] == 0.4
-    assert found["child tokens spent on hopeless states"] == 0.25
+    assert found["children that can reach the target"] == 0.4
+    assert found["child tokens on hopeless states"] == 0.25
     assert found["wrong results per 1,000 steps"] == 10
-    assert found["joined claims that are false"] == 0
-    assert found["lost to width"] == 0.75
-    assert diagnostics([row(0, True)]) == {}
-    text = page([Result(Condition(), rows, 0), result("sos+", [True])], [], "", "", [])
-    assert "| lost to width | 75.0% | - |" in text
-    assert "| wrong results per 1,000 steps | 10.0 | - |" in text
+    assert found["joined claims that are false"] is None
+    assert losses(rows) == {"width": 0.75}
+
+
+def test_distance_to_the_teacher() -> None:
+    rows = tuple(made_row(i, i < 3, teacher=i < 5) for i in range(10))
+    (found,) = distances([Result(Condition(), rows)])
+    assert found.teacher.mean == 0.5
+    assert found.kept is not None
+    assert found.kept.mean == 0.6
+    assert distances([Result(Condition(), (made_row(0, True, teacher=None),))]) == []
+
+
+def test_the_paper_is_quoted_with_its_source() -> None:
+    quoted = paper()
+    assert "Pan et al." in quoted.source
+    assert "228M" in quoted.model
+    assert [(claim.paper["apr"], claim.paper["sos+"]) for claim in quoted.claims] == [
+        (0.834, 0.600),
+        (0.801, 0.666),
+        (0.752, 0.573),
+    ]
+
+
+def evaluation(directory: Path) -> Path:
+    conditions = (Condition(budget=4), Condition(method="sos+", model="elsewhere"), Condition(budget=8))
+    protocol = Protocol(conditions)
+    with Rows(protocol, directory) as rows:
+        for condition in (0, 1):
+            for i in range(20):
+                rows.append(made_row(i, None if i == 19 else i < 12 - 6 * condition, condition=condition))
+    note_setting(directory, {"apr-tiny": 3_490_000, "elsewhere": None})
+    return directory
+
+
+def test_the_page_names_what_is_missing(tmp_path: Path) -> None:
+    found = load([evaluation(tmp_path)])
+    assert [(r.condition.method, len(r.rows), r.failures) for r in found.results] == [("apr", 19, 1), ("sos+", 19, 1)]
+    text = page(found, paper(), ["samples"])
+    assert "| same total tokens | APR | 63.2% |" in text
+    assert "| 80.1% |" in text
+    assert "APR is `apr-tiny` (3.49M parameters), SoS+ is `elsewhere` (unknown size)" in text
+    missing = text[text.index("## What is missing") :]
+    for words in (
+        "condition apr, budget 8 (apr-tiny): 0 of 200 rollouts",
+        "condition apr, budget 4 (apr-tiny): 20 of 200 rollouts",
+        "two checkpoints of one method",
+        "a budget at two temperatures",
+        "several samples a problem",
+        "the figure `accuracy-total-tokens`",
+    ):
+        assert words in missing
+    assert "`samples`" not in missing
+
+
+def everything(directory: Path) -> Path:
+    """An evaluation that has all that the paper shows."""
+    conditions = (
+        Condition(budget=4),
+        Condition(budget=4, model="after"),
+        Condition(method="sos+"),
+        Condition(method="sos+", samples=3, temperature=1.0),
+        Condition(method="sos+", concurrency=1),
+        Condition(concurrency=1),
+    )
+    protocol = replace(Protocol(conditions), problems=replace(Protocol().problems, count=4))
+    with Rows(protocol, directory) as rows:
+        for place, condition in enumerate(conditions):
+            for sample in range(condition.samples):
+                for i in range(4):
+                    rows.append(made_row(i, (i + place) % 3 == 0, condition=place, sample=sample))
+    return directory
+
+
+def test_command_writes_every_figure_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    whole = everything(tmp_path / "in")
+    assert main(["report", str(whole), "--out", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert "Same total tokens" in out
+    assert "report.md and 10 figures" in err
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(written) == {"report.md", *(f"{name}.{kind}" for name in TITLES for kind in ("svg", "png"))}
+    text = written["report.md"].decode()
+    assert all(f"({name}.svg)" in text for name in TITLES)
+    assert "Nothing: each condition ran whole, each figure is drawn." in text
+    # The same results give the same files.
+    assert main(["report", str(whole), "--out", str(tmp_path / "out")]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written
+
+
+def test_command_takes_the_newest_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 2
+    assert "apr eval --recipe" in capsys.readouterr().err
+    evaluation(tmp_path / "results" / "one")
+    assert main(["report"]) == 0
+    assert (tmp_path / "results" / "one" / "report.md").is_file()
+
+
+def test_command_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "holds no evaluation" in capsys.readouterr().err
+    (tmp_path / "protocol.json").write_text(json.dumps(asdict(Protocol())))
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no judged rollout" in capsys.readouterr().err

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apr.cli.common import Parser, UsageError, note
+from apr.cli.eval import RESULTS
 from apr.policy import install
 
 if TYPE_CHECKING:
-    from apr.evaluate.comparison import Outcome, Result
+    from rich.console import Console
+
+    from apr.evaluate.claims import Paper
+    from apr.evaluate.results import Evaluations
+    from apr.evaluate.tables import Table
 
 PAGE = "report.md"
 
@@ -19,65 +24,91 @@ def run(arguments: Sequence[str]) -> int:
     made = Parser(
         prog="apr report",
         description="Tables and figures of evaluations, beside the paper's. What is there of an unfinished one counts.",
-        epilog="example: apr eval --recipe paper-small --out results; apr report results",
+        epilog="example: apr eval --recipe paper-small; apr report",
     )
-    made.add_argument("evaluations", nargs="+", metavar="DIR", help="where `apr eval --out` put its rows")
+    made.add_argument(
+        "evaluations", nargs="*", metavar="DIR", help=f"where `apr eval` put rows (default: the newest in {RESULTS})"
+    )
     made.add_argument(
         "--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR)"
     )
     options = made.parse_args(list(arguments))
 
-    from apr.evaluate.comparison import judge, paper, results
+    from apr.evaluate.claims import paper
     from apr.evaluate.page import page
+    from apr.evaluate.results import load
+    from apr.run import write_atomically
 
+    directories = [Path(name) for name in options.evaluations] or [_newest()]
     try:
-        found = results(options.evaluations)
+        evaluations = load(directories)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
-    if not found:
+    if not evaluations.results:
         raise UsageError("there is no judged rollout yet")
-    source, theirs, claims = paper()
-    outcomes = [judge(claim, found) for claim in claims]
-    _print(found, outcomes)
-    directory = Path(options.out or options.evaluations[0])
+    quoted = paper()
+    _print(evaluations, quoted)
+    directory = directories[0] if options.out is None else Path(options.out)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        figures = _draw(found, directory)
-        (directory / PAGE).write_text(page(found, outcomes, source, theirs, figures))
+        figures = _draw(evaluations, directory)
+        write_atomically(directory / PAGE, page(evaluations, quoted, figures))
     except OSError as error:
         raise UsageError(f"cannot write to {directory}: {error.strerror}") from None
-    note(f"written: {directory / PAGE}" + (f" and {2 * len(figures)} figures" if figures else ""))
+    note(f"written: {directory / PAGE}" + (f" and {len(figures)} figures, as SVG and PNG" if figures else ""))
     return 0
 
 
-def _draw(found: Sequence[Result], directory: Path) -> list[str]:
+def _newest() -> Path:
+    from apr.evaluate.rows import ROWS_FILE
+
+    rows = sorted(Path(RESULTS).glob(f"*/{ROWS_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not rows:
+        raise UsageError(
+            f"{RESULTS} holds no evaluation: run `apr eval --recipe paper-small` first, or name a directory"
+        )
+    return rows[-1].parent
+
+
+def _draw(evaluations: Evaluations, directory: Path) -> list[str]:
     try:
         from apr.evaluate.figures import draw
     except ModuleNotFoundError:
         note(f"figures need matplotlib: {install('report')}")
         return []
-    return draw(found, directory)
+    return draw(evaluations.results, directory)
 
 
-def _print(found: Sequence[Result], outcomes: Sequence[Outcome]) -> None:
+def _print(evaluations: Evaluations, quoted: Paper) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    from apr.evaluate.page import NAMES, figure_cells, standing_cells
+    from apr.evaluate import tables
+    from apr.evaluate.claims import judge
+    from apr.evaluate.page import verdict
+    from apr.evaluate.results import names
 
     console = Console(highlight=False)
-    table = Table(title="All conditions (tokens: means, Llama-2 equivalents)", title_justify="left")
-    table.add_column("condition", overflow="fold")
-    for name in ("solved", "interval", "total", "sequential", "context", "threads", "latency, s"):
-        table.add_column(name, justify="right")
-    for result in found:
-        table.add_row(str(result.condition), *figure_cells(result))
-    console.print(table)
-    table = Table(title="The paper's claims", title_justify="left")
-    for name in ("claim", "method", "ours", "interval", "paper"):
-        table.add_column(name)
+    found = evaluations.results
+    lines = names(result.line for result in found)
+    outcomes = [judge(claim, found) for claim in quoted.claims]
+    _table(console, "All conditions (tokens: means, Llama-2 equivalents)", tables.brief_table(found, lines))
+    _table(console, "Many samples", tables.samples_table(found, lines))
+    _table(console, "Temperatures", tables.temperatures_table(found, lines))
+    _table(console, "Several models of a method", tables.models_table(found))
+    _table(console, "What lost the problems", tables.losses_table(found, lines))
+    _table(console, "The paper's claims", tables.claims_table(outcomes, lines))
     for outcome in outcomes:
-        for method, theirs in outcome.claim.paper.items():
-            ours = standing_cells(outcome.standings.get(method))
-            table.add_row(outcome.claim.name, NAMES[method], *ours, f"{theirs:.1%}")
+        console.print(verdict(outcome, evaluations).replace("**", ""), markup=False)
+
+
+def _table(console: Console, title: str, cells: Table) -> None:
+    from rich.table import Table as RichTable
+
+    if not cells:
+        return
+    table = RichTable(title=title, title_justify="left")
+    for place, head in enumerate(cells[0]):
+        table.add_column(head, justify="left" if place == 0 else "right", overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*row)
     console.print(table)

@@ -2,54 +2,259 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 
-from apr.evaluate.comparison import Result, trade_off, within
+from apr.evaluate.results import NAMES, Line, Result, names
+from apr.evaluate.series import (
+    Point,
+    losses,
+    profiles,
+    simulations,
+    stages,
+    temperatures,
+    trade_off,
+    within,
+)
+from apr.evaluate.statistics import Share, share
+from apr.evaluate.votes import votes
 
-# Told apart in print and by the colour-blind: colour and marker both.
-_STYLES = {"apr": ("APR", "#0072b2", "o"), "sos+": ("SoS+", "#d55e00", "s")}
-_AXES = {
-    "llama2_total_tokens": "total tokens (mean, Llama-2 equivalents)",
-    "llama2_sequential_tokens": "sequential tokens (mean, Llama-2 equivalents)",
-    "latency": "latency (mean, seconds)",
-}
+# Told apart in print and by the colour-blind: colour, marker and dashes.
+_COLORS = {"apr": ("#0072b2", "#56b4e9", "#004c78"), "sos+": ("#d55e00", "#e69f00", "#8f3f00")}
+_OTHER = ("#555555", "#999999", "#222222")
+_MARKERS = {"apr": "o", "sos+": "s"}
+_DASHES = ("-", "--", ":")
+_PARTS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#999999")
 _CONTEXTS = tuple(range(256, 8192 + 1, 256))
+_TOKENS = "mean, Llama-2 equivalents"
 
 
 def draw(found: Sequence[Result], directory: Path) -> list[str]:
-    """Write all figures to a directory; the names of the SVG files."""
-    made = {f"accuracy-{cost.removeprefix('llama2_').replace('_', '-')}": _trade_off(found, cost) for cost in _AXES}
-    made["accuracy-context"] = _context(found)
-    for name, figure in made.items():
-        for suffix in ("svg", "png"):
-            # Without the date, the same results give the same file.
-            metadata = {"Date": None} if suffix == "svg" else None
-            figure.savefig(directory / f"{name}.{suffix}", dpi=150, metadata=metadata)
-    return [f"{name}.svg" for name in made]
+    """Write all figures that these results have to a directory; their names, of `TITLES`."""
+    lines = names(result.line for result in found)
+    drawn = {
+        "accuracy-total-tokens": _total(found, lines),
+        "accuracy-context": _context(found, lines),
+        "accuracy-sequential-tokens": _trade_off(
+            trade_off(found, "llama2_sequential_tokens"), lines, f"sequential tokens ({_TOKENS})"
+        ),
+        "accuracy-latency": _trade_off(trade_off(found, "latency", alone=True), lines, "latency (mean, seconds)"),
+        "accuracy-simulated-latency": _trade_off(_simulated(found), lines, "simulated latency (mean, seconds)"),
+        "samples": _samples(found, lines),
+        "temperatures": _temperatures(found, lines),
+        "models": _models(found),
+        "losses": _losses(found, lines),
+        "profile": _profile(found, lines),
+    }
+    made = []
+    for name, figure in drawn.items():
+        if figure is not None:
+            _write(figure, directory / name)
+            made.append(name)
+    return made
 
 
-def _trade_off(found: Sequence[Result], cost: str) -> Figure:
-    figure, axes = _axes(_AXES[cost])
-    for method, points in trade_off(found, cost).items():
-        label, color, marker = _STYLES[method]
-        costs, shares = [p.cost for p in points], [p.accuracy for p in points]
-        bars = [[p.accuracy - p.low for p in points], [p.high - p.accuracy for p in points]]
-        axes.errorbar(costs, shares, yerr=bars, label=label, color=color, marker=marker, capsize=3)
-        for point in points:
-            axes.annotate(point.label, (point.cost, point.accuracy), textcoords="offset points", xytext=(5, 5))
-    return _finish(figure, axes)
+def _write(figure: Figure, path: Path) -> None:
+    # Without date and random ids the same results give the same file.
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_suffix(".png"), dpi=150)
 
 
-def _context(found: Sequence[Result]) -> Figure:
+def _total(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
+    figure = _trade_off(trade_off(found, "llama2_total_tokens"), lines, f"total tokens ({_TOKENS})", legend=False)
+    if figure is None:
+        return None
+    axes = figure.axes[0]
+    for result in _pools(found):
+        color = _color(result.line, lines)
+        pools = votes(result)
+        costs = [pool.n * result.mean("llama2_total_tokens") for pool in pools]
+        for label, style, shares in (
+            ("cons@n", ":", [share(list(pool.majority.values())) for pool in pools]),
+            ("pass@n (needs a judge)", "-.", [share(list(pool.any.values())) for pool in pools]),
+        ):
+            axes.plot(costs, [one.mean for one in shares], style, color=color, label=f"{lines[result.line]} {label}")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _context(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
     figure, axes = _axes("context window (Llama-2 equivalents)")
-    for method, shares in within(found, "llama2_context", _CONTEXTS).items():
-        label, color, _ = _STYLES[method]
-        axes.plot(_CONTEXTS, shares, label=label, color=color, drawstyle="steps-post")
+    for line, shares in within(found, "llama2_context", _CONTEXTS).items():
+        style = {"color": _color(line, lines), "drawstyle": "steps-post"}
+        axes.plot(_CONTEXTS, [one.mean for one in shares], label=lines[line], linestyle=_dashes(line, lines), **style)
+        lows, highs = [one.low for one in shares], [one.high for one in shares]
+        axes.fill_between(_CONTEXTS, lows, highs, step="post", color=_color(line, lines), alpha=0.15, linewidth=0)
+    axes.axvline(4096, color="#777777", linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, _CONTEXTS[-1])
     return _finish(figure, axes)
+
+
+def _simulated(found: Sequence[Result]) -> dict[Line, list[Point]]:
+    points: dict[Line, list[Point]] = {}
+    for one in simulations(found):
+        point = Point(one.result.budget, one.seconds[None], one.result.accuracy)
+        points.setdefault(one.result.line, []).append(point)
+    return {line: sorted(some, key=lambda point: point.cost) for line, some in points.items()}
+
+
+def _trade_off(
+    points: dict[Line, list[Point]], lines: dict[Line, str], cost: str, *, legend: bool = True
+) -> Figure | None:
+    if not points:
+        return None
+    figure, axes = _axes(cost)
+    for line, some in points.items():
+        style = {"marker": _MARKERS.get(line.method, "^"), "markersize": 5, "linestyle": _dashes(line, lines)}
+        costs, shares = [point.cost for point in some], [point.accuracy for point in some]
+        _bars(axes, costs, shares, label=lines[line], color=_color(line, lines), **style)
+        for point in some:
+            at = (point.cost, point.accuracy.mean)
+            axes.annotate(point.label, at, textcoords="offset points", xytext=(4, 4), fontsize=7, color="#444444")
+    axes.set_xlim(left=0)
+    return _finish(figure, axes, legend=legend)
+
+
+def _samples(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
+    pools = _pools(found)
+    if not pools:
+        return None
+    figure, axes = _axes("samples n")
+    for result in pools:
+        color = _color(result.line, lines)
+        made = votes(result)
+        ns = [pool.n for pool in made]
+        label = f"{lines[result.line]} budget {result.budget}, temperature {result.condition.temperature:g}:"
+        majority = [share(list(pool.majority.values())) for pool in made]
+        solved = [share(list(pool.any.values())) for pool in made]
+        _bars(axes, ns, majority, label=f"{label} cons@n", color=color, marker="s", markersize=5, linestyle="-")
+        _bars(axes, ns, solved, label=f"{label} pass@n", color=color, marker="s", markersize=5, linestyle=":")
+        axes.set_xticks(ns)
+    return _finish(figure, axes)
+
+
+def _temperatures(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
+    rows = temperatures(found)
+    if not rows:
+        return None
+    figure, axes = _axes("temperature")
+    for row in rows:
+        style = {"marker": _MARKERS.get(row.line.method, "^"), "markersize": 5, "linestyle": _dashes(row.line, lines)}
+        label = f"{lines[row.line]} budget {row.budget}"
+        _bars(
+            axes, list(row.accuracy), list(row.accuracy.values()), label=label, color=_color(row.line, lines), **style
+        )
+    return _finish(figure, axes)
+
+
+def _models(found: Sequence[Result]) -> Figure | None:
+    rows = stages(found)
+    if not rows:
+        return None
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    groups = list(dict.fromkeys((row.result.line.method, row.result.budget) for row in rows))
+    models = list(dict.fromkeys(row.result.line.model for row in rows))
+    width = 0.8 / len(models)
+    for row in rows:
+        line = row.result.line
+        place = models.index(line.model)
+        at = groups.index((line.method, row.result.budget)) + (place - (len(models) - 1) / 2) * width
+        one, color = row.result.accuracy, _PARTS[place % len(_PARTS)]
+        bars = [[one.mean - one.low], [one.high - one.mean]]
+        panels[0].bar(at, one.mean, width * 0.95, yerr=bars, capsize=3, color=color)
+        panels[1].bar(at, row.result.mean("llama2_total_tokens"), width * 0.95, color=color)
+    ticks = [f"{NAMES[method]}\n{budget if budget == 'free' else f'budget {budget}'}" for method, budget in groups]
+    for axes, title in zip(panels, ("solved", f"total tokens\n({_TOKENS})"), strict=True):
+        axes.set_xticks(range(len(groups)), ticks)
+        axes.set_ylabel(title)
+        axes.grid(axis="y", alpha=0.3)
+    panels[0].set_ylim(0, 1)
+    _percent(panels[0].yaxis)
+    for place, model in enumerate(models):
+        panels[0].bar(0, 0, color=_PARTS[place % len(_PARTS)], label=model)
+    panels[0].legend(fontsize="small")
+    return figure
+
+
+def _losses(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
+    chosen = [result for result in found if not result.alone] or list(found)
+    causes = list(dict.fromkeys(cause for result in chosen for cause in losses(result.rows)))
+    shares = []
+    for result in chosen:
+        lost = losses(result.rows)
+        solved = sum(bool(row["correct"]) for row in result.rows) / len(result.rows)
+        shares.append([solved, *(lost.get(cause, 0.0) for cause in causes)])
+    parts = ["solved", *(f"lost: {cause.replace('_', ' ')}" for cause in causes)]
+    figure, axes = _stacked([_label(result, lines) for result in chosen], parts, shares, "share of rollouts")
+    axes.set_xlim(0, 1)
+    _percent(axes.xaxis)
+    return figure
+
+
+def _profile(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
+    rows = profiles(found)
+    if not rows:
+        return None
+    shares = []
+    for _, one in rows:
+        rest = one.waiting - one.waiting_queue - one.waiting_prefill - one.waiting_decode
+        waiting = [one.waiting_queue, one.waiting_prefill, one.waiting_decode, max(0.0, rest)]
+        shares.append([one.queue, one.prefill, one.decode, *waiting, one.other])
+    children = [f"at joins: slowest child's {part}" for part in ("queue", "prefill", "decode")]
+    parts = ["queue", "prefill", "decode", *children, "at joins: else", "between calls"]
+    figure, _ = _stacked([_label(result, lines) for result, _ in rows], parts, shares, "seconds (mean)")
+    return figure
+
+
+def _stacked(
+    labels: Sequence[str], parts: Sequence[str], values: Sequence[Sequence[float]], title: str
+) -> tuple[Figure, Any]:
+    """One bar for each label, cut in parts."""
+    figure = Figure(figsize=(8, 1.6 + 0.28 * len(labels)), layout="constrained")
+    axes = figure.add_subplot()
+    left = [0.0] * len(labels)
+    for place, part in enumerate(parts):
+        widths = [value[place] for value in values]
+        color = "#009e73" if part == "solved" else [c for c in _PARTS if c != "#009e73"][place % (len(_PARTS) - 1)]
+        axes.barh(range(len(labels)), widths, left=left, label=part, color=color, height=0.7)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(labels)), labels, fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlabel(title)
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
+    return figure, axes
+
+
+def _pools(found: Sequence[Result]) -> list[Result]:
+    return [result for result in found if result.condition.samples > 1 and not result.alone]
+
+
+def _label(result: Result, lines: dict[Line, str]) -> str:
+    temperature = "" if result.greedy else f", temperature {result.condition.temperature:g}"
+    return f"{lines[result.line]} {result.budget}{temperature}"
+
+
+def _color(line: Line, lines: Iterable[Line]) -> str:
+    own = [other for other in lines if other.method == line.method]
+    colors = _COLORS.get(line.method, _OTHER)
+    return colors[own.index(line) % len(colors)]
+
+
+def _dashes(line: Line, lines: Iterable[Line]) -> str:
+    own = [other for other in lines if other.method == line.method]
+    return _DASHES[own.index(line) % len(_DASHES)]
+
+
+def _bars(axes: Any, places: Sequence[float], shares: Sequence[Share], **style: Any) -> None:
+    bars = [[one.mean - one.low for one in shares], [one.high - one.mean for one in shares]]
+    axes.errorbar(places, [one.mean for one in shares], yerr=bars, capsize=2, elinewidth=0.8, **style)
 
 
 def _axes(cost: str) -> tuple[Figure, Any]:
@@ -60,8 +265,12 @@ def _axes(cost: str) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _finish(figure: Figure, axes: Any) -> Figure:
-    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+def _percent(axis: Any) -> None:
+    axis.set_major_formatter(lambda part, _: f"{part:.0%}")
+
+
+def _finish(figure: Figure, axes: Any, *, legend: bool = True) -> Figure:
+    _percent(axes.yaxis)
+    if legend:
+        axes.legend(fontsize="small")
     return figure

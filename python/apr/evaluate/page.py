@@ -1,113 +1,227 @@
-"""The report as a Markdown page: our figures beside the paper's, and which of its claims hold here, in words."""
+"""The report as a Markdown page: our figures beside the paper's, and which of its claims hold here, in words.
+
+Nothing is left out in silence: tables and figures that the results do not have are named, and so are conditions that
+lack rollouts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from apr.evaluate.comparison import Claim, Outcome, Result, Standing, diagnostics
+from apr.evaluate import tables
+from apr.evaluate.claims import OURS, RIVAL, Claim, Match, Outcome, Paper, judge, matched
+from apr.evaluate.results import NAMES, Evaluations, names
+from apr.evaluate.series import TITLES
+from apr.evaluate.tables import Table, amount, points
 
-NAMES = {"apr": "APR", "sos+": "SoS+"}
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A section: tables with a sentence before each, and figures beside them."""
+
+    title: str
+    tables: tuple[tuple[str, Table], ...]
+    figures: tuple[str, ...] = ()
+    """Names, of `TITLES`."""
+    needs: str = ""
+    """What is missing when there are no tables."""
 
 
-def page(found: Sequence[Result], outcomes: Sequence[Outcome], source: str, theirs: str, figures: Sequence[str]) -> str:
-    """The whole page; `figures` are file names beside it."""
-    parts = [
+def page(evaluations: Evaluations, paper: Paper, figures: Sequence[str]) -> str:
+    """The whole page; `figures` are those drawn beside it, by name."""
+    outcomes = [judge(claim, evaluations.results) for claim in paper.claims]
+    lines = names(result.line for result in evaluations.results)
+    texts = [
         "# Evaluation",
-        f"The paper's figures are those of {source}, for {theirs}. Intervals are at 95 %: Wilson's for accuracies, the "
-        "paired bootstrap over problems for leads. Of each method the most accurate condition within a limit is "
-        "taken, on the same problems it is reported on.",
+        _setting(evaluations),
+        f"The paper's figures are those of {paper.source}, for {paper.model}. Intervals are at 95 %: Wilson's for "
+        "accuracies of one sample a problem, else the bootstrap's over problems; the paired bootstrap for leads. Tokens "
+        "are means, in Llama-2 equivalents. Of each method the most accurate condition "
+        "within a limit is taken, on the same problems it is reported on.",
         "## The claims",
-        "\n\n".join(verdict(outcome) for outcome in outcomes),
-        claims_table(outcomes),
-        "## All conditions",
-        conditions_table(found),
+        "\n".join(f"- {verdict(outcome, evaluations)}" for outcome in outcomes),
+        markdown(tables.claims_table(outcomes, lines)),
     ]
-    if any(diagnostics(result.rows) for result in found):
-        parts += ["## Diagnostics", diagnostics_table(found)]
-    if figures:
-        parts += ["## Figures", "\n\n".join(f"![{name.removesuffix('.svg')}]({name})" for name in figures)]
-    return "\n\n".join(parts) + "\n"
+    missing = [f"condition {condition}" for condition in evaluations.unfinished]
+    for part in _parts(evaluations):
+        shown = [(words, table) for words, table in part.tables if table]
+        if not shown:
+            missing.append(f"{part.title.lower()}: {part.needs}")
+            continue
+        texts.append(f"## {part.title}")
+        for words, table in shown:
+            texts += [words, markdown(table)] if words else [markdown(table)]
+        texts += [f"![{TITLES[name]}]({name}.svg)\n\n*{TITLES[name]}.*" for name in part.figures if name in figures]
+    wanted = [name for name in TITLES if name not in figures]
+    missing += [f"the figure `{name}`: {TITLES[name]}" for name in wanted]
+    texts.append("## What is missing")
+    texts.append(
+        "\n".join(f"- {what}" for what in missing) or "Nothing: each condition ran whole, each figure is drawn."
+    )
+    return "\n\n".join(texts) + "\n"
 
 
-def verdict(outcome: Outcome) -> str:
+def verdict(outcome: Outcome, evaluations: Evaluations) -> str:
     """Whether a claim holds here, in words."""
     claim, lead = outcome.claim, outcome.lead
-    missing = [NAMES[method] for method in claim.paper if method not in outcome.standings]
     head = f"**{claim.name.capitalize()}** ({_limit(claim)}): "
+    missing = [NAMES[method] for method in claim.paper if method not in outcome.standings]
+    if missing:
+        how = " that ran one problem at a time" if claim.alone else ""
+        return f"{head}not shown, for want of a condition of {' and '.join(missing)} within the limit{how}."
     if lead is None:
-        return f"{head}not shown, for want of a condition of {' and '.join(missing)} within the limit."
-    paper = claim.paper["apr"] - claim.paper["sos+"]
+        return f"{head}not shown: the methods have no problem in common."
+    theirs = claim.paper[OURS] - claim.paper[RIVAL]
     if lead.low > 0:
-        held = "holds: APR is ahead" if lead.mean >= paper else "holds in part: APR is ahead, by less than in the paper"
+        held = (
+            "holds: APR is ahead" if lead.mean >= theirs else "holds in part: APR is ahead, by less than in the paper"
+        )
     elif lead.high < 0:
         held = "does not hold: SoS+ is ahead"
     else:
         held = "is open: the interval of the lead holds zero"
-    return (
-        f"{head}{held}. Lead {_points(lead.mean)} points ({_points(lead.low)} to {_points(lead.high)}, "
-        f"{lead.pairs} problems); the paper's is {_points(paper)}."
+    sizes = {f"{_size(evaluations, standing.line.model)}" for standing in outcome.standings.values()}
+    said = (
+        f"{head}{held}, for models of {' and '.join(sorted(sizes))}. Lead {points(lead.mean)} points "
+        f"({points(lead.low)} to {points(lead.high)}, {lead.pairs} problems); the paper's is {points(theirs)}."
     )
+    return said if claim.each else f"{said} {_at_equal_cost(outcome, evaluations)}"
 
 
-def claims_table(outcomes: Sequence[Outcome]) -> str:
-    rows = [["claim", "method", "ours", "interval", "condition", "paper"]]
-    for outcome in outcomes:
-        for method, theirs in outcome.claim.paper.items():
-            standing = outcome.standings.get(method)
-            condition = "-" if standing is None else str(standing.result.condition)
-            rows.append([outcome.claim.name, NAMES[method], *standing_cells(standing), condition, f"{theirs:.1%}"])
-    return _table(rows)
+def _at_equal_cost(outcome: Outcome, evaluations: Evaluations) -> str:
+    """The same question where the rival may spend no more than APR did, whatever the paper's limit."""
+    claim, ours = outcome.claim, outcome.standings[OURS]
+    matches = matched(evaluations.results, claim.cost, alone=claim.alone)
+    match: Match | None = next(
+        (one for one in matches if (one.ours.line, one.ours.label) == (ours.line, ours.label)), None
+    )
+    cost = f"APR's own {amount(ours.cost)} {claim.unit}"
+    if match is None or match.rival is None or match.lead is None:
+        return f"No condition of SoS+ costs as little as {cost}."
+    low, high = points(match.lead.low), points(match.lead.high)
+    return f"Where SoS+ may spend no more than {cost}, the lead is {points(match.lead.mean)} ({low} to {high})."
 
 
-def standing_cells(standing: Standing | None) -> list[str]:
-    """Accuracy and its interval, for a table."""
-    return ["-", "-"] if standing is None else _share_cells(standing.accuracy, standing.low, standing.high)
-
-
-def conditions_table(found: Sequence[Result]) -> str:
-    rows = [
-        [
-            "condition",
-            "rollouts",
-            "solved",
-            "interval",
-            "total tokens",
-            "sequential",
-            "context",
-            "threads",
-            "latency, s",
-            "engine failures",
-        ]
-    ]
-    rows += [
-        [str(result.condition), str(len(result.rows)), *figure_cells(result), str(result.failures)] for result in found
-    ]
-    return _table(rows) + "\n\nTokens are means, in Llama-2 equivalents; latency is that of the run's own concurrency."
-
-
-def figure_cells(result: Result) -> list[str]:
-    """Accuracy, its interval, the three Llama-2 token counts, threads and latency, for a table."""
-    figures = result.summary
+def _parts(evaluations: Evaluations) -> list[Part]:
+    found = evaluations.results
+    lines = names(result.line for result in found)
     return [
-        *_share_cells(figures["accuracy"], figures["accuracy_low"], figures["accuracy_high"]),
-        *(f"{figures[f'llama2_{name}']:,.0f}" for name in ("total_tokens", "sequential_tokens", "context")),
-        f"{figures['threads']:.1f}",
-        f"{figures['latency']:.2f}",
+        Part(
+            "Matched budgets",
+            (
+                (
+                    "Each condition of APR beside the most accurate use of SoS+ that costs no more, the majority of "
+                    "several samples (cons@n) included. By total tokens:",
+                    tables.matches_table(matched(found, "llama2_total_tokens"), lines, "tokens"),
+                ),
+                (
+                    "By sequential tokens:",
+                    tables.matches_table(matched(found, "llama2_sequential_tokens"), lines, "tokens"),
+                ),
+                (
+                    "By latency, one problem at a time:",
+                    tables.matches_table(matched(found, "latency", alone=True), lines, "seconds"),
+                ),
+            ),
+            needs="a condition of APR",
+        ),
+        Part(
+            "Tokens and context",
+            (
+                (
+                    "Share of rollouts solved within a context window; only rollouts that fit count, and of each line "
+                    "the best condition at its lowest temperature is taken:",
+                    tables.windows_table(found, lines),
+                ),
+            ),
+            ("accuracy-total-tokens", "accuracy-context", "accuracy-sequential-tokens"),
+        ),
+        Part(
+            "Many samples",
+            (
+                (
+                    "cons@n: the majority of the solutions that n samples found is right; solutions that differ in the "
+                    "order of operations alone are one vote. pass@n: one of n is right, which only a judge could tell.",
+                    tables.samples_table(found, lines),
+                ),
+            ),
+            ("samples",),
+            "a condition with several samples a problem",
+        ),
+        Part(
+            "Temperatures",
+            (("", tables.temperatures_table(found, lines)),),
+            ("temperatures",),
+            "a budget at two temperatures",
+        ),
+        Part(
+            "Latency",
+            (
+                (
+                    "Measured, one problem at a time: where the wall time of a rollout went, along its critical path.",
+                    tables.profiles_table(found, lines),
+                ),
+                (
+                    "Simulated, for more processors than there are: the mean time of the rollouts' tokens when each "
+                    "processor decodes one thread at a time, at the speed measured for a thread alone.",
+                    tables.simulations_table(found, lines),
+                ),
+            ),
+            ("accuracy-latency", "accuracy-simulated-latency", "profile"),
+            "a condition that ran one problem at a time, on an engine that tells where its time went",
+        ),
+        Part(
+            "Several models of a method",
+            (
+                (
+                    "Before and after reinforcement learning, free and with an enforced budget:",
+                    tables.models_table(found),
+                ),
+            ),
+            ("models",),
+            "two checkpoints of one method, such as before and after reinforcement learning (figures 5 and 7)",
+        ),
+        Part(
+            "Diagnostics",
+            (
+                ("What the exact solver tells of the threads:", tables.diagnostics_table(found, lines)),
+                ("What lost the problems:", tables.losses_table(found, lines)),
+            ),
+            ("losses",),
+        ),
+        Part(
+            "Distance to the teacher",
+            (
+                (
+                    "The teacher searches as wide as the model's main thread did, and spawns where it spawned.",
+                    tables.distances_table(found, lines),
+                ),
+            ),
+            needs="a protocol with a `teacher` table",
+        ),
+        Part(
+            "All conditions",
+            (
+                (
+                    "Latency is that of so many rollouts at once; only one at once compares with the paper's.",
+                    tables.conditions_table(found, lines),
+                ),
+            ),
+        ),
     ]
 
 
-def _share_cells(share: float, low: float, high: float) -> list[str]:
-    return [f"{share:.1%}", f"{low:.1%} to {high:.1%}"]
+def _setting(evaluations: Evaluations) -> str:
+    models = dict.fromkeys(result.line for result in evaluations.results)
+    told = [f"{NAMES[line.method]} is `{line.model}` ({_size(evaluations, line.model)})" for line in models]
+    machines = "; ".join(evaluations.setting.machines) or "a machine that was not noted"
+    return f"{', '.join(told)}. Engine: {', '.join(evaluations.engines)}, on {machines}."
 
 
-def diagnostics_table(found: Sequence[Result]) -> str:
-    told = [(result, diagnostics(result.rows)) for result in found]
-    names = sorted({name for _, figures in told for name in figures}, key=lambda name: (name.startswith("lost"), name))
-    rows = [["", *(str(result.condition) for result, _ in told)]]
-    for name in names:
-        form = "{:.1f}" if "1,000" in name else "{:.1%}"
-        rows.append([name, *(form.format(figures.get(name, 0.0)) if figures else "-" for _, figures in told)])
-    return _table(rows)
+def _size(evaluations: Evaluations, model: str) -> str:
+    count = evaluations.setting.parameters.get(model)
+    return "unknown size" if count is None else f"{count / 1e6:,.2f}M parameters"
 
 
 def _limit(claim: Claim) -> str:
@@ -115,10 +229,7 @@ def _limit(claim: Claim) -> str:
     return f"each rollout within {bound}" if claim.each else f"{bound} in the mean"
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+def markdown(table: Table) -> str:
+    """A table as Markdown."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+    return "\n".join([lines[0], "|" + " --- |" * len(table[0]), *lines[1:]])

@@ -68,6 +68,37 @@ def _check_pool(n: int, samples: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A mean over problems of values from 0 to 1."""
+
+    mean: float
+    low: float
+    """Ends of the 95 % interval."""
+    high: float
+    problems: int
+
+
+def share(values: Sequence[float], *, draws: int = 4000, seed: int = 0) -> Share:
+    """The mean of one value a problem, with Wilson's interval where each is 0 or 1, else the bootstrap's over problems.
+
+    The same seed gives the same interval. ValueError without values."""
+    if not values:
+        raise ValueError("no values")
+    size, total = len(values), sum(values)
+    if all(value in (0, 1) for value in values):
+        return Share(total / size, *wilson(round(total), size), size)
+    return Share(total / size, *_bootstrap(values, draws, seed), size)
+
+
+def _bootstrap(values: Sequence[float], draws: int, seed: int) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean of resampled values."""
+    random = Random(seed)
+    size = len(values)
+    means = sorted(sum(random.choices(values, k=size)) / size for _ in range(draws))
+    return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """How much better one method is than another on the same problems."""
 
@@ -87,10 +118,8 @@ def paired_bootstrap(
     differences = [a - b for a, b in zip(first, second, strict=True)]
     if not differences:
         raise ValueError("no pairs")
-    random = Random(seed)
     size = len(differences)
-    means = sorted(sum(random.choices(differences, k=size)) / size for _ in range(draws))
-    return Difference(sum(differences) / size, means[int(0.025 * draws)], means[int(0.975 * draws) - 1], size)
+    return Difference(sum(differences) / size, *_bootstrap(differences, draws, seed), size)
 
 
 def cumulative(costs: Sequence[float], correct: Sequence[bool], limits: Sequence[float]) -> list[float]:
