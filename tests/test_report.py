@@ -120,7 +120,7 @@ def test_one_pool_serves_every_n() -> None:
     assert list(made[2].majority.values()) == [0, 1, 1]
     assert list(made[2].any.values()) == [1, 1, 1]
     # Of a with b: half; a with b: half; b with b: nothing.
-    assert list(made[1].majority.values())[0] == pytest.approx(1 / 3)
+    assert next(iter(made[1].majority.values())) == pytest.approx(1 / 3)
 
 
 def test_the_majority_of_samples_stands_for_a_method_at_their_cost() -> None:

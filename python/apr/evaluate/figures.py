@@ -28,7 +28,10 @@ _COLORS = {"apr": ("#0072b2", "#56b4e9", "#004c78"), "sos+": ("#d55e00", "#e69f0
 _OTHER = ("#555555", "#999999", "#222222")
 _MARKERS = {"apr": "o", "sos+": "s"}
 _DASHES = ("-", "--", ":")
-_PARTS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#999999")
+_PARTS = ("#56b4e9", "#d55e00", "#e69f00", "#cc79a7", "#0072b2", "#f0e442", "#999999", "#444444")
+_SOLVED = "#009e73"
+# The main thread's time in blues, the slowest child's in oranges.
+_TIMES = ("#9ad0ec", "#56b4e9", "#0072b2", "#f6cf8a", "#e69f00", "#d55e00", "#cc79a7", "#444444")
 _CONTEXTS = tuple(range(256, 8192 + 1, 256))
 _TOKENS = "mean, Llama-2 equivalents"
 
@@ -110,12 +113,17 @@ def _trade_off(
         return None
     figure, axes = _axes(cost)
     for line, some in points.items():
-        style = {"marker": _MARKERS.get(line.method, "^"), "markersize": 5, "linestyle": _dashes(line, lines)}
+        style = {
+            "marker": _MARKERS.get(line.method, "^"),
+            "markersize": 5,
+            "linestyle": _dashes(line, lines),
+            "linewidth": 1,
+        }
         costs, shares = [point.cost for point in some], [point.accuracy for point in some]
         _bars(axes, costs, shares, label=lines[line], color=_color(line, lines), **style)
-        for point in some:
-            at = (point.cost, point.accuracy.mean)
-            axes.annotate(point.label, at, textcoords="offset points", xytext=(4, 4), fontsize=7, color="#444444")
+        for place, point in enumerate(some):
+            at, beside = (point.cost, point.accuracy.mean), (4, 4 if place % 2 == 0 else -10)
+            axes.annotate(point.label, at, textcoords="offset points", xytext=beside, fontsize=7, color="#444444")
     axes.set_xlim(left=0)
     return _finish(figure, axes, legend=legend)
 
@@ -133,7 +141,17 @@ def _samples(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
         majority = [share(list(pool.majority.values())) for pool in made]
         solved = [share(list(pool.any.values())) for pool in made]
         _bars(axes, ns, majority, label=f"{label} cons@n", color=color, marker="s", markersize=5, linestyle="-")
-        _bars(axes, ns, solved, label=f"{label} pass@n", color=color, marker="s", markersize=5, linestyle=":")
+        # A little aside, so that the bars do not hide each other.
+        _bars(
+            axes,
+            [n + 0.06 for n in ns],
+            solved,
+            label=f"{label} pass@n",
+            color=color,
+            marker="s",
+            markersize=5,
+            linestyle=":",
+        )
         axes.set_xticks(ns)
     return _finish(figure, axes)
 
@@ -143,12 +161,12 @@ def _temperatures(found: Sequence[Result], lines: dict[Line, str]) -> Figure | N
     if not rows:
         return None
     figure, axes = _axes("temperature")
-    for row in rows:
+    for place, row in enumerate(rows):
         style = {"marker": _MARKERS.get(row.line.method, "^"), "markersize": 5, "linestyle": _dashes(row.line, lines)}
         label = f"{lines[row.line]} budget {row.budget}"
-        _bars(
-            axes, list(row.accuracy), list(row.accuracy.values()), label=label, color=_color(row.line, lines), **style
-        )
+        # A little aside, so that the bars do not hide each other.
+        places = [heat + 0.006 * place for heat in row.accuracy]
+        _bars(axes, places, list(row.accuracy.values()), label=label, color=_color(row.line, lines), **style)
     return _finish(figure, axes)
 
 
@@ -159,12 +177,16 @@ def _models(found: Sequence[Result]) -> Figure | None:
     figure = Figure(figsize=(8, 4), layout="constrained")
     panels = figure.subplots(1, 2)
     groups = list(dict.fromkeys((row.result.line.method, row.result.budget) for row in rows))
-    models = list(dict.fromkeys(row.result.line.model for row in rows))
-    width = 0.8 / len(models)
+    models = {
+        method: list(dict.fromkeys(row.result.line.model for row in rows if row.result.line.method == method))
+        for method, _ in groups
+    }
+    most = max(map(len, models.values()))
+    width = 0.8 / most
     for row in rows:
         line = row.result.line
-        place = models.index(line.model)
-        at = groups.index((line.method, row.result.budget)) + (place - (len(models) - 1) / 2) * width
+        place = models[line.method].index(line.model)
+        at = groups.index((line.method, row.result.budget)) + (place - (len(models[line.method]) - 1) / 2) * width
         one, color = row.result.accuracy, _PARTS[place % len(_PARTS)]
         bars = [[one.mean - one.low], [one.high - one.mean]]
         panels[0].bar(at, one.mean, width * 0.95, yerr=bars, capsize=3, color=color)
@@ -176,8 +198,9 @@ def _models(found: Sequence[Result]) -> Figure | None:
         axes.grid(axis="y", alpha=0.3)
     panels[0].set_ylim(0, 1)
     _percent(panels[0].yaxis)
-    for place, model in enumerate(models):
-        panels[0].bar(0, 0, color=_PARTS[place % len(_PARTS)], label=model)
+    for place in range(most):
+        label = ", ".join(own[place] for own in models.values() if place < len(own))
+        panels[0].bar(0, 0, color=_PARTS[place % len(_PARTS)], label=label)
     panels[0].legend(fontsize="small")
     return figure
 
@@ -190,7 +213,8 @@ def _losses(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
         lost = losses(result.rows)
         solved = sum(bool(row["correct"]) for row in result.rows) / len(result.rows)
         shares.append([solved, *(lost.get(cause, 0.0) for cause in causes)])
-    parts = ["solved", *(f"lost: {cause.replace('_', ' ')}" for cause in causes)]
+    parts = {"solved": _SOLVED}
+    parts |= {f"lost: {cause.replace('_', ' ')}": color for cause, color in zip(causes, _PARTS, strict=False)}
     figure, axes = _stacked([_label(result, lines) for result in chosen], parts, shares, "share of rollouts")
     axes.set_xlim(0, 1)
     _percent(axes.xaxis)
@@ -207,25 +231,24 @@ def _profile(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
         waiting = [one.waiting_queue, one.waiting_prefill, one.waiting_decode, max(0.0, rest)]
         shares.append([one.queue, one.prefill, one.decode, *waiting, one.other])
     children = [f"at joins: slowest child's {part}" for part in ("queue", "prefill", "decode")]
-    parts = ["queue", "prefill", "decode", *children, "at joins: else", "between calls"]
+    parts = dict(zip(("queue", "prefill", "decode", *children, "at joins: else", "between calls"), _TIMES, strict=True))
     figure, _ = _stacked([_label(result, lines) for result, _ in rows], parts, shares, "seconds (mean)")
     return figure
 
 
 def _stacked(
-    labels: Sequence[str], parts: Sequence[str], values: Sequence[Sequence[float]], title: str
+    labels: Sequence[str], parts: dict[str, str], values: Sequence[Sequence[float]], title: str
 ) -> tuple[Figure, Any]:
-    """One bar for each label, cut in parts."""
+    """One bar for each label, cut in parts, which have a name and a colour."""
     figure = Figure(figsize=(8, 1.6 + 0.28 * len(labels)), layout="constrained")
     axes = figure.add_subplot()
     left = [0.0] * len(labels)
-    for place, part in enumerate(parts):
+    for place, (part, color) in enumerate(parts.items()):
         widths = [value[place] for value in values]
-        color = "#009e73" if part == "solved" else [c for c in _PARTS if c != "#009e73"][place % (len(_PARTS) - 1)]
         axes.barh(range(len(labels)), widths, left=left, label=part, color=color, height=0.7)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlabel(title)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
@@ -260,7 +283,8 @@ def _bars(axes: Any, places: Sequence[float], shares: Sequence[Share], **style: 
 def _axes(cost: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xlabel=cost, ylabel="solved", ylim=(0, 1))
+    # A margin, so that nothing at an end is cut.
+    axes.set(xlabel=cost, ylabel="solved", ylim=(-0.03, 1.03), yticks=[share / 5 for share in range(6)])
     axes.grid(alpha=0.3)
     return figure, axes
 

@@ -35,10 +35,10 @@ def page(evaluations: Evaluations, paper: Paper, figures: Sequence[str]) -> str:
     texts = [
         "# Evaluation",
         _setting(evaluations),
-        f"The paper's figures are those of {paper.source}, for {paper.model}. Intervals are at 95 %: Wilson's for "
-        "accuracies of one sample a problem, else the bootstrap's over problems; the paired bootstrap for leads. Tokens "
-        "are means, in Llama-2 equivalents. Of each method the most accurate condition "
-        "within a limit is taken, on the same problems it is reported on.",
+        f"The paper's figures are those of {paper.source}, for {paper.model}. Tokens are means, in Llama-2 "
+        "equivalents. Intervals are at 95 %: Wilson's for accuracies of one sample a problem, else the bootstrap's over "
+        "problems; the paired bootstrap for leads. Of each method the most accurate condition within a limit is taken, "
+        "on the same problems it is reported on.",
         "## The claims",
         "\n".join(f"- {verdict(outcome, evaluations)}" for outcome in outcomes),
         markdown(tables.claims_table(outcomes, lines)),

@@ -86,10 +86,14 @@ def conditions_table(found: Sequence[Result], names: Names) -> Table:
 
 def brief_table(found: Sequence[Result], names: Names) -> Table:
     """The conditions in as many columns as a terminal has."""
-    wide = conditions_table(found, names)
-    kept = ("method", "budget", "temperature", "at once", "solved", "interval", "total tokens", "sequential")
-    places = [wide[0].index(name) for name in (*kept, "context", "latency, s")]
-    return [[row[place] for place in places] for row in wide]
+    rows = [["method", "budget", "T", "at once", "solved", "total", "sequential", "context", "latency, s"]]
+    for result in found:
+        accuracy = result.accuracy
+        tokens = [f"{result.mean(f'llama2_{name}'):,.0f}" for name in ("total_tokens", "sequential_tokens", "context")]
+        where = [names[result.line], result.budget, f"{result.condition.temperature:g}", str(result.concurrency)]
+        solved = f"{accuracy.mean:.1%} ({_span(accuracy)})"
+        rows.append([*where, solved, *tokens, f"{result.mean('latency'):.2f}"])
+    return rows
 
 
 def windows_table(found: Sequence[Result], names: Names) -> Table:
@@ -161,7 +165,7 @@ def profiles_table(found: Sequence[Result], names: Names) -> Table:
 
 
 def diagnostics_table(found: Sequence[Result], names: Names) -> Table:
-    told = [(result, diagnostics(result.rows)) for result in found]
+    told = [(result, diagnostics(result.rows)) for result in _once(found)]
     rows = [["", *told[0][1]]]
     for result, figures in told:
         shown = [
@@ -173,9 +177,10 @@ def diagnostics_table(found: Sequence[Result], names: Names) -> Table:
 
 
 def losses_table(found: Sequence[Result], names: Names) -> Table:
-    causes = sorted({cause for result in found for cause in losses(result.rows)})
+    chosen = _once(found)
+    causes = sorted({cause for result in chosen for cause in losses(result.rows)})
     rows = [["lost to", *(cause.replace("_", " ") for cause in causes)]]
-    for result in found:
+    for result in chosen:
         lost = losses(result.rows)
         rows.append([_label(result, names), *(f"{lost.get(cause, 0.0):.1%}" for cause in causes)])
     return rows if causes else []
@@ -188,6 +193,11 @@ def distances_table(found: Sequence[Result], names: Names) -> Table:
         kept = NOTHING if one.kept is None else f"{one.kept.mean:.1%} ({_span(one.kept)})"
         rows.append([_label(one.result, names), *cells(one.teacher), *cells(one.result.accuracy), kept])
     return rows if len(rows) > 1 else []
+
+
+def _once(found: Sequence[Result]) -> Sequence[Result]:
+    """Without the conditions that ran one problem at a time: others show the same of more problems, if there are any."""
+    return [result for result in found if not result.alone] or found
 
 
 def cells(one: Share) -> list[str]:
@@ -220,5 +230,4 @@ def _parts(values: Iterable[float], whole: float) -> list[str]:
 
 def _label(result: Result, names: Names) -> str:
     temperature = "" if result.greedy else f", temperature {result.condition.temperature:g}"
-    alone = ", one at a time" if result.alone else ""
-    return f"{names[result.line]} budget {result.budget}{temperature}{alone}"
+    return f"{names[result.line]} budget {result.budget}{temperature}"
