@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol, read_protocol
 from apr.evaluate.rollouts import run_protocol
 from apr.evaluate.rows import Rows, read_rows
+from apr.evaluate.setting import Setting, count_parameters, machine, note_setting, read_setting
 from apr.evaluate.statistics import wilson
+from apr.evaluate.teacher import Teacher
 from rows import made_row
 from tiny import SOLVED, save_tiny_model, teacher_policy
 
@@ -239,6 +242,10 @@ def test_recipes_expand_lists() -> None:
         method = "apr"
         budgets = ["free", 0, 4]
         [[conditions]]
+        method = "apr"
+        models = ["before", "after"]
+        budgets = [10]
+        [[conditions]]
         method = "sos+"
         model = "elsewhere"
         budget = 4096
@@ -252,9 +259,14 @@ def test_recipes_expand_lists() -> None:
         ("apr", None, 0, 1),
         ("apr", 0, 0, 1),
         ("apr", 4, 0, 1),
+        ("apr", 10, 0, 1),
+        ("apr", 10, 0, 1),
         ("sos+", 4096, 0, 8),
         ("sos+", 4096, 0.5, 8),
     ]
+
+    assert [c.model_name for c in protocol.conditions][3:6] == ["before", "after", "elsewhere"]
+    assert protocol.conditions[0].model_name == "apr-tiny"
 
 
 @pytest.mark.parametrize(
@@ -274,6 +286,10 @@ def test_recipes_expand_lists() -> None:
         "concurrency = 0\n[[conditions]]",
         "extra = 0\n[[conditions]]",
         "[problems]\ncount = 0\n[[conditions]]",
+        "[[conditions]]\nproblems = 0",
+        "[[conditions]]\nconcurrency = 0",
+        "[[conditions]]\nmodels = 'one'",
+        "[teacher]\nbeam_size = 3\n[[conditions]]",
     ],
 )
 def test_bad_recipes_are_refused(text: str) -> None:
@@ -297,5 +313,149 @@ def test_command_runs_a_recipe(model: str, tmp_path: Path, capsys: pytest.Captur
     assert "the recipe's" in capsys.readouterr().err
 
 
+def test_rows_are_a_table_too(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from apr.evaluate.parquet import write_parquet
+
+    problems = [SOLVED, *split_problems(2, "test", 1)]
+    protocol = Protocol((Condition(samples=2), Condition(budget=3)), teacher=Teacher())
+    _, rows = run(problems, protocol, Fault("Sub Call Budget", "error"))
+    write_parquet(protocol, rows, tmp_path)
+    table = parquet.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert len(table) == len(rows) == 9
+    for flat, row in zip(table, rows, strict=True):
+        assert dict(flat["ends"]) == row["ends"]
+        assert dict(flat["makespan"]) == row["makespan"]
+        assert [int(number) for number in flat["numbers"]] == row["numbers"]
+        assert flat["diagnostics_steps"] == row["diagnostics"]["steps"]
+        assert flat["budget"] == (3 if row["condition"] else None)
+        assert (flat["vote"], flat["teacher"], flat["correct"]) == (row["vote"], row["teacher"], row["correct"])
+    assert {row["correct"] for row in table} == {True, False, None}
+
+
+def test_rows_vote_for_their_solutions() -> None:
+    problems = split_problems(20, "test", 0)
+    _, rows = run(problems, Protocol(teacher=Teacher(child_beam_size=6)))
+    for problem, row in zip(problems, rows, strict=True):
+        assert (row["vote"] is None) == (row["answer"] is None)
+        if row["correct"]:
+            assert any(apr._core.solution(problem, steps) is not None for steps in permutations(row["vote"]))
+        assert row["teacher"] == row["correct"]
+        assert row["makespan"]["2"] <= row["total_tokens"]
+        assert row["makespan"]["16"] == row["sequential_tokens"]
+        # A script tells no timings.
+        assert row["profile"] is None
+
+
+def test_a_condition_may_run_few_problems_few_at_a_time() -> None:
+    problems = split_problems(4, "test", 1)
+    protocol = Protocol((Condition(problems=2, samples=2), Condition(concurrency=1), Condition(problems=9)))
+    assert protocol.rollouts(4) == 12
+    flying, most, loaded = 0, [0, 0, 0], []
+    policy = teacher_policy(problems)
+    generate = policy.engine.generate
+
+    async def watched(*arguments: Any, **options: Any) -> Any:
+        nonlocal flying
+        flying += options["request_id"].count(".") == 0
+        most[len(loaded) - 1] = max(most[len(loaded) - 1], flying)
+        try:
+            return await generate(*arguments, **options)
+        finally:
+            flying -= options["request_id"].count(".") == 0
+
+    policy.engine.generate = watched  # type: ignore[method-assign]
+
+    def load(*arguments: Any) -> Any:
+        loaded.append(arguments)
+        return policy
+
+    rows: list[dict] = []
+    asyncio.run(run_protocol(protocol, problems, rows.append, load=load))
+    assert [row["condition"] for row in rows] == [0] * 4 + [1] * 4 + [2] * 4
+    # A latency is measured on an engine that has cached nothing before.
+    assert len(loaded) == 3
+    assert most[1] == 1
+    assert most[2] > 1
+
+
+def test_settings_are_noted(tmp_path: Path) -> None:
+    assert read_setting(tmp_path) == Setting()
+    first = note_setting(tmp_path, {"one": 3})
+    assert "core" in machine()
+    assert first.machines == (machine(),)
+    assert note_setting(tmp_path, {"two": None}) == Setting((machine(),), {"one": 3, "two": None})
+    (tmp_path / "setting.json").write_text('{"machines": ["other"], "parameters": {}}')
+    assert note_setting(tmp_path, {}).machines == ("other", machine())
+    (tmp_path / "setting.json").write_text("{}")
+    assert read_setting(tmp_path) == Setting()
+
+
+def test_parameters_are_counted(model: str, tmp_path: Path) -> None:
+    from apr.model import load_model
+
+    assert count_parameters(model) == sum(weight.numel() for weight in load_model(model).parameters())
+    assert count_parameters(tmp_path) is None
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 9)
+    assert count_parameters(tmp_path) is None
+
+
 def test_shipped_protocols_are_read() -> None:
-    assert read_protocol(recipe_text("paper-small", "eval")).problems.count == 200
+    whole = read_protocol(recipe_text("paper-small", "eval"))
+    assert whole.problems.count == 200
+    quick = read_protocol(recipe_text("paper-small", "eval"), quick=True)
+    assert [str(c).partition(" samples")[0][:8] for c in quick.conditions] == [
+        str(c).partition(" samples")[0][:8] for c in whole.conditions
+    ]
+    assert quick.rollouts(quick.problems.count) < whole.rollouts(200) / 25
+    assert read_protocol(recipe_text("paper-small", "eval"), count=1000).problems.count == 1000
+    with pytest.raises(ValueError, match="no quick form"):
+        read_protocol("[[conditions]]", quick=True)
+
+
+def test_the_papers_comparison_runs_on_a_clean_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each figure and table that two models can have, from the shipped checkpoints; here with less of all."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(Path(__file__).parents[1] / "checkpoints")
+    words = ["eval", "--recipe", "paper-small", "--quick", "--problems", "1", "--max-tokens", "1500"]
+    assert main(words) == 0
+    results = tmp_path / "results" / "paper-small-quick"
+    protocol, rows = read_rows(results)
+    assert len(rows) == protocol.rollouts(1)
+    assert all(row["profile"] is not None for row in rows)
+    assert main(["report"]) == 0
+    text = (results / "report.md").read_text()
+    for title in (
+        "Matched budgets",
+        "Many samples",
+        "Temperatures",
+        "Latency",
+        "Diagnostics",
+        "Distance to the teacher",
+    ):
+        assert f"## {title}" in text
+    assert "3.49M parameters" in text
+    # Before and after reinforcement learning, it takes two checkpoints of one method.
+    assert [line for line in text[text.index("## What is missing") :].splitlines() if line.startswith("- ")] == [
+        "- several models of a method: two checkpoints of one method, such as before and after reinforcement learning "
+        "(figures 5 and 7)",
+        "- the figure `models`: Several models of a method, free and with enforced budgets (figures 5 and 7)",
+    ]
+    assert len(list(results.glob("*.svg"))) == len(list(results.glob("*.png"))) == 9
+    assert (results / "rows.parquet").is_file()
+    assert main([*words, "--json"]) == 0
+    assert "going on after" in capsys.readouterr().err
+
+
+def test_a_missing_model_is_told_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "--recipe", "paper-small", "--quick"]) == 2
+    assert "checkpoints/sos-plus-tiny" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+    assert main(["eval", "--quick"]) == 2
+    assert "--recipe" in capsys.readouterr().err

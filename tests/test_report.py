@@ -34,7 +34,7 @@ from apr.evaluate.votes import votes
 from rows import made_row
 
 PAPER = {"apr": 0.8, "sos+": 0.6}
-MEAN = Claim("same total tokens", "llama2_total_tokens", 100, "Llama-2 tokens", False, False, PAPER)
+MEAN = Claim("same total tokens", "authors_total_tokens", 100, "Llama-2 tokens", False, False, PAPER)
 EACH = Claim("same context", "llama2_context", 100, "Llama-2 tokens", True, False, PAPER)
 ALONE = Claim("same latency", "latency", 100, "seconds", False, True, PAPER)
 APR = Line("apr", "apr-tiny")
@@ -128,7 +128,7 @@ def test_the_majority_of_samples_stands_for_a_method_at_their_cost() -> None:
     found = [result("apr", some(4), cost=100), samples]
     assert judge(MEAN, found).standings["sos+"].label == "budget free, temperature 1, cons@3"
     assert judge(replace(MEAN, limit=80), found).standings["sos+"].label == "budget free, temperature 1"
-    (match,) = matched(found, "llama2_total_tokens")
+    (match,) = matched(found, "authors_total_tokens")
     assert match.rival is not None
     assert (match.rival.cost, match.rival.accuracy.mean) == (90, 1)
     assert match.lead is not None
@@ -172,7 +172,7 @@ def test_trade_off_and_windows() -> None:
         result("apr", some(4, 4), cost=40, budget=2, temperature=0.5),
         result("apr", some(4, 4), cost=10, budget=2, at_once=1),
     ]
-    points = trade_off(found, "llama2_total_tokens")[APR]
+    points = trade_off(found, "authors_total_tokens")[APR]
     assert [(p.label, p.cost, p.accuracy.mean) for p in points] == [("2", 40, 0.25), ("8", 80, 0.5)]
     assert [(p.cost, p.accuracy.mean) for p in trade_off(found, "latency", alone=True)[APR]] == [(10, 1)]
     shares = within(found, "llama2_context", [30, 40, 80])[APR]

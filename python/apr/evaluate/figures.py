@@ -69,14 +69,14 @@ def _write(figure: Figure, path: Path) -> None:
 
 
 def _total(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
-    figure = _trade_off(trade_off(found, "llama2_total_tokens"), lines, f"total tokens ({_TOKENS})", legend=False)
+    figure = _trade_off(trade_off(found, "authors_total_tokens"), lines, f"total tokens ({_TOKENS})", legend=False)
     if figure is None:
         return None
     axes = figure.axes[0]
     for result in _pools(found):
         color = _color(result.line, lines)
         pools = votes(result)
-        costs = [pool.n * result.mean("llama2_total_tokens") for pool in pools]
+        costs = [pool.n * result.mean("authors_total_tokens") for pool in pools]
         for label, style, shares in (
             ("cons@n", ":", [share(list(pool.majority.values())) for pool in pools]),
             ("pass@n (needs a judge)", "-.", [share(list(pool.any.values())) for pool in pools]),
@@ -190,7 +190,7 @@ def _models(found: Sequence[Result]) -> Figure | None:
         one, color = row.result.accuracy, _PARTS[place % len(_PARTS)]
         bars = [[one.mean - one.low], [one.high - one.mean]]
         panels[0].bar(at, one.mean, width * 0.95, yerr=bars, capsize=3, color=color)
-        panels[1].bar(at, row.result.mean("llama2_total_tokens"), width * 0.95, color=color)
+        panels[1].bar(at, row.result.mean("authors_total_tokens"), width * 0.95, color=color)
     ticks = [f"{NAMES[method]}\n{budget if budget == 'free' else f'budget {budget}'}" for method, budget in groups]
     for axes, title in zip(panels, ("solved", f"total tokens\n({_TOKENS})"), strict=True):
         axes.set_xticks(range(len(groups)), ticks)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from apr._core import llama2_tokens
+from apr.evaluate.counting import authors_tokens
 from apr.evaluate.statistics import wilson
-from apr.tree import MAIN, Thread, ThreadTree
+from apr.tree import MAIN, ThreadTree
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, without specials."""
@@ -32,6 +33,8 @@ class Measures:
     llama2_total_tokens: int
     llama2_sequential_tokens: int
     llama2_context: int
+    authors_total_tokens: int
+    """As the authors count, prompts and all, in Llama-2's tokens."""
     main_tokens: int
     """Sampled tokens of the main thread."""
     threads: int
@@ -71,14 +74,16 @@ def llama2_equivalents(tree: ThreadTree, decode: Decode) -> Llama2:
     return Llama2(
         total_tokens=sum(sampled.values()),
         sequential_tokens=chain(MAIN),
-        context=max((_context(thread, decode) for thread in tree.threads.values()), default=0),
+        context=max((llama2_tokens(text) + 2 for texts in _texts(tree, decode) for text in texts), default=0),
     )
 
 
-def _context(thread: Thread, decode: Decode) -> int:
-    # A branch that is extended is part of the longer one.
-    sequences = ([i for segment in branch for i in segment.token_ids] for branch in thread.branches())
-    return max(llama2_tokens(decode(ids)) + 2 for ids in sequences)
+def _texts(tree: ThreadTree, decode: Decode) -> list[list[str]]:
+    """The text of each sequence of each thread; one that a later call extends is part of the longer one."""
+    return [
+        [decode([i for segment in branch for i in segment.token_ids]) for branch in thread.branches()]
+        for thread in tree.threads.values()
+    ]
 
 
 def measure(tree: ThreadTree, decode: Decode) -> Measures:
@@ -91,6 +96,7 @@ def measure(tree: ThreadTree, decode: Decode) -> Measures:
         llama2_total_tokens=llama2.total_tokens,
         llama2_sequential_tokens=llama2.sequential_tokens,
         llama2_context=llama2.context,
+        authors_total_tokens=authors_tokens(_texts(tree, decode), llama2_tokens),
         main_tokens=tree.main.sampled_tokens,
         threads=len(tree.threads),
         rounds=tree.rounds,

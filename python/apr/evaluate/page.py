@@ -36,9 +36,10 @@ def page(evaluations: Evaluations, paper: Paper, figures: Sequence[str]) -> str:
         "# Evaluation",
         _setting(evaluations),
         f"The paper's figures are those of {paper.source}, for {paper.model}. Tokens are means, in Llama-2 "
-        "equivalents. Intervals are at 95 %: Wilson's for accuracies of one sample a problem, else the bootstrap's over "
-        "problems; the paired bootstrap for leads. Of each method the most accurate condition within a limit is taken, "
-        "on the same problems it is reported on.",
+        "equivalents; total tokens are counted as the authors' code does, all sequences with their prompts, sequential "
+        "tokens are those sampled on the longest chain of dependent threads. Intervals are at 95 %: Wilson's for "
+        "accuracies of one sample a problem, else the bootstrap's over problems; the paired bootstrap for leads. Of "
+        "each method the most accurate condition within a limit is taken, on the same problems it is reported on.",
         "## The claims",
         "\n".join(f"- {verdict(outcome, evaluations)}" for outcome in outcomes),
         markdown(tables.claims_table(outcomes, lines)),
@@ -113,7 +114,7 @@ def _parts(evaluations: Evaluations) -> list[Part]:
                 (
                     "Each condition of APR beside the most accurate use of SoS+ that costs no more, the majority of "
                     "several samples (cons@n) included. By total tokens:",
-                    tables.matches_table(matched(found, "llama2_total_tokens"), lines, "tokens"),
+                    tables.matches_table(matched(found, "authors_total_tokens"), lines, "tokens"),
                 ),
                 (
                     "By sequential tokens:",

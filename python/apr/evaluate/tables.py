@@ -25,6 +25,7 @@ Table = list[list[str]]
 Names = dict[Line, str]
 
 NOTHING = "-"
+COSTS = ("authors_total_tokens", "llama2_sequential_tokens", "llama2_context")
 _WINDOWS = (512, 1024, 2048, 3072, 4096, 6144, 8192)
 
 
@@ -59,7 +60,7 @@ def matches_table(matches: Sequence[Match], names: Names, unit: str) -> Table:
 def conditions_table(found: Sequence[Result], names: Names) -> Table:
     head = ["method", "budget", "temperature", "at once", "problems", "samples", "solved", "interval"]
     head += ["total tokens", "sequential", "context", "threads", "spawns", "depth", "cached", "latency, s"]
-    rows = [[*head, "our tokens", "engine failures"]]
+    rows = [[*head, "sampled", "sampled, own tokens", "engine failures"]]
     for result in found:
         figures = result.summary
         accuracy = result.accuracy
@@ -73,10 +74,11 @@ def conditions_table(found: Sequence[Result], names: Names) -> Table:
                 str(accuracy.problems),
                 str(result.condition.samples),
                 *cells(accuracy),
-                *(f"{figures[f'llama2_{name}']:,.0f}" for name in ("total_tokens", "sequential_tokens", "context")),
+                *(f"{figures[name]:,.0f}" for name in COSTS),
                 *(f"{figures[name]:.1f}" for name in ("threads", "rounds", "depth")),
                 f"{figures['cached_share']:.0%}",
                 f"{figures['latency']:.2f}",
+                f"{figures['llama2_total_tokens']:,.0f}",
                 f"{figures['total_tokens']:,.0f}",
                 str(result.failures),
             ]
@@ -89,9 +91,9 @@ def brief_table(found: Sequence[Result], names: Names) -> Table:
     rows = [["method", "budget", "T", "at once", "solved", "total", "sequential", "context", "latency, s"]]
     for result in found:
         accuracy = result.accuracy
-        tokens = [f"{result.mean(f'llama2_{name}'):,.0f}" for name in ("total_tokens", "sequential_tokens", "context")]
+        tokens = [f"{result.mean(name):,.0f}" for name in COSTS]
         where = [names[result.line], result.budget, f"{result.condition.temperature:g}", str(result.concurrency)]
-        solved = f"{accuracy.mean:.1%} ({_span(accuracy)})"
+        solved = f"{accuracy.mean:.1%} ({100 * accuracy.low:.0f}-{100 * accuracy.high:.0f})"
         rows.append([*where, solved, *tokens, f"{result.mean('latency'):.2f}"])
     return rows
 
@@ -112,7 +114,7 @@ def samples_table(found: Sequence[Result], names: Names) -> Table:
             some = [share(list(pool.any.values())) for pool in pools]
             label = f"{names[result.line]} budget {result.budget}, temperature {result.condition.temperature:g}"
             for pool, majority, solved in zip(pools, many, some, strict=True):
-                tokens = f"{pool.n * result.mean('llama2_total_tokens'):,.0f}"
+                tokens = f"{pool.n * result.mean('authors_total_tokens'):,.0f}"
                 rows.append([label, str(pool.n), *cells(majority), *cells(solved), tokens, str(majority.problems)])
     head = ["samples of", "n", "cons@n", "interval", "pass@n", "interval", "total tokens", "problems"]
     return [head, *rows] if rows else []
@@ -133,7 +135,7 @@ def models_table(found: Sequence[Result]) -> Table:
     rows = [["method", "budget", "model", "solved", "interval", "children", "total tokens", "sequential", "context"]]
     for row in stages(found):
         result = row.result
-        costs = [result.mean(f"llama2_{name}") for name in ("total_tokens", "sequential_tokens", "context")]
+        costs = [result.mean(name) for name in COSTS]
         where = [NAMES[result.line.method], f"{result.budget}{' (enforced)' * row.enforced}", result.line.model]
         rows.append([*where, *cells(result.accuracy), f"{row.children:.1f}", *(f"{cost:,.0f}" for cost in costs)])
     return rows if len(rows) > 1 else []
@@ -196,7 +198,7 @@ def distances_table(found: Sequence[Result], names: Names) -> Table:
 
 
 def _once(found: Sequence[Result]) -> Sequence[Result]:
-    """Without the conditions that ran one problem at a time: others show the same of more problems, if there are any."""
+    """Without the conditions that ran one problem at a time, if there are others: these show the same, of more."""
     return [result for result in found if not result.alone] or found
 
 
