@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from apr.trackers import Tracker
+
 
 class RunDirectory:
     """One run on disk."""
@@ -28,6 +30,8 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.log_path = self.path / "log.jsonl"
         self.start = self.path / "start"
+        self.trackers: list[Tracker] = []
+        """Who gets each line of the log too."""
 
     def create(self, recipe: str) -> None:
         """Begin the run, or go on with it. ValueError if the directory holds another recipe's run."""
@@ -76,6 +80,8 @@ class RunDirectory:
         """Append one line to the log."""
         with self.log_path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
+        for track in self.trackers:
+            track(entry)
 
     def entries(self) -> list[dict[str, Any]]:
         """The log's complete lines."""

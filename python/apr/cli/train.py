@@ -136,6 +136,7 @@ def _recipe(options: Any, kind: str, read: Callable[..., T]) -> tuple[str, T]:
 def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Launched]]:
     """The run's directory and its processes, with torch loaded."""
     from apr.run import RunDirectory
+    from apr.trackers import trackers
 
     if os.environ.get("RANK", "0") == "0":
         note("loading torch")
@@ -152,6 +153,7 @@ def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Launched]]:
             if processes.rank == 0:
                 kind = "" if options.kind == "sft" else f"# trainer: {options.kind}\n"
                 run.create(f"{kind}# method: {options.method}\n{text}")
+                run.trackers += trackers(run.path)
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from None
         processes.wait()
