@@ -131,8 +131,8 @@ def demo(arguments: list[str]) -> int:
     return run("demo", arguments, made, lambda options: demo_app())
 
 
-def demo_app(speed: float = 1.0) -> AprApp:
-    """The recorded searches that ship, playing."""
+def demo_app(speed: float = 0.2) -> AprApp:
+    """The recorded searches that ship, playing; they took under a second, too fast to watch."""
     path = Path(str(resources.files("apr_tui") / "demo.jsonl"))
     library = Library(path)
     library.scan()
