@@ -454,6 +454,8 @@ def test_a_missing_model_is_told_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # Where the first part of a path exists, it is no name on a hub.
+    (tmp_path / "checkpoints").mkdir()
     assert main(["eval", "--recipe", "paper-small", "--quick"]) == 2
     assert "checkpoints/sos-plus-tiny" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()

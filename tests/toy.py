@@ -44,11 +44,11 @@ class Toy:
     def text(self, token_ids: Sequence[int]) -> str:
         return Characters().decode(token_ids)
 
-    def replacement(self, token_id: int) -> tuple[int, ...] | None:
-        return (ord("["),) if token_id == ord("{") else None
+    def replacement(self, token_ids: Sequence[int]) -> Resumption | None:
+        return Resumption(len(token_ids) - 1, (ord("["),)) if token_ids[-1] == ord("{") else None
 
-    def spawns(self, token_id: int) -> bool:
-        return token_id == ord("]")
+    def spawns(self, token_ids: Sequence[int]) -> bool:
+        return token_ids[-1] == ord("]")
 
     def parse_spawn(self, token_ids: Sequence[int], level: int) -> list[str]:
         text = self.text(token_ids)

@@ -94,7 +94,7 @@ class TokensForced(_Base):
 
     thread: str
     cause: ForcedCause
-    """"replace": in place of the last sampled token, which is dropped; "join": results in place of a spawn
+    """"replace": in place of the last sampled tokens, which are dropped; "join": results in place of a spawn
     block."""
     kept: int
     """Tokens of the thread's sequence that stay before these."""

@@ -33,12 +33,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """How a parent's token sequence goes on after a join."""
+    """How a thread's token sequence goes on."""
 
     kept: int
-    """Tokens of the parent's sequence that stay: the trunk before the spawn block."""
+    """Tokens of the sequence that stay: after a join, the trunk before the spawn block."""
     token_ids: tuple[int, ...]
-    """The join block."""
+    """What is put behind them: the join block."""
 
 
 class Grammar(Protocol):
@@ -74,12 +74,12 @@ class Grammar(Protocol):
         """The ids as text, without specials."""
         ...
 
-    def replacement(self, token_id: int) -> tuple[int, ...] | None:
-        """What is forced in place of this stop token, if the model may not write it."""
+    def replacement(self, token_ids: Sequence[int]) -> Resumption | None:
+        """What is forced in place of the end of a sequence that stopped, if the model may not write it."""
         ...
 
-    def spawns(self, token_id: int) -> bool:
-        """A thread that stops at this token wants children."""
+    def spawns(self, token_ids: Sequence[int]) -> bool:
+        """A thread whose sequence stopped here wants children."""
         ...
 
     def parse_spawn(self, token_ids: Sequence[int], level: int) -> list[str]:
@@ -157,12 +157,14 @@ class Countdown:
         known = self.tokenizer.vocab_size
         return self.tokenizer.decode([i for i in token_ids if i < known], skip_special=True)
 
-    def replacement(self, token_id: int) -> tuple[int, ...] | None:
+    def replacement(self, token_ids: Sequence[int]) -> Resumption | None:
         # The training data never let the model tell a join from a spawn: at that place it means to spawn.
-        return (self._spawn_open,) if token_id == self._join_open else None
+        if token_ids[-1] != self._join_open:
+            return None
+        return Resumption(len(token_ids) - 1, (self._spawn_open,))
 
-    def spawns(self, token_id: int) -> bool:
-        return token_id == self._spawn_end
+    def spawns(self, token_ids: Sequence[int]) -> bool:
+        return token_ids[-1] == self._spawn_end
 
     def parse_spawn(self, token_ids: Sequence[int], level: int) -> list[str]:
         if self._spawn_open not in token_ids:

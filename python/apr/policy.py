@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import resources
@@ -13,6 +14,7 @@ from apr.engine import ENGINES, load_engine
 from apr.engine.base import Engine, EngineError
 from apr.grammar import Grammar, Method, default_grammar
 
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 SHIPPED_MODEL = "apr-tiny"
 """The checkpoint inside the package that is run when no other is named."""
 
@@ -36,16 +38,22 @@ class Policy:
 
 
 def load_policy(engine: str = "native", model: str | None = None, method: Method = "apr", **options: Any) -> Policy:
-    """Load a checkpoint directory, by default the shipped one, with the engine's own `options`. PolicyError if it
-    cannot be."""
+    """Load a checkpoint, by default the shipped one, with its tokenizer and the engine's own `options`. PolicyError if
+    it cannot be."""
     if engine not in ENGINES:
         raise PolicyError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
     files = ExitStack()
     directory = checkpoint(model, files)
     try:
-        words = directory / "tokenizer.json"
-        tokenizer = Tokenizer.from_json(words.read_text()) if words.is_file() else None
-        return Policy(load_engine(engine, str(directory), **options), default_grammar(method, tokenizer), files)
+        tokenizer = _compact(directory)
+        if tokenizer is not None:
+            return Policy(load_engine(engine, str(directory), **options), default_grammar(method, tokenizer), files)
+        from apr.engine.phrases import PhraseEngine
+        from apr.spelled import ForeignTokenizer, SpelledCountdown
+
+        grammar = SpelledCountdown(method, ForeignTokenizer.read(directory))
+        spelled = PhraseEngine(load_engine(engine, str(directory), **options), grammar.settled_stop)
+        return Policy(spelled, grammar, files)
     except ModuleNotFoundError as error:
         extra = "sglang" if engine == "sglang" else "train"
         raise PolicyError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
@@ -56,13 +64,41 @@ def load_policy(engine: str = "native", model: str | None = None, method: Method
 
 
 def checkpoint(model: str | None, files: ExitStack) -> Path:
-    """The directory of a checkpoint, by default the shipped one, on disk as long as `files` is open. PolicyError if
-    there is none."""
+    """The directory of a checkpoint, by default the shipped one, on disk as long as `files` is open. A name on the
+    Hugging Face hub is fetched from there. PolicyError if there is none."""
     directory = _shipped(files) if model is None else Path(model)
+    if model is not None and _HUB_NAME.fullmatch(model) and not directory.parent.exists():
+        directory = _download(model)
     if not (directory / "config.json").is_file():
         what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
         raise PolicyError(f"{directory} {what}")
     return directory
+
+
+def _compact(directory: Path) -> Tokenizer | None:
+    """The directory's tokenizer if it is of this project's kind, or the built-in one if it has none."""
+    words = directory / "tokenizer.json"
+    if not words.is_file():
+        return None if (directory / "tokenizer.model").is_file() else Tokenizer()
+    try:
+        return Tokenizer.from_json(words.read_text())
+    except ValueError:
+        return None
+
+
+def _download(name: str) -> Path:
+    """A checkpoint of the hub, or of its cache on disk."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError:
+        raise PolicyError(
+            f"{name} is not a directory; names on a hub need huggingface_hub: {install('train')}"
+        ) from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"]))
+    except Exception as error:
+        # The client raises what its many layers raise.
+        raise PolicyError(f"{name} is not a directory, nor on the hub: {_first_line(error)}") from None
 
 
 def install(extra: str) -> str:

@@ -156,10 +156,9 @@ class Rollout:
                 return reason, None
             if completion.finish_reason == "abort":
                 return "engine_error", "the engine aborted the request by itself"
-            last = completion.token_ids[-1]
-            if (instead := self.grammar.replacement(last)) is not None:
-                self.force(thread, "replace", len(thread.token_ids) - 1, instead)
-            elif self.grammar.spawns(last):
+            if (instead := self.grammar.replacement(thread.token_ids)) is not None:
+                self.force(thread, "replace", instead.kept, instead.token_ids)
+            elif self.grammar.spawns(thread.token_ids):
                 if ended := await self.spawn(thread, allowance):
                     return ended
             else:

@@ -262,8 +262,11 @@ def _apply_to_thread(
             thread.context = max(thread.context, len(thread.token_ids))
         case TokensForced():
             if event.cause == "replace":
-                del call.sampled[-1:], call.logprobs[-1:], thread.token_ids[-1:]
-                call.dropped += 1
+                dropped = len(thread.token_ids) - event.kept
+                if not 0 < dropped <= len(call.sampled):
+                    raise ValueError(f"thread {thread.id} cannot replace {dropped} tokens")
+                del call.sampled[-dropped:], call.logprobs[-dropped:], thread.token_ids[-dropped:]
+                call.dropped += dropped
             if not 0 <= event.kept <= len(thread.token_ids):
                 raise ValueError(f"thread {thread.id} cannot keep {event.kept} tokens")
             thread.calls.append(Call(event.kept, event.token_ids, event.cause))

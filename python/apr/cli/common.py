@@ -107,7 +107,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--engine", default="native", help="what runs the model: native (default), torch or sglang")
     add("--server", metavar="URL", help=SERVER_HELP)
-    add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
+    add("--model", metavar="DIR|NAME", help="checkpoint: a Hugging Face directory, or a name on the hub, with its own "
+        "tokenizer (default: the shipped model)")  # fmt: skip
     add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
     add("--join", choices=("all", "first"), default="all", help=_JOIN)
     add("--temperature", type=not_negative, default=0.0, metavar="T", help="0 (default): greedy")
