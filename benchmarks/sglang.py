@@ -130,7 +130,7 @@ async def _directly(recorded: Recorder, trees: Sequence[ThreadTree]) -> float:
                 return
             exact = replace(params, max_tokens=len(answer.token_ids), stop_token_ids=())
             await recorded.inner.generate(prompt, exact, request_id=request_id)
-            spawn = next(rounds, None) if grammar.spawns(answer.token_ids[-1]) else None
+            spawn = next(rounds, None) if grammar.spawns(answer.token_ids) else None
             if spawn is not None:
                 await asyncio.gather(*(thread(tree, child) for child in spawn.children))
 
