@@ -253,11 +253,13 @@ def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: 
     """
     log = RunDirectory(tmp_path)
     log.create(recipe)
+    # Both, so that they stay alike.
+    urls = [server.url for server in served.servers]
     trainer = GrpoTrainer(
         rl_recipe(recipe, "apr"),
         log,
         Countdown("apr"),
-        lambda model, directory: SglangEngine(served.servers[1].url, api_key=KEY, context_length=CONTEXT),
+        lambda model, directory: SglangEngine(urls[0], servers=urls, api_key=KEY, context_length=CONTEXT),
         start_from=served.other,
     )
     try:
