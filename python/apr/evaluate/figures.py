@@ -82,6 +82,8 @@ def _total(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
             ("pass@n (needs a judge)", "-.", [share(list(pool.any.values())) for pool in pools]),
         ):
             axes.plot(costs, [one.mean for one in shares], style, color=color, label=f"{lines[result.line]} {label}")
+    axes.autoscale(axis="x")
+    axes.set_xlim(left=0)
     axes.legend(fontsize="small")
     return figure
 
