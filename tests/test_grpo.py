@@ -163,8 +163,10 @@ def test_refilled_groups_have_signal(start: Path, tmp_path: Path) -> None:
 
 
 def test_the_torch_engine_shares_the_trainers_weights(start: Path, tmp_path: Path) -> None:
-    lines = train(tmp_path, start, config(steps=2, groups=2), with_torch)
-    assert all(line["gap"]["main"] < 1e-4 for line in lines)
+    lines = train(tmp_path, start, config(steps=3), with_torch)
+    gaps = [line["gap"]["main"] for line in lines if "gap" in line]
+    assert gaps
+    assert max(gaps) < 1e-4
 
 
 def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
