@@ -87,14 +87,18 @@ class SearchScreen(WatchScreen):
         self.draw()
 
     def draw(self) -> None:
-        panes = list(self.query(SearchPane))
-        for index, (track, pane) in enumerate(zip(self.tracks, panes, strict=True)):
-            pane.set_class(len(panes) > 1 and index == self._active, "-active")
+        shown = self._shown()
+        for index, (track, pane) in enumerate(shown):
+            pane.set_class(len(shown) > 1 and index == self._active, "-active")
             pane.draw(track, complaint=self.complaint if index == self._active else None, note=self.note(track))
         state = tuple(self.check_action(name, ()) for name in ("stop", "step"))
         if state != getattr(self, "_offered", None):
             self._offered = state
             self.refresh_bindings()
+
+    def _shown(self) -> list[tuple[Track, SearchPane]]:
+        """The searches with their panes; a pane goes a moment later than its search."""
+        return list(zip(self.tracks, self.query(SearchPane), strict=False))
 
     def note(self, track: Track) -> str:
         """What stands behind the title of a search."""
@@ -108,15 +112,13 @@ class SearchScreen(WatchScreen):
         return self.tracks[self._active]
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        panes = list(self.query(SearchPane))
-        inside = [index for index, pane in enumerate(panes) if pane in event.widget.ancestors]
+        inside = [index for index, (_, pane) in enumerate(self._shown()) if pane in event.widget.ancestors]
         self._active = inside[0] if inside else self._active
 
     def on_line_list_moved(self, message: LineList.Moved) -> None:
-        panes = list(self.query(SearchPane))
-        index = next((i for i, pane in enumerate(panes) if pane in message.lines.ancestors), None)
-        if index is not None and isinstance(message.lines, ThreadList) and message.lines.selected is not None:
-            self.tracks[index].select(message.lines.selected)
+        track = next((track for track, pane in self._shown() if pane in message.lines.ancestors), None)
+        if track is not None and isinstance(message.lines, ThreadList) and message.lines.selected is not None:
+            track.select(message.lines.selected)
             self.draw()
 
     def action_pause(self) -> None:
