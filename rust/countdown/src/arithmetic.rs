@@ -100,6 +100,12 @@ pub fn apply(left: Number, op: Op, right: Number) -> Option<Number> {
     }
 }
 
+/// What no value that becomes of these numbers exceeds, if it fits: a+b and a*b are below (a+1)(b+1), the others below
+/// a+1.
+pub(crate) fn bound(numbers: &[Number]) -> Option<Number> {
+    numbers.iter().try_fold(1, |bound: Number, n| bound.checked_mul(n.checked_add(1)?))
+}
+
 fn exact_quotient<V: Value>(a: V, b: V) -> Option<V> {
     let zero = V::default();
     if b == zero {

@@ -4,7 +4,7 @@
 //! that ended. `children[r]` are the children of round r in index order. A trace is a pure function of problem,
 //! parameters and choices (spec: arXiv 2504.15466, sections 3 and 4, best-first batches as in its code).
 
-use crate::arithmetic::Value;
+use crate::arithmetic::{Value, bound};
 use crate::heuristic::{Heuristic, Score, Scorer};
 use crate::problem::{Error, MAX_NUMBERS, Number, Problem, Step};
 use crate::sample::Choices;
@@ -130,9 +130,7 @@ fn narrow(problem: &Problem) -> Option<(Vec<i64>, i64)> {
     const MOST: i64 = i64::MAX / MAX_NUMBERS as i64;
     let numbers = problem.numbers().iter().map(|&n| i64::try_from(n).ok()).collect::<Option<Vec<_>>>()?;
     let target = i64::try_from(problem.target()).ok()?;
-    // A result and one is at most the product of its numbers, each and one.
-    let bound = numbers.iter().try_fold(1_i64, |bound, n| bound.checked_mul(n.checked_add(1)?))?;
-    (bound.max(target) <= MOST).then_some((numbers, target))
+    (bound(problem.numbers())? <= MOST.into() && target <= MOST).then_some((numbers, target))
 }
 
 fn run<V: Value, C: Choices>(teacher: Teacher<'_, V, C>, method: &Method) -> Result<Trace, Error> {

@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::arithmetic::Value;
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
-use state::{Move, State, Width, moves, narrow};
+use state::{State, Width, key, narrow, steps, wide};
 
 mod solution;
 mod state;
@@ -103,11 +103,11 @@ impl<V: Value> First<V> {
             return false;
         }
         for (i, j) in state.pairs() {
-            for step in moves(state.values[i], state.values[j]) {
+            for step in steps(state.values[i], state.values[j]) {
                 let reached =
                     if state.len == 2 { step.result == self.target } else { self.walk(state.child(i, j, step.result)) };
                 if reached {
-                    self.steps.push(step.step());
+                    self.steps.push(wide(step));
                     return true;
                 }
             }
@@ -121,7 +121,7 @@ struct All<V> {
     target: V,
     reach: Map<State<V>, bool>,
     seen: Set<[Option<(Op, V, V)>; MAX_NUMBERS - 1]>,
-    path: Vec<Move<V>>,
+    path: Vec<Step<V>>,
     found: Vec<Vec<Step>>,
 }
 
@@ -133,13 +133,13 @@ impl<V: Value> All<V> {
             }
             return;
         }
-        let previous = self.path.last().map(|step| step.key());
+        let previous = self.path.last().map(|step| key(*step));
         let mut walked: Vec<(Op, V, V)> = Vec::new();
         for (i, j) in state.pairs() {
             // Of two neighbouring steps that do not depend on each other only one order is walked.
             let independent = j != state.len - 1;
-            for step in moves(state.values[i], state.values[j]) {
-                let key = step.key();
+            for step in steps(state.values[i], state.values[j]) {
+                let key = key(step);
                 if independent && previous.is_some_and(|previous| key < previous) {
                     continue;
                 }
@@ -163,20 +163,20 @@ impl<V: Value> All<V> {
             return known;
         }
         let reached = state.pairs().any(|(i, j)| {
-            moves(state.values[i], state.values[j]).any(|step| self.reaches(state.child(i, j, step.result)))
+            steps(state.values[i], state.values[j]).any(|step| self.reaches(state.child(i, j, step.result)))
         });
         self.reach.insert(key, reached);
         reached
     }
 
     fn record(&mut self) {
-        let mut key = [None; MAX_NUMBERS - 1];
-        for (slot, step) in key.iter_mut().zip(&self.path) {
-            *slot = Some(step.key());
+        let mut keys = [None; MAX_NUMBERS - 1];
+        for (slot, step) in keys.iter_mut().zip(&self.path) {
+            *slot = Some(key(*step));
         }
-        key.sort_unstable();
-        if self.seen.insert(key) {
-            self.found.push(self.path.iter().map(|step| step.step()).collect());
+        keys.sort_unstable();
+        if self.seen.insert(keys) {
+            self.found.push(self.path.iter().map(|step| wide(*step)).collect());
         }
     }
 }

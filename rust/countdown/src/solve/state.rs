@@ -1,8 +1,8 @@
-//! States on the stack and the moves on them, over the narrowest integer that is wide enough.
+//! States on the stack and the steps on them, over the narrowest integer that is wide enough.
 //!
 //! [`Width`] bounds every value that some numbers can become, so arithmetic on a [`State`] never overflows.
 
-use crate::arithmetic::Value;
+use crate::arithmetic::{Value, bound};
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
 
 /// The arithmetic that is wide enough for every value that some numbers can become.
@@ -23,9 +23,7 @@ impl Width {
         if target < 1 {
             return Err(Error::Target(target));
         }
-        // a+b and a*b are both below (a+1)(b+1), the others below a+1.
-        let bound = numbers.iter().try_fold(1, |bound: Number, n| bound.checked_mul(n.checked_add(1)?));
-        let bound = if let [only] = numbers { Some(*only) } else { bound };
+        let bound = if let [only] = numbers { Some(*only) } else { bound(numbers) };
         match bound {
             None => Err(Error::Overflow),
             Some(bound) if target > bound => Ok(Width::Unreachable),
@@ -39,36 +37,25 @@ pub(super) fn narrow<V: Value>(n: Number) -> V {
     V::try_from(n).ok().expect("the bound holds for the target and every number")
 }
 
-/// One step; for `+` and `*` the operands are in the order of the state.
-#[derive(Clone, Copy)]
-pub(super) struct Move<V> {
-    pub(super) left: V,
-    pub(super) op: Op,
-    pub(super) right: V,
-    pub(super) result: V,
+pub(super) fn wide<V: Value>(step: Step<V>) -> Step {
+    Step { left: step.left.into(), op: step.op, right: step.right.into(), result: step.result.into() }
 }
 
-impl<V: Value> Move<V> {
-    pub(super) fn step(self) -> Step {
-        Step { left: self.left.into(), op: self.op, right: self.right.into(), result: self.result.into() }
-    }
-
-    /// The same for two moves that are the same step.
-    pub(super) fn key(self) -> (Op, V, V) {
-        (self.op, self.left.max(self.right), self.left.min(self.right))
-    }
+/// The same for two steps that are one but for the order of their operands.
+pub(super) fn key<V: Value>(step: Step<V>) -> (Op, V, V) {
+    (step.op, step.left.max(step.right), step.left.min(step.right))
 }
 
-/// The moves on `a` and `b` in the order of the combine rule; the quotient is missing if it is not exact.
-pub(super) fn moves<V: Value>(a: V, b: V) -> impl Iterator<Item = Move<V>> {
+/// The steps on `a` and `b` in the order of the combine rule; the quotient is missing if it is not exact.
+pub(super) fn steps<V: Value>(a: V, b: V) -> impl Iterator<Item = Step<V>> {
     let zero = V::default();
     let (high, low) = if a <= b { (b, a) } else { (a, b) };
     let exact = low != zero && high % low == zero;
-    let quotient = exact.then(|| Move { left: high, op: Op::Div, right: low, result: high / low });
+    let quotient = exact.then(|| Step { left: high, op: Op::Div, right: low, result: high / low });
     [
-        Move { left: a, op: Op::Add, right: b, result: a + b },
-        Move { left: a, op: Op::Mul, right: b, result: a * b },
-        Move { left: high, op: Op::Sub, right: low, result: high - low },
+        Step { left: a, op: Op::Add, right: b, result: a + b },
+        Step { left: a, op: Op::Mul, right: b, result: a * b },
+        Step { left: high, op: Op::Sub, right: low, result: high - low },
     ]
     .into_iter()
     .chain(quotient)
