@@ -96,10 +96,11 @@ def gradient(groups: list[Group], start: Path, settings: RlConfig) -> torch.Tens
     rollouts = judged_rollouts(groups, settings.loss, share_trunks=settings.share_trunks)
     found: list[torch.Tensor] = []
 
-    def keep(rate: float) -> None:
+    def keep(step: int, steps: int) -> float:
         found.extend(p.grad.flatten() for p in model.parameters() if p.grad is not None)
+        return 0.0
 
-    learner.optimizers.step = keep  # type: ignore[method-assign]
+    learner.optimizers.update = keep  # type: ignore[method-assign]
     learner.learn(rows_of(rollouts, settings.loss, processes), 0)
     return torch.cat(found)
 

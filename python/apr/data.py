@@ -169,15 +169,14 @@ def _layout(sample: Sample, length: int) -> tuple[Tensor, Tensor]:
     """Positions, [T], and what each position attends to, [T, T], of a row with branches; padding sees itself."""
     positions_T = torch.arange(length)
     visible_TT = torch.ones(length, length, dtype=torch.bool).tril()
-    ends = [branch.begin for branch in sample.branches[1:]] + [len(sample.token_ids)]
     before = torch.arange(0)
-    for branch, end in zip(sample.branches, ends, strict=True):
-        own = torch.arange(branch.begin, end)
+    for branch, (begin, end) in zip(sample.branches, sample.spans(), strict=True):
+        own = torch.arange(begin, end)
         positions_T[own] = branch.kept + torch.arange(len(own))
         # The branch's whole sequence: what it keeps of the one before, then its own.
         kept = before[: branch.kept]
-        visible_TT[branch.begin : end, : branch.begin] = False
-        visible_TT[branch.begin : end, kept] = True
+        visible_TT[begin:end, :begin] = False
+        visible_TT[begin:end, kept] = True
         before = torch.cat([kept, own])
     return positions_T, visible_TT
 

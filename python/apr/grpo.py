@@ -12,10 +12,8 @@ import json
 import resource
 import shutil
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +35,8 @@ from apr.processes import Processes
 from apr.publish import publisher
 from apr.run import RunDirectory, write_atomically
 from apr.step_metrics import Alarms, records, summarise
+from apr.trainer_state import TrainerState
 
-STATE_FILE = "trainer.pt"
 OpenEngine = Callable[[LlamaForCausalLM, Path], Engine]
 """Makes the engine that samples: from the trainer's model, or from a directory with the same weights."""
 
@@ -67,7 +65,6 @@ class GrpoTrainer:
         self.position = 0
         """The first task that no step has taken yet."""
         self.alarms = Alarms()
-        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._ahead: Future[Draw] | None = None
         """The next step's rollouts, where steps overlap."""
         if device == "cpu":
@@ -125,25 +122,14 @@ class GrpoTrainer:
     def save(self) -> None:
         """Leave a checkpoint of this step."""
 
-        def write(directory: Path) -> None:
-            save_model(self.learner.model, self.tokenizer, directory)
-            state = {
-                "step": self.step,
-                "position": self.position,
-                "optimizers": self.learner.optimizers.state_dict(),
-                "random": torch.get_rng_state(),
-            }
-            torch.save(state, directory / STATE_FILE)
-
         if self.processes.rank == 0:
-            self.run.save(self.step, write, self.config.keep_checkpoints)
+            state, learner = TrainerState(self.step, self.position), self.learner
+            state.save(self.run, learner.model, self.tokenizer, learner.optimizers, self.config.keep_checkpoints)
         self.processes.wait()
 
     def _go_on(self, checkpoint: Path) -> None:
-        state = torch.load(checkpoint / STATE_FILE, map_location=self.processes.device, weights_only=True)
-        self.step, self.position = state["step"], state["position"]
-        self.learner.optimizers.load_state_dict(state["optimizers"])
-        torch.set_rng_state(state["random"].cpu())
+        state = TrainerState.restore(checkpoint, self.learner.optimizers, self.processes.device)
+        self.step, self.position = state.step, state.position
         if self.processes.rank == 0:
             self.run.rewind(self.step)
         self.processes.wait()
@@ -165,8 +151,9 @@ class GrpoTrainer:
 
     def _run_step(self, sampler: ThreadPoolExecutor, *, ahead: bool) -> dict[str, Any]:
         begun = time.monotonic()
-        self._seconds = self.learner.seconds = defaultdict(float)
-        with self._timed("generate"):
+        timed = self.learner.timed
+        self.learner.seconds.clear()
+        with timed("generate"):
             # On the sampler's thread in any case, so that a signal finds this one.
             coming = self._ahead or sampler.submit(self._sample, self.step + 1, self.position)
             drawn = coming.result()
@@ -182,15 +169,15 @@ class GrpoTrainer:
         if groups and self.processes.rank == 0:
             self._write_group(groups[0], [row for row in rows if row.rollout.group == 0], before)
         if self._ahead is not None:
-            with self._timed("wait"):
+            with timed("wait"):
                 self._ahead.exception()
-        with self._timed("publish"):
+        with timed("publish"):
             asyncio.run(_run(self._publish))
         self.step += 1
         if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
-            with self._timed("validate"):
+            with timed("validate"):
                 metrics |= self.validate()
-        seconds = {name: round(spent, 3) for name, spent in self._seconds.items()}
+        seconds = {name: round(spent, 3) for name, spent in self.learner.seconds.items()}
         trained = metrics["trained_tokens"]
         speeds = {
             "generate": metrics.get("tokens", 0) / max(1e-3, seconds["generate"]),
@@ -242,14 +229,6 @@ class GrpoTrainer:
             rollouts.append({"rollout": tree.started.rollout if tree.started else "", **told})
         problem = self.grammar.describe(group.task.problem)
         write_atomically(path, json.dumps({"problem": problem, "rollouts": rollouts}, separators=(",", ":")))
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[name] += time.monotonic() - begun
 
 
 async def _run(work: Callable[[], Any]) -> Any:

@@ -5,7 +5,6 @@ Shapes: B rows, T positions, V vocabulary; tensors that speak of predicted token
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr import _core
 from apr.config import RlConfig
 from apr.losses import grpo_loss
-from apr.model import token_logprobs
+from apr.model import compiled, token_logprobs
 from apr.optimizers import Optimizers, rate_at
 from apr.packs import Pack, Row, packs_of
 from apr.processes import Processes
@@ -46,8 +45,7 @@ class Learner:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """Spent on each phase since it was last cleared."""
         self._spawn_token = tokenizer.token_id(_core.SPAWN_OPEN)
-        compiles = config.compile and (self.device.type != "cpu" or shutil.which("c++") is not None)
-        self._forward: Callable[..., Any] = torch.compile(model, dynamic=True) if compiles else model
+        self._forward: Callable[..., Any] = compiled(model) if config.compile else model
 
     def learn(self, rows: Sequence[Row], step: int) -> tuple[dict[str, Any], dict[int, Tensor]]:
         """Update the weights by these rows in step `step`, counted from 0.
@@ -58,14 +56,14 @@ class Learner:
         """
         config = self.config.loss
         packs = packs_of(rows, self.tokenizer.pad, self.config.tokens_per_batch, self.device)
-        with self._timed("score"):
+        with self.timed("score"):
             if config.updates > 1 or self.reference is not None:
                 self._score(packs)
         sums: defaultdict[str, float] = defaultdict(float)
         before: dict[int, Tensor] = {}
         norm, updates = 0.0, config.updates if self.processes.any(bool(packs)) else 0
         self.model.train()
-        with self._timed("train"):
+        with self.timed("train"):
             for update in range(updates):
                 for pack in packs:
                     logprobs_BT = self._backward(pack, sums)
@@ -74,7 +72,8 @@ class Learner:
                             id(row): lp[mask]
                             for row, lp, mask in zip(pack.rows, logprobs_BT, pack.mask_BT, strict=True)
                         }
-                norm = self._update(step)
+                self.processes.add_gradients(self.model)
+                norm = self.optimizers.update(step, self.config.steps)
         self.model.eval()
         return self._tell(packs, sums, norm, updates, step), before
 
@@ -136,18 +135,6 @@ class Learner:
             sums[name] += float(value)
         return now_BT
 
-    def _update(self, step: int) -> float:
-        """Take the step that the gradients say; their norm."""
-        self.processes.add_gradients(self.model)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"step {step + 1}: the gradient is not finite")
-        self.optimizers.step(self._rate(step))
-        return float(norm)
-
-    def _rate(self, step: int) -> float:
-        return rate_at(step, self.config.steps, self.config.optimizer)
-
     def _tell(
         self, packs: Sequence[Pack], sums: defaultdict[str, float], norm: float, updates: int, step: int
     ) -> dict[str, Any]:
@@ -162,8 +149,9 @@ class Learner:
         def mean(name: str, count: str = "tokens") -> float:
             return total[name] / max(1.0, total[count])
 
+        optimizer = self.config.optimizer
         metrics: dict[str, Any] = {
-            "learning_rate": self.config.optimizer.learning_rate * self._rate(step),
+            "learning_rate": optimizer.learning_rate * rate_at(step, self.config.steps, optimizer),
             "trained_tokens": int(total["real"]) * updates,
         }
         if not updates:
@@ -185,7 +173,8 @@ class Learner:
         return metrics
 
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the time that passes to a phase."""
         begun = time.monotonic()
         try:
             yield

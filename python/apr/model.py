@@ -6,7 +6,10 @@ Shapes: B rows, H heads, T positions, D head size, V vocabulary.
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +84,13 @@ def load_model(directory: str | Path, dtype: torch.dtype = torch.float32, attent
     if not (Path(directory) / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: config.json is missing")
     return LlamaForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention)
+
+
+def compiled(model: LlamaForCausalLM) -> Callable[..., Any]:
+    """The model through torch.compile; as it is on a CPU without a C++ compiler."""
+    compiles = model.device.type != "cpu" or shutil.which("c++") is not None
+    forward: Callable[..., Any] = torch.compile(model, dynamic=True) if compiles else model
+    return forward
 
 
 def save_model(

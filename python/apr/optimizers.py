@@ -36,6 +36,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         self._config = config
+        self._parameters = list(model.parameters())
         hidden: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
@@ -52,13 +53,21 @@ class Optimizers:
             muon = torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=decay)
             self._all.append((config.muon_learning_rate, muon))
 
-    def step(self, rate: float) -> None:
-        """Update with learning rates at `rate` of their peaks."""
+    def update(self, step: int, steps: int) -> float:
+        """Take step `step` of `steps`, counted from 0, that the gradients say; their norm before they are clipped.
+
+        FloatingPointError if it is not finite, and the weights stay.
+        """
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"step {step + 1}: the gradient is not finite")
+        rate = rate_at(step, steps, self._config)
         for peak, optimizer in self._all:
             for group in optimizer.param_groups:
                 group["lr"] = peak * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        return float(norm)
 
     def state_dict(self) -> list[dict[str, Any]]:
         return [optimizer.state_dict() for _, optimizer in self._all]

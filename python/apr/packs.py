@@ -31,10 +31,12 @@ class Rollout:
     member: int
     advantage: float
     samples: tuple[Sample, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    """For each sample, those of its branches that carry loss."""
 
     def counts(self) -> Counts:
         """Its sequences and tokens that carry loss."""
-        tokens = [count for sample in self.samples for count in branch_tokens(sample)]
+        tokens = [count for branches in self.tokens for count in branches]
         return Counts(1, sum(count > 0 for count in tokens), sum(tokens))
 
 
@@ -77,7 +79,9 @@ def judged_rollouts(groups: Sequence[Group], config: GrpoConfig, *, share_trunks
             continue
         gained = advantages(group.judged, divide=config.advantage == "std")
         for m, advantage in zip(judged, gained, strict=True):
-            found.append(Rollout(g, m, advantage, tuple(tree_samples(group.trees[m], share_trunks=share_trunks))))
+            samples = tuple(tree_samples(group.trees[m], share_trunks=share_trunks))
+            tokens = tuple(tuple(branch_tokens(sample)) for sample in samples)
+            found.append(Rollout(g, m, advantage, samples, tokens))
     return found
 
 
@@ -93,14 +97,11 @@ def rows_of(rollouts: Sequence[Rollout], config: GrpoConfig, processes: Processe
         Row(
             rollout,
             sample,
-            tuple(
-                token_weights(config.weighting, tokens, count, step, config.constant)
-                for tokens in branch_tokens(sample)
-            ),
+            tuple(token_weights(config.weighting, tokens, count, step, config.constant) for tokens in branches),
         )
         for rollout, count in zip(rollouts, counts, strict=True)
         if rollout.advantage != 0 or config.kl
-        for sample in rollout.samples
+        for sample, branches in zip(rollout.samples, rollout.tokens, strict=True)
     ]
 
 

@@ -29,8 +29,7 @@ def tree_samples(tree: ThreadTree, *, share_trunks: bool = True) -> list[Sample]
 
 def branch_tokens(sample: Sample) -> list[int]:
     """Tokens that carry loss in each branch of a row."""
-    ends = [branch.begin for branch in sample.branches[1:]] + [len(sample.token_ids)]
-    return [sum(sample.loss_mask[branch.begin : end]) for branch, end in zip(sample.branches, ends, strict=True)]
+    return [sum(sample.loss_mask[begin:end]) for begin, end in sample.spans()]
 
 
 def _branch(segments: Sequence[Segment], thread: Thread) -> Sample:

@@ -7,7 +7,6 @@ later loss, so a run that was killed goes on as if it had not been.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from apr._core import Tokenizer
 from apr.config import SftConfig
@@ -30,12 +29,11 @@ from apr.data import (
     verdict_positions,
 )
 from apr.losses import sft_loss
-from apr.model import CAUSAL, load_model, new_model, save_model
+from apr.model import CAUSAL, compiled, load_model, new_model
 from apr.optimizers import Optimizers, keep_freed_memory, rate_at
 from apr.processes import Processes
 from apr.run import RunDirectory
-
-STATE_FILE = "trainer.pt"
+from apr.trainer_state import TrainerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +81,13 @@ class SftTrainer:
         self.model = model.to(self.device).train()
         self.optimizers = Optimizers(self.model, config.optimizer)
         if latest:
-            state = torch.load(latest / STATE_FILE, map_location=self.device, weights_only=True)
-            self.step = state["step"]
-            self.data.position = state["position"]
-            self.optimizers.load_state_dict(state["optimizers"])
-            torch.set_rng_state(state["random"].cpu())
+            state = TrainerState.restore(latest, self.optimizers, self.device)
+            self.step, self.data.position = state.step, state.position
             if self.processes.rank == 0:
                 run.rewind(self.step)
         else:
             torch.manual_seed(config.seed)
-        compiles = config.compile and (self.device.type != "cpu" or shutil.which("c++") is not None)
-        self._forward: Callable[..., Any] = torch.compile(self.model, dynamic=True) if compiles else self.model
+        self._forward: Callable[..., Any] = compiled(self.model) if config.compile else self.model
 
     def train(self, watch: Callable[[Progress], None], *, until: int | None = None) -> None:
         """Train to the recipe's last step, or to step `until`, and leave a checkpoint there."""
@@ -151,11 +145,8 @@ class SftTrainer:
             totals[2] += metrics["loss"]
         self.processes.add_gradients(self.model)
         totals[2] = self.processes.add(totals[2])
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"step {self.step}: the gradient is not finite")
-        self.optimizers.step(rate_at(self.step, self.config.steps, self.config.optimizer))
-        return float(totals[2] / totals[0]), float(norm), tokens
+        norm = self.optimizers.update(self.step, self.config.steps)
+        return float(totals[2] / totals[0]), norm, tokens
 
     def _weights(self, batch: Batch) -> Tensor:
         weights_BT = batch.loss_mask_BT.float()
@@ -196,16 +187,7 @@ class SftTrainer:
     def save(self) -> None:
         """Leave a checkpoint of this step."""
 
-        def write(directory: Path) -> None:
-            save_model(self.model, self.tokenizer, directory)
-            state = {
-                "step": self.step,
-                "position": self.data.position,
-                "optimizers": self.optimizers.state_dict(),
-                "random": torch.get_rng_state(),
-            }
-            torch.save(state, directory / STATE_FILE)
-
         if self.processes.rank == 0:
-            self.run.save(self.step, write, self.config.keep_checkpoints)
+            state = TrainerState(self.step, self.data.position)
+            state.save(self.run, self.model, self.tokenizer, self.optimizers, self.config.keep_checkpoints)
         self.processes.wait()

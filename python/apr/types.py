@@ -88,3 +88,8 @@ class Sample:
     """The sequences in it; each begins with tokens that carry no loss."""
     thread: str = "0"
     """The thread that wrote it; "0" is the main thread."""
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Where each branch's own tokens begin and end in the row."""
+        begins = [branch.begin for branch in self.branches]
+        return list(zip(begins, [*begins[1:], len(self.token_ids)], strict=True))
