@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from apr.evaluate.results import Line, ProblemKey, Result
+from apr.evaluate.results import Line, ProblemKey, Result, at_pace
 from apr.evaluate.statistics import Difference, Share, paired_bootstrap, share
 from apr.evaluate.votes import votes
 
@@ -102,12 +102,9 @@ def candidates(
 ) -> list[Candidate]:
     """All ways to use the models, by cost. `alone`: conditions that ran one problem at a time, else the others if there
     are any. `within`: what a rollout may cost at most to count as solved."""
-    chosen = [result for result in found if result.alone == alone]
-    if not alone and not chosen:
-        chosen = list(found)
     made = []
-    for result in chosen:
-        label = _label(result)
+    for result in at_pace(found, alone=alone):
+        label = result.label
         solved = result.by_problem(lambda row: bool(row["correct"]) and (within is None or row[cost] <= within))
         made.append(_candidate(result.line, label, result.mean(cost), solved))
         # Samples run beside each other: their tokens add up, their latency was not measured.
@@ -134,11 +131,6 @@ def matched(found: Sequence[Result], cost: str, *, alone: bool = False) -> list[
 
 def _candidate(line: Line, label: str, cost: float, solved: dict[ProblemKey, float]) -> Candidate:
     return Candidate(line, label, cost, solved, share(list(solved.values())))
-
-
-def _label(result: Result) -> str:
-    temperature = "" if result.greedy else f", temperature {result.condition.temperature:g}"
-    return f"budget {result.budget}{temperature}"
 
 
 def _better(one: Candidate, other: Candidate) -> Candidate:

@@ -57,6 +57,8 @@ class Llama2:
     total_tokens: int
     sequential_tokens: int
     context: int
+    authors_total_tokens: int
+    """As the authors count, prompts and all."""
 
 
 def llama2_equivalents(tree: ThreadTree, decode: Decode) -> Llama2:
@@ -71,10 +73,12 @@ def llama2_equivalents(tree: ThreadTree, decode: Decode) -> Llama2:
         rounds = tree.threads[thread_id].rounds
         return sampled[thread_id] + sum(max((chain(child) for child in spawn.children), default=0) for spawn in rounds)
 
+    threads = _texts(tree, decode)
     return Llama2(
         total_tokens=sum(sampled.values()),
         sequential_tokens=chain(MAIN),
-        context=max((llama2_tokens(text) + 2 for texts in _texts(tree, decode) for text in texts), default=0),
+        context=max((llama2_tokens(text) + 2 for texts in threads for text in texts), default=0),
+        authors_total_tokens=authors_tokens(threads, llama2_tokens),
     )
 
 
@@ -96,7 +100,7 @@ def measure(tree: ThreadTree, decode: Decode) -> Measures:
         llama2_total_tokens=llama2.total_tokens,
         llama2_sequential_tokens=llama2.sequential_tokens,
         llama2_context=llama2.context,
-        authors_total_tokens=authors_tokens(_texts(tree, decode), llama2_tokens),
+        authors_total_tokens=llama2.authors_total_tokens,
         main_tokens=tree.main.sampled_tokens,
         threads=len(tree.threads),
         rounds=tree.rounds,

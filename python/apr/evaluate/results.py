@@ -64,6 +64,11 @@ class Result:
         return FREE if self.condition.budget is None else str(self.condition.budget)
 
     @property
+    def label(self) -> str:
+        """What tells it from the others of its line, in words."""
+        return f"budget {self.budget}" + ("" if self.greedy else f", temperature {self.condition.temperature:g}")
+
+    @property
     def summary(self) -> dict[str, Any]:
         return summarise(self.rows)
 
@@ -90,6 +95,12 @@ class Result:
         for row in self.rows:
             samples[tuple(sorted(row["numbers"])), row["target"]].append(row)
         return samples
+
+
+def at_pace(found: Sequence[Result], *, alone: bool) -> list[Result]:
+    """The conditions that ran one problem at a time, or the others; where there are no others, all."""
+    chosen = [result for result in found if result.alone == alone]
+    return chosen if alone or chosen else list(found)
 
 
 @dataclass(frozen=True, slots=True)

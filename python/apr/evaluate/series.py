@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from apr.evaluate.profile import Profile
-from apr.evaluate.results import Line, Result, Row
+from apr.evaluate.results import Line, Result, Row, at_pace
 from apr.evaluate.rollouts import WORKERS
 from apr.evaluate.statistics import Share
 
@@ -38,9 +38,7 @@ class Point:
 def coldest(found: Sequence[Result], *, alone: bool | None = None) -> list[Result]:
     """Of each line the conditions at its lowest temperature; `alone`: those that ran one problem at a time, or the
     others. Where there are no others, all are."""
-    chosen = [result for result in found if alone is None or result.alone == alone]
-    if alone is False and not chosen:
-        chosen = list(found)
+    chosen = found if alone is None else at_pace(found, alone=alone)
     lowest: dict[Line, float] = {}
     for result in chosen:
         temperature = result.condition.temperature

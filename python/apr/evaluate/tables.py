@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from apr.evaluate.claims import Candidate, Match, Outcome
-from apr.evaluate.results import NAMES, Line, Result
+from apr.evaluate.results import NAMES, Line, Result, at_pace
 from apr.evaluate.rollouts import WORKERS
 from apr.evaluate.series import (
     diagnostics,
@@ -167,7 +167,7 @@ def profiles_table(found: Sequence[Result], names: Names) -> Table:
 
 
 def diagnostics_table(found: Sequence[Result], names: Names) -> Table:
-    told = [(result, diagnostics(result.rows)) for result in _once(found)]
+    told = [(result, diagnostics(result.rows)) for result in at_pace(found, alone=False)]
     rows = [["", *told[0][1]]]
     for result, figures in told:
         shown = [
@@ -179,11 +179,10 @@ def diagnostics_table(found: Sequence[Result], names: Names) -> Table:
 
 
 def losses_table(found: Sequence[Result], names: Names) -> Table:
-    chosen = _once(found)
-    causes = sorted({cause for result in chosen for cause in losses(result.rows)})
+    told = [(result, losses(result.rows)) for result in at_pace(found, alone=False)]
+    causes = sorted({cause for _, lost in told for cause in lost})
     rows = [["lost to", *(cause.replace("_", " ") for cause in causes)]]
-    for result in chosen:
-        lost = losses(result.rows)
+    for result, lost in told:
         rows.append([_label(result, names), *(f"{lost.get(cause, 0.0):.1%}" for cause in causes)])
     return rows if causes else []
 
@@ -195,11 +194,6 @@ def distances_table(found: Sequence[Result], names: Names) -> Table:
         kept = NOTHING if one.kept is None else f"{one.kept.mean:.1%} ({_span(one.kept)})"
         rows.append([_label(one.result, names), *cells(one.teacher), *cells(one.result.accuracy), kept])
     return rows if len(rows) > 1 else []
-
-
-def _once(found: Sequence[Result]) -> Sequence[Result]:
-    """Without the conditions that ran one problem at a time, if there are others: these show the same, of more."""
-    return [result for result in found if not result.alone] or found
 
 
 def cells(one: Share) -> list[str]:
@@ -231,5 +225,4 @@ def _parts(values: Iterable[float], whole: float) -> list[str]:
 
 
 def _label(result: Result, names: Names) -> str:
-    temperature = "" if result.greedy else f", temperature {result.condition.temperature:g}"
-    return f"{names[result.line]} budget {result.budget}{temperature}"
+    return f"{names[result.line]} {result.label}"
