@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from apr.engine import API_KEY
 
 if TYPE_CHECKING:
     from apr._core import Problem
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 METHODS = ("apr", "sos+")
 """Methods that a model can be asked for."""
 MIN_NUMBERS = 2
-API_KEY = "APR_API_KEY"
-"""The environment variable that holds the key of servers."""
 
 SERVER_HELP = f"a running SGLang server, its key in ${API_KEY} (default: --engine sglang starts its own)"
 _JOIN = "a parent goes on when all its children have ended (default), or at the first solution, ending the rest"
@@ -122,18 +121,13 @@ def open_policy(engine: str, model: str | None, method: Any, server: str | None 
     if engine != "sglang" and server is not None:
         raise UsageError("--server is for --engine sglang")
     waiting = Waiting()
-    options = sglang_options(server, waiting) if engine == "sglang" else {}
+    options = {"url": server, "progress": waiting} if engine == "sglang" else {}
     try:
         return load_policy(engine, model, method, **options)
     except PolicyError as error:
         raise UsageError(str(error)) from None
     finally:
         waiting.done()
-
-
-def sglang_options(server: str | None, waiting: Waiting) -> dict[str, Any]:
-    """How the SGLang engine is opened: on the server at a URL, or on one of its own."""
-    return {"url": server, "api_key": os.environ.get(API_KEY) or None, "progress": waiting}
 
 
 class Waiting:

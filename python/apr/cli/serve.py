@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from apr.cli.common import API_KEY, Parser, UsageError, Waiting, add_model_arguments, note, open_policy, positive
+from apr.cli.common import Parser, UsageError, Waiting, add_model_arguments, note, open_policy, positive
+from apr.engine import API_KEY
 from apr.engine.server import LOOPBACK
 
 _SECONDS = "longest rollout (default 300)"

@@ -13,12 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from apr.cli.common import METHODS, SERVER_HELP, Parser, UsageError, Waiting, natural, note, positive, sglang_options
+from apr.cli.common import METHODS, SERVER_HELP, Parser, UsageError, Waiting, natural, note, positive
 from apr.cli.progress import SftLine, Watch, rl_line
 from apr.engine import ENGINES
 from apr.policy import install
 
 if TYPE_CHECKING:
+    from apr.processes import Processes
     from apr.run import RunDirectory
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ def _sft(options: Any) -> int:
     with _begun(options, text) as (run, processes):
         from apr.sft import SftTrainer
 
-        trainer = _made(lambda: SftTrainer(config, run, device=processes.device, start_from=options.start_from))
+        trainer = _made(lambda: SftTrainer(config, run, device=str(processes.device), start_from=options.start_from))
         if not _finished(trainer.step, config.steps, processes):
             with Watch(trainer.step, config.steps, SftLine(), shown=processes.rank == 0) as watch:
                 trainer.train(watch, until=options.until)
@@ -93,12 +94,12 @@ def _rl(options: Any) -> int:
                 return load_engine("torch", model)
             if options.engine == "native":
                 return load_engine("native", directory, threads=options.threads)
-            return load_engine("sglang", directory, **sglang_options(options.server, waiting))
+            return load_engine("sglang", directory, url=options.server, progress=waiting)
 
         def make() -> GrpoTrainer:
             start = checkpoint(options.start_from, files)
             grammar = default_grammar(options.method)
-            return GrpoTrainer(config, run, grammar, open_engine, start_from=start, device=processes.device)
+            return GrpoTrainer(config, run, grammar, open_engine, start_from=start, device=str(processes.device))
 
         try:
             trainer = _made(make)
@@ -133,7 +134,7 @@ def _recipe(options: Any, kind: str, read: Callable[..., T]) -> tuple[str, T]:
 
 
 @contextmanager
-def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Launched]]:
+def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Processes]]:
     """The run's directory and its processes, with torch loaded."""
     from apr.run import RunDirectory
     from apr.trackers import trackers
@@ -148,7 +149,7 @@ def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Launched]]:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     run = RunDirectory(options.out)
-    with Launched(_device(options.device)) as processes:
+    with _launched(_device(options.device)) as processes:
         try:
             if processes.rank == 0:
                 kind = "" if options.kind == "sft" else f"# trainer: {options.kind}\n"
@@ -167,7 +168,7 @@ def _made(make: Callable[[], T]) -> T:
         raise UsageError(str(error)) from None
 
 
-def _finished(step: int, steps: int, processes: Launched) -> bool:
+def _finished(step: int, steps: int, processes: Processes) -> bool:
     """Whether there is nothing left to do; says where the run stands."""
     if processes.rank == 0 and step:
         note(f"going on from step {step}" if step < steps else f"the run is at its last step, {steps}, already")
@@ -196,35 +197,23 @@ def _device(wanted: str | None) -> str:
     return wanted
 
 
-class Launched:
+@contextmanager
+def _launched(device: str) -> Iterator[Processes]:
     """This process among those that `torchrun` started, or alone."""
+    import torch
+    import torch.distributed as dist
 
-    def __init__(self, device: str) -> None:
-        self.shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        self.rank = int(os.environ.get("RANK", "0")) if self.shared else 0
-        self.device = device
-        if self.shared and device == "cuda":
-            self.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    from apr.processes import Processes
 
-    def __enter__(self) -> Launched:
-        if self.shared:
-            import torch
-            import torch.distributed as dist
-
-            if self.device.startswith("cuda"):
-                torch.cuda.set_device(self.device)
-            dist.init_process_group("nccl" if self.device.startswith("cuda") else "gloo")
-        return self
-
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.shared:
-            import torch.distributed as dist
-
-            dist.barrier()
-
-    def __exit__(self, *_: object) -> None:
-        if self.shared:
-            import torch.distributed as dist
-
+    shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if shared and device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if shared:
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Processes(torch.device(device))
+    finally:
+        if shared:
             dist.destroy_process_group()

@@ -7,6 +7,8 @@ from typing import Any
 from apr.engine.base import Engine
 
 ENGINES = ("native", "torch", "sglang")
+API_KEY = "APR_API_KEY"
+"""The environment variable that holds the key of servers."""
 
 
 def load_engine(name: str, model: Any, **options: Any) -> Engine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import threading
 import time
 import uuid
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from apr.engine import API_KEY
 from apr.engine.base import OnTokens
 from apr.engine.http import ServerError, events, json_or_text, message, reason
 from apr.engine.server import (
@@ -318,9 +320,11 @@ def open_sglang(
 ) -> SglangEngine:
     """An engine on the server at `url`, or on `servers` new ones for a checkpoint directory, which end with it.
 
-    More than one stand behind a router. `log` is a directory for their output. ServerError or StartError, in words for
+    More than one stand behind a router. The key is that of the environment unless given. `log` is a directory for their
+    output. ServerError or StartError, in words for
     people, if that cannot be.
     """
+    api_key = api_key or os.environ.get(API_KEY) or None
     size = vocab_size(Path(model))
     if url is not None:
         return SglangEngine(url, api_key=api_key, vocab_size=size, timeout=timeout)
