@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +33,7 @@ from apr_tui.record import Plan, Run, RunFeed, duration, fold, overview
 from apr_tui.state import State, fold_all
 from apr_tui.steps import StepTable
 from apr_tui.text import ThreadText
+from pilots import until
 
 PROBLEM = apr.Problem([66, 3, 4, 22], 40)
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -82,14 +82,6 @@ def figures(tree: ThreadTree, rollout: str) -> dict[str, object]:
         threads[thread.id] = {"tokens": tokens, "logprobs": engine, "trainer": trainer}
     reward = float(bool(tree.correct))
     return {"rollout": rollout, "reward": reward, "advantage": 1.25 if reward else -0.5, "threads": threads}
-
-
-async def until(pilot: object, holds: Callable[[], bool]) -> None:
-    for _ in range(200):
-        await pilot.pause(0.02)  # type: ignore[attr-defined]
-        if holds():
-            return
-    raise AssertionError("it never came to hold")
 
 
 # ---- what is folded

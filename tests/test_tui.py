@@ -8,7 +8,7 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from apr_tui.state import State, expect, fold, fold_all, select_thread, show
 from apr_tui.text import ThreadText, wrap
 from apr_tui.threads import MARKS, ThreadList, draw_row
 from apr_tui.track import Track
+from pilots import until
 
 PROBLEM = apr.Problem([66, 3, 4, 22], 40)
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -95,14 +96,6 @@ def watching(log: Path) -> AprApp:
 def solving(**options: object) -> AprApp:
     models = Models(lambda engine, method: Policy(scripted(**options), Countdown("apr")))
     return AprApp(SolveScreen(models), models)
-
-
-async def until(pilot: object, holds: Callable[[], bool]) -> None:
-    for _ in range(200):
-        await pilot.pause(0.02)  # type: ignore[attr-defined]
-        if holds():
-            return
-    raise AssertionError("it never came to hold")
 
 
 # ---- the fold

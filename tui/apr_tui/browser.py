@@ -13,8 +13,9 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from apr.run import RunDirectory
 from apr_tui.figures import caption, headline, row, title
-from apr_tui.groups import COLOURINGS, Colouring, RolloutFigures, parts, read_group, watched_path, watched_steps
+from apr_tui.groups import COLOURINGS, Colouring, RolloutFigures, parts, read_group, watched_steps
 from apr_tui.lines import LineList
 from apr_tui.plain import one_line
 from apr_tui.state import State, View, show
@@ -123,7 +124,7 @@ class Browser(Vertical):
         if step is None or step == self._step:
             return
         self._step = step
-        self.track = Track.of_log(watched_path(self.run, step))
+        self.track = Track.of_log(RunDirectory(self.run).watched(step))
         self.track.state = State(follow=True)
         self._figures = read_group(self.run, step)
         self.query_one(ThreadText).show(None, "", (), tail=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import apr
+from apr.run import RunDirectory
 from apr.tree import Thread
 from apr_tui.state import Span, View
 from apr_tui.text import Part
@@ -52,17 +53,14 @@ class RolloutFigures:
 
 def watched_steps(run: Path) -> list[int]:
     """The steps that have a watched group, newest first."""
-    return sorted((int(p.stem) for p in (run / "watched").glob("*.jsonl") if p.stem.isdecimal()), reverse=True)
-
-
-def watched_path(run: Path, step: int) -> Path:
-    return run / "watched" / f"{step:06d}.jsonl"
+    folder = RunDirectory(run).watched(0).parent
+    return sorted((int(p.stem) for p in folder.glob("*.jsonl") if p.stem.isdecimal()), reverse=True)
 
 
 def read_group(run: Path, step: int) -> dict[str, RolloutFigures]:
     """Rollout -> its figures; empty where there are none yet, or none that can be read."""
     try:
-        rollouts = json.loads((run / "groups" / f"{step:06d}.json").read_bytes())["rollouts"]
+        rollouts = json.loads(RunDirectory(run).group(step).read_bytes())["rollouts"]
         return {str(entry["rollout"]): _rollout(entry) for entry in rollouts}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
@@ -113,6 +111,11 @@ def _filled(origin: Sequence[Span], end: int, name: str) -> list[Part]:
     return [*filled, (place, end, name)] if place < end else filled
 
 
+def _distance(told: ThreadFigures, index: int) -> str | None:
+    gap = abs(told.logprobs[index] - told.trainer[index])
+    return "off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None
+
+
 def _gaps(thread: Thread, told: ThreadFigures) -> list[Part] | None:
     """A part a token, by its gap; None if the trainer's tokens or the texts of tokens are not this thread's."""
     sampled = [token for call in thread.calls for token in call.sampled]
@@ -133,8 +136,7 @@ def _gaps(thread: Thread, told: ThreadFigures) -> list[Part] | None:
     for token, index, cause in sequence:
         piece = tokenizer.decode([token], skip_special=True) if token < tokenizer.vocab_size else ""
         if piece:
-            gap = abs(told.logprobs[index] - told.trainer[index])
-            name = cause or ("off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None)
+            name = cause or _distance(told, index)
             if name is not None:
                 found.append((place, place + len(piece), name))
             place += len(piece)

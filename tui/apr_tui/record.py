@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from apr.run import RunDirectory
 from apr_tui.log import LineTail
 
 _FIRST = (
@@ -144,7 +145,7 @@ class RunFeed:
         self.path = path
         self.run = Run()
         self.plan = Plan.read(path / "recipe.toml")
-        self._tail = LineTail(path / "log.jsonl")
+        self._tail = LineTail(RunDirectory(path).log_path)
         self._restarts = 0
 
     def take(self) -> bool:
@@ -163,7 +164,7 @@ class RunFeed:
     def age(self, now: float) -> float | None:
         """Seconds since the log last grew; None before it is there. `now`: seconds since the epoch."""
         try:
-            return now - (self.path / "log.jsonl").stat().st_mtime
+            return now - RunDirectory(self.path).log_path.stat().st_mtime
         except OSError:
             return None
 
