@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from apr import Tokenizer
+from apr import Tokenizer, solve_all
 from apr.config import Costs, RlConfig, recipe_text, rl_recipe
 from apr.engine import load_engine
 from apr.engine.base import EngineError
@@ -190,6 +190,17 @@ def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
             if kept["trainer"]:
                 assert kept["trainer"] == pytest.approx(kept["logprobs"], abs=1e-3)
     assert load_model(run.start).num_parameters() == load_model(run.checkpoints / "1").num_parameters()
+
+
+def test_problems_with_many_solutions_are_passed_over() -> None:
+    settings = config(numbers=[4, 4], max_solutions=2)
+    found = tasks(settings, 0, 6)
+    whole = tasks(config(numbers=[4, 4]), 0, found[-1].index + 1)
+    rare = [task for task in whole if len(solve_all(task.problem.numbers, task.problem.target)) <= 2]
+    assert rare == found and len(whole) > len(found)
+    assert tasks(settings, found[2].index + 1, 3) == found[3:]
+    with pytest.raises(ValueError, match="max_solutions"):
+        config(max_solutions=0)
 
 
 def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path, tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ class RlConfig:
     numbers: tuple[int, int] = (4, 4)
     """Fewest and most numbers of a problem."""
     held_out_targets: tuple[int, ...] = ()
+    max_solutions: int | None = None
+    """Train on problems with at most so many distinct solutions: where nearly every rollout solves a problem, there is
+    nothing to learn."""
     budgets: tuple[int | Literal["free"], ...] = ("free",)
     """Conditions of the prompts, drawn per problem."""
     temperature: float = 1.0
@@ -219,6 +222,10 @@ class RlConfig:
     validation_problems: int = 64
     checkpoint_every: int = 1
     keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        if self.max_solutions is not None and self.max_solutions < 1:
+            raise ValueError(f"max_solutions: every problem has one at least, not {self.max_solutions}")
 
 
 T = TypeVar("T")

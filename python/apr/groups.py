@@ -7,11 +7,12 @@ answers depends on the weights alone, since every rollout has a seed of its own.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apr import Problem
-from apr._core import ProblemStream
+from apr._core import ProblemStream, solve_all
 from apr.config import Costs, RlConfig
 from apr.engine.base import Engine
 from apr.grammar import Grammar
@@ -56,12 +57,18 @@ class Group:
 
 
 def tasks(config: RlConfig, start: int, count: int) -> list[Task]:
-    """`count` tasks from place `start` of the run's stream on."""
+    """The first `count` tasks from place `start` of the run's stream on."""
     stream = ProblemStream(
         config.seed, numbers=config.numbers, split="train", held_out_targets=list(config.held_out_targets)
     )
-    drawn = enumerate(stream.get(start, count), start)
-    return [Task(index, problem, _budget(config, index)) for index, problem in drawn]
+    places = (place for first in itertools.count(start, count) for place in enumerate(stream.get(first, count), first))
+    wanted = ((index, problem) for index, problem in places if _hard_enough(config, problem))
+    return [Task(index, problem, _budget(config, index)) for index, problem in itertools.islice(wanted, count)]
+
+
+def _hard_enough(config: RlConfig, problem: Problem) -> bool:
+    most = config.max_solutions
+    return most is None or len(solve_all(list(problem.numbers), problem.target)) <= most
 
 
 def validation_tasks(config: RlConfig) -> list[Task]:
@@ -116,10 +123,10 @@ async def draw_groups(
         missing = wanted - sum(group.signal for group in groups)
         if turn and not processes.any(missing > 0):
             break
-        fresh = tasks(config, position, config.groups)[processes.rank :: processes.count][:missing]
-        position += config.groups
-        first = emit if not turn else None
-        groups += await run_groups(fresh, engine, grammar, config, emit=first)
+        drawn = tasks(config, position, config.groups)
+        position = drawn[-1].index + 1
+        own = drawn[processes.rank :: processes.count][:missing]
+        groups += await run_groups(own, engine, grammar, config, emit=emit if not turn else None)
     rest = sorted(groups[1:], key=lambda group: not group.signal)
     return Draw((*groups[:1], *rest[: wanted - 1]), position)
 
