@@ -197,7 +197,8 @@ def test_problems_with_many_solutions_are_passed_over() -> None:
     found = tasks(settings, 0, 6)
     whole = tasks(config(numbers=[4, 4]), 0, found[-1].index + 1)
     rare = [task for task in whole if len(solve_all(task.problem.numbers, task.problem.target)) <= 2]
-    assert rare == found and len(whole) > len(found)
+    assert rare == found
+    assert len(whole) > len(found)
     assert tasks(settings, found[2].index + 1, 3) == found[3:]
     with pytest.raises(ValueError, match="max_solutions"):
         config(max_solutions=0)

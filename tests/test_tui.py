@@ -716,23 +716,28 @@ def test_it_imports_of_apr_only_what_it_may() -> None:
             assert {n for n in names if n.split(".")[0] == "apr"} <= allowed, file
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_screen_looks_as_it_did(size: tuple[int, int]) -> None:
-    """The end of the demo, character by character; with APR_WRITE_GOLDEN set, the pictures are written anew."""
-    golden = Path(__file__).parent / "golden" / f"demo-{size[0]}x{size[1]}.txt"
+@pytest.mark.parametrize(
+    ("size", "theme"), list(zip(SIZES, ("textual-dark", "textual-light", "textual-dark"), strict=True))
+)
+def test_the_screen_looks_as_it_did(tmp_path: Path, size: tuple[int, int], theme: str) -> None:
+    """The end of the demo, in its colours; with APR_WRITE_GOLDEN set, the pictures are written anew."""
+    golden = Path(__file__).parent / "golden" / f"demo-{size[0]}x{size[1]}.svg"
 
     async def look() -> str:
         # All at once: what a text shows of itself depends on whether it was seen to grow.
         app = demo_app(1e9)
         async with app.run_test(size=size) as pilot:
+            app.theme = theme
             tracks = screen(app).tracks
             await until(pilot, lambda: all(track.player is not None and track.player.ended for track in tracks))
             await pilot.press("escape")
             await pilot.pause(0.3)
-            rows = app.screen._compositor.render_strips()
-            return "".join("".join(part.text for part in row).rstrip() + "\n" for row in rows)
+            return app.export_screenshot(title="apr demo")
 
     shown = asyncio.run(look())
     if os.environ.get("APR_WRITE_GOLDEN"):
         golden.write_text(shown)
-    assert shown == golden.read_text()
+    # Side by side in a browser they tell what changed.
+    (new := tmp_path / golden.name).write_text(shown)
+    same = shown == golden.read_text()
+    assert same, f"{new} differs from {golden}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from apr_tui.settings import Models, Settings
 from apr_tui.solve import SearchScreen, SolveScreen
 from apr_tui.track import Track
 
+DRIVER_VARIABLE = "TEXTUAL_DRIVER"
+"""Set where somebody else than a terminal shows the screen, such as textual-serve."""
+
 FREE = "free"
 """The budget of a search that may spawn as it likes."""
 
@@ -36,7 +40,8 @@ class Parser(argparse.ArgumentParser):
 def parser(name: str, description: str, example: str) -> Parser:
     """A command's parser, with what all of them take."""
     made = Parser(prog=f"apr {name}", allow_abbrev=False, description=description, epilog=f"example: {example}")
-    made.add_argument("--web", action="store_true", default=None, help="serve it to a browser, with textual-serve")
+    made.add_argument("--web", action="store_true", help="serve it to a browser (extra `web`)")
+    made.add_argument("--port", type=int, default=8000, metavar="N", help="of --web (default: 8000)")
     return made
 
 
@@ -45,9 +50,10 @@ def run(name: str, arguments: list[str], make: Parser, open_app: Callable[[argpa
     try:
         options = make.parse_args(arguments)
         app = open_app(options)
-        if options.web:
-            return _serve(name, [word for word in arguments if word != "--web"])
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        served = DRIVER_VARIABLE in os.environ
+        if options.web and not served:
+            return _serve(name, arguments, options.port)
+        if not (served or (sys.stdin.isatty() and sys.stderr.isatty())):
             raise Refused("this is a screen and needs a terminal")
     except (Refused, PolicyError) as refused:
         print(f"apr {name}: {refused}", file=sys.stderr)
@@ -56,11 +62,15 @@ def run(name: str, arguments: list[str], make: Parser, open_app: Callable[[argpa
     return app.return_code or 0
 
 
-def _serve(name: str, arguments: list[str]) -> int:
+def _serve(name: str, arguments: list[str], port: int) -> int:
     if find_spec("textual_serve") is None:
         raise Refused("--web needs textual-serve: `pip install textual-serve`")
     command = shlex.join([sys.executable, "-m", "apr", name, *arguments])
-    import_module("textual_serve.server").Server(command, title=f"apr {name}").serve()
+    server = import_module("textual_serve.server").Server(command, port=port, title=f"apr {name}")
+    try:
+        server.serve()
+    except (OSError, OverflowError) as error:
+        raise Refused(f"port {port} cannot be had: {error}") from None
     return 0
 
 
@@ -97,7 +107,7 @@ def _budget(text: str) -> int | str:
 
 def _watch(options: argparse.Namespace) -> AprApp:
     if options.log is not None:
-        if any(value is not None for name, value in vars(options).items() if name not in ("log", "web")):
+        if any(value is not None for name, value in vars(options).items() if name not in ("log", "web", "port")):
             raise Refused("a log is only read: options for a search go without one")
         if not options.log.is_file():
             raise Refused(f"there is no file {options.log}")

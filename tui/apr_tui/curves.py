@@ -82,7 +82,7 @@ def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) 
             label = name.partition(".")[2]
             sign = "┈" if number else "─"
             legend.append(f" {sign}{one_line(label)} {figure(curves[-1][-1][1])}", colour)
-    legend.truncate(width)
+    legend.truncate(width, overflow="ellipsis")
     room = width - _LABEL - 1
     if room < 4 or height < 3 or not curves:
         return legend

@@ -121,6 +121,9 @@ class LineList(ScrollView, can_focus=True):
             made = Text("▸" if here else " ", no_wrap=True, end="").append_text(made)
             if here:
                 made.pad_right(max(0, width - made.cell_len))
+                if self.has_focus:
+                    # One bar: colours of its parts, reversed, would be a patchwork.
+                    made = Text(made.plain, no_wrap=True)
                 made.stylize(_CURSOR if self.has_focus else _RESTING)
         made.end = ""
         made.truncate(width)

@@ -203,7 +203,7 @@ def overview(feed: RunFeed, now: float) -> list[str]:
     if plan.steps is not None and each is not None and run.step < plan.steps:
         parts.append(f"{duration((plan.steps - run.step) * each)} left")
     if each is not None:
-        parts.append(f"{each:.2g} s a step")
+        parts.append(f"{each:,.0f} s a step" if each >= 10 else f"{each:.2g} s a step")
     for label, name in _SPEEDS.items():
         if speeds := [entry[name] for entry in recent if name in entry]:
             parts += [f"{median(speeds):,.0f} tokens/s{label}"]

@@ -1,0 +1,75 @@
+"""Screens in a browser: a real textual-serve, with a client in the browser's place."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("textual_serve")
+
+from aiohttp import ClientConnectionError, ClientSession, WSMsgType
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def served(port: int) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "apr", "demo", "--web", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        yield server
+        server.terminate()
+        server.communicate(timeout=30)
+
+
+async def reached(session: ClientSession, port: int) -> str:
+    """The page, once the server is up."""
+    for _ in range(150):
+        try:
+            async with session.get(f"http://localhost:{port}/") as answer:
+                return await answer.text()
+        except ClientConnectionError:
+            await asyncio.sleep(0.2)
+    raise AssertionError("the server never came up")
+
+
+@pytest.mark.usefixtures("served")
+def test_the_demo_in_a_browser(port: int) -> None:
+    async def look() -> bytes:
+        async with ClientSession() as session:
+            assert "apr demo" in await reached(session, port)
+            drawn = b""
+            async with (
+                asyncio.timeout(60),
+                session.ws_connect(f"http://localhost:{port}/ws?width=100&height=30") as page,
+            ):
+                await page.send_json(["stdin", "\x1b"])
+                while b"Moving to Node" not in drawn:
+                    message = await page.receive()
+                    assert message.type in (WSMsgType.BINARY, WSMsgType.TEXT), message
+                    drawn += message.data if message.type is WSMsgType.BINARY else b""
+            return drawn
+
+    assert "→ 27".encode() in asyncio.run(look())
+
+
+@pytest.mark.usefixtures("served")
+def test_a_port_that_is_taken_is_told(port: int) -> None:
+    async def wait() -> None:
+        async with ClientSession() as session:
+            await reached(session, port)
+
+    asyncio.run(wait())
+    second = [sys.executable, "-m", "apr", "demo", "--web", "--port", str(port)]
+    ended = subprocess.run(second, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"port {port} cannot be had" in ended.stderr
