@@ -522,6 +522,17 @@ def test_a_live_solve_is_stopped_by_escape() -> None:
     asyncio.run(watch())
 
 
+def test_an_empty_form_stands_for_the_example_it_shows() -> None:
+    async def watch() -> None:
+        app = solving()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("enter")
+            await until(pilot, lambda: said(app, "title").startswith("22 26 31 53 → 27"))
+            assert screen(app).query_one("#target", Input).value == "27"
+
+    asyncio.run(watch())
+
+
 def test_bad_input_is_one_clear_message() -> None:
     async def watch() -> None:
         app = solving()

@@ -28,7 +28,7 @@ from apr_tui.settings import Models, Settings
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 
-_INVITATION = "reach the target, using each number once: Enter searches, r brings a random problem"
+_INVITATION = "reach the target, using each number once: Enter searches (the example, at first), r brings a random problem"
 
 
 class NumberInput(Input):
@@ -212,12 +212,12 @@ class SolveScreen(SearchScreen):
         return super().note(track) if track.state.view is not None or track.searching else ""
 
     def action_next_field(self) -> None:
-        """Enter in the first field leads to the second, unless that is filled.
+        """Enter in the first field leads to the second, unless that is filled or both are empty.
 
         It is a priority binding, so that what is typed or pasted right after it already goes there. Any other Enter
         is the field's, which hands it in after what was typed before it."""
         numbers, target = self.query_one("#numbers", Input), self.query_one("#target", Input)
-        if self.focused is numbers and not target.value.strip():
+        if self.focused is numbers and numbers.value.strip() and not target.value.strip():
             self.set_focus(target)
         else:
             raise SkipAction
@@ -230,7 +230,7 @@ class SolveScreen(SearchScreen):
         try:
             if any(track.searching for track in self.tracks):
                 raise Refused("a search is running; Esc stops it")
-            problem = read_problem(*(self.query_one(field, Input).value for field in ("#numbers", "#target")))
+            problem = read_problem(*self._entered())
         except Refused as refused:
             self.complaint = str(refused)
             self.draw()
@@ -240,6 +240,14 @@ class SolveScreen(SearchScreen):
             track.start(solve)
         self.set_focus(list(self.query(ThreadList))[self._active])
         self.draw()
+
+    def _entered(self) -> list[str]:
+        """What the form says: the example that an empty one shows."""
+        fields = [self.query_one(field, Input) for field in ("#numbers", "#target")]
+        if not any(field.value.strip() for field in fields):
+            for field in fields:
+                field.value = field.placeholder
+        return [field.value for field in fields]
 
     def action_new(self) -> None:
         numbers = self.query_one("#numbers", Input)
