@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any
 
 import apr
@@ -65,6 +66,7 @@ class Solve:
         """Tokens that fit a thread, once the model is loaded."""
         self._models, self._problem, self._settings, self._log = models, problem, settings, log
         self._fresh: list[Event] = []
+        self._begun = time.monotonic()
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -91,6 +93,14 @@ class Solve:
         batch = tuple(self._fresh)
         self._fresh.clear()
         return batch
+
+    @property
+    def loading(self) -> str:
+        """What it does before its first event, and for how long already."""
+        what = "loading the model"
+        if self._settings.engine == "sglang":
+            what = "starting SGLang, which takes a minute or two"
+        return f"{what}: {time.monotonic() - self._begun:.0f} s"
 
     @property
     def ended(self) -> bool:

@@ -205,7 +205,7 @@ def overview(feed: RunFeed, now: float) -> list[str]:
     if each is not None:
         parts.append(f"{each:,.0f} s a step" if each >= 10 else f"{each:.2g} s a step")
     for label, name in _SPEEDS.items():
-        if speeds := [entry[name] for entry in recent if name in entry]:
+        if speeds := [entry[name] for entry in recent if entry.get(name)]:
             parts += [f"{median(speeds):,.0f} tokens/s{label}"]
     if idle := [entry["seconds.idle"] for entry in recent if "seconds.idle" in entry]:
         spent = sum(_seconds(entry) or 0.0 for entry in recent if "seconds.idle" in entry)

@@ -28,7 +28,7 @@ from apr_tui.settings import Models, Settings
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 
-_INVITATION = "reach the target, using each number once: Enter searches (the example, at first), r brings a random problem"
+_INVITATION = "reach the target, each number once: Enter tries the example, r a random one"
 
 
 class NumberInput(Input):
