@@ -272,7 +272,11 @@ def test_keys_of_the_monitor(tmp_path: Path) -> None:
             assert screen.feeds[0].path == second
             await pilot.press("4")
             assert screen.query_one(TabbedContent).active == "alarms-tab"
+            await pilot.press("3")
+            await until(pilot, lambda: isinstance(app.focused, RolloutList))
             await pilot.press("1")
+            await pilot.pause(0.3)
+            assert screen.query_one(TabbedContent).active == "curves"
             screen.query(Chart).first().focus()
             await pilot.press("enter")
             assert isinstance(screen.maximized, Chart)

@@ -49,6 +49,8 @@ class MonitorScreen(WatchScreen):
         self.feeds = [RunFeed(run) for run in runs]
         self.look = Look()
         self._drawn = False
+        self._entering = False
+        """A tab was opened whose list has not got the focus yet."""
 
     def compose(self) -> ComposeResult:
         yield Static("", classes="title", markup=False)
@@ -87,6 +89,8 @@ class MonitorScreen(WatchScreen):
             browser.tick(seconds)
             browser.display = browser.track is not None
             self.query_one(".none").display = browser.track is None
+        if self._entering:
+            self._enter()
 
     def _draw_runs(self) -> None:
         run = self.feeds[0].run
@@ -105,17 +109,18 @@ class MonitorScreen(WatchScreen):
 
     def action_tab(self, name: str) -> None:
         tabs = self.query_one(TabbedContent)
+        # A focus that is hidden goes to what stands beside it, which opens that tab again.
+        self.set_focus(None)
         tabs.active = "curves" if name == "curves" else f"{name}-tab"
-        self.call_after_refresh(self._into, name)
+        self._entering = True
 
-    def _into(self, name: str) -> None:
+    def _enter(self) -> None:
+        """Focus the open tab's list, once it is laid out."""
         pane = self.query_one(TabbedContent).active_pane
-        lists = [] if pane is None else list(pane.query(LineList))
-        wanted = [item for item in lists if item.display and item.region]
-        if wanted:
-            wanted[1 if name == "rollouts" and len(wanted) > 1 else 0].focus()
-        elif name == "curves":
-            self.set_focus(None)
+        lists = [] if pane is None else [item for item in pane.query(LineList) if item.display and item.region]
+        if lists:
+            lists[1 if self._tab == "rollouts" and len(lists) > 1 else 0].focus()
+        self._entering = not lists and self._tab != "curves"
 
     def action_turn(self, by: int) -> None:
         self.action_tab(_TABS[(_TABS.index(self._tab) + by) % len(_TABS)])
