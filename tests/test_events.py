@@ -10,7 +10,7 @@ import pytest
 
 from apr import events
 from apr.engine.scripted import ScriptedEngine
-from apr.events import Event, EventLog, EventTail, from_json, read_events, to_json
+from apr.events import Event, EventLog, from_json, read_events, to_json
 from apr.orchestrator import run_threads
 from apr.tree import ThreadTree
 from toy import Characters, Toy
@@ -67,34 +67,6 @@ def test_log_there_and_back(tmp_path: Path) -> None:
     assert ThreadTree.fold(read_events(path)) == ThreadTree.fold(seen)
 
 
-def test_tail_follows_and_waits_for_whole_lines(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    tail = EventTail(path)
-    assert tail.poll() == []
-    seen = recorded()
-    got: list[Event] = []
-    with path.open("ab", buffering=0) as file:
-        for event in seen:
-            line = to_json(event).encode() + b"\n"
-            file.write(line[:7])
-            assert tail.poll() == []
-            file.write(line[7:])
-            got += tail.poll()
-    assert got == seen
-    assert tail.poll() == []
-    assert EventTail(path, tail.offset).poll() == []
-
-
-def test_tail_in_portions(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    seen = recorded()
-    with EventLog(path) as log:
-        for event in seen:
-            log.append(event)
-    tail = EventTail(path)
-    assert [*tail.poll(3), *tail.poll(1), *tail.poll()] == seen
-
-
 @pytest.mark.parametrize("left", [0, 1, 40, 1 << 17])
 def test_half_written_last_line(tmp_path: Path, left: int) -> None:
     """Whatever a crash left of the last line is ignored by readers and cut off by the next writer."""
@@ -106,11 +78,8 @@ def test_half_written_last_line(tmp_path: Path, left: int) -> None:
     with path.open("ab") as file:
         file.write(b"{" * left)
     assert list(read_events(path)) == seen[:-1]
-    tail = EventTail(path)
-    assert tail.poll() == seen[:-1]
     with EventLog(path) as log:
         log.append(seen[-1])
-    assert tail.poll() == seen[-1:]
     assert list(read_events(path)) == seen
 
 

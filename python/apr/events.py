@@ -241,40 +241,6 @@ class EventLog:
         self.close()
 
 
-class EventTail:
-    """Reads a growing log: each `poll` gives the events since the last one. A missing file is an empty
-    one."""
-
-    def __init__(self, path: str | Path, offset: int = 0) -> None:
-        self.path = Path(path)
-        self.offset = offset
-        """Bytes read so far: always the begin of a line."""
-
-    def poll(self, limit: int | None = None) -> list[Event]:
-        """At most `limit` new events; a half-written last line stays for the next poll.
-
-        Raises ValueError, with the place, for a broken line once all events before it have been given."""
-        events: list[Event] = []
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
-            return events
-        with file:
-            file.seek(self.offset)
-            while limit is None or len(events) < limit:
-                line = file.readline()
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    events.append(from_json(line))
-                except ValueError as error:
-                    if events:
-                        break
-                    raise ValueError(f"{self.path}, byte {self.offset}: {error}") from None
-                self.offset += len(line)
-        return events
-
-
 def read_events(path: str | Path) -> Iterator[Event]:
     """The events of a log as it is now."""
     with Path(path).open("rb") as file:
