@@ -204,7 +204,8 @@ class RlConfig:
     max_threads: int = 64
     """Of a rollout."""
     max_tokens: int | None = None
-    """Sampled tokens of a rollout."""
+    """Sampled tokens of a rollout; its threads share them equally, so a tight bound cuts wide searches short and
+    teaches narrow ones."""
     refill: int = 0
     """How often a step draws other problems for those whose rollouts all have one reward."""
     overlap: bool = False
