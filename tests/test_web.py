@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ pytest.importorskip("textual_serve")
 
 from aiohttp import ClientConnectionError, ClientSession, WSMsgType
 
+from apr.engine.server import free_port
+
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -62,13 +62,14 @@ def tasks(config: RlConfig, start: int, count: int) -> list[Task]:
         config.seed, numbers=config.numbers, split="train", held_out_targets=list(config.held_out_targets)
     )
     places = (place for first in itertools.count(start, count) for place in enumerate(stream.get(first, count), first))
-    wanted = ((index, problem) for index, problem in places if _hard_enough(config, problem))
+    most = config.max_solutions
+    wanted = ((index, problem) for index, problem in places if most is None or solutions(problem) <= most)
     return [Task(index, problem, _budget(config, index)) for index, problem in itertools.islice(wanted, count)]
 
 
-def _hard_enough(config: RlConfig, problem: Problem) -> bool:
-    most = config.max_solutions
-    return most is None or len(solve_all(list(problem.numbers), problem.target)) <= most
+def solutions(problem: Problem) -> int:
+    """How many distinct solutions a problem has."""
+    return len(solve_all(list(problem.numbers), problem.target))
 
 
 def validation_tasks(config: RlConfig) -> list[Task]:

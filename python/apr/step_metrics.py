@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from apr._core import Problem, solve_all
-from apr.groups import Group
+from apr import Problem
+from apr.groups import Group, solutions
 from apr.tree import ThreadTree
 
 DIFFICULTIES = (("hard", 4), ("medium", 16))
@@ -36,8 +36,8 @@ def records(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 def difficulty(problem: Problem) -> str:
     """How hard a problem is, by the number of its distinct solutions."""
-    solutions = len(solve_all(list(problem.numbers), problem.target))
-    return next((name for name, most in DIFFICULTIES if solutions <= most), "easy")
+    count = solutions(problem)
+    return next((name for name, most in DIFFICULTIES if count <= most), "easy")
 
 
 def _record(tree: ThreadTree) -> dict[str, Any]:

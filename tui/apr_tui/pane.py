@@ -10,7 +10,6 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
-from apr_tui.feed import Solve
 from apr_tui.figures import Tone, caption, headline, meters, title
 from apr_tui.plain import clean, one_line
 from apr_tui.text import ThreadText
@@ -72,7 +71,7 @@ def _headline(track: Track, complaint: str | None, invitation: str) -> Content:
     if problem is not None:
         said, tone = problem, "bad"
     elif track.state.view is None:
-        said, tone = track.feed.loading if isinstance(track.feed, Solve) else invitation, "plain"
+        said, tone = track.loading or invitation, "plain"
     else:
         said, tone = headline(track.state.view)
     return Content.styled(one_line(said), _TONES[tone])

@@ -38,6 +38,11 @@ class Track:
         """A rollout runs that can be stopped."""
         return isinstance(self.feed, Solve)
 
+    @property
+    def loading(self) -> str | None:
+        """What the search does before its first event, if one runs."""
+        return self.feed.loading if isinstance(self.feed, Solve) else None
+
     def start(self, solve: Solve) -> None:
         """Show this search from now on."""
         self.feed, self.player, self.paused, self.complaint = solve, None, False, None
