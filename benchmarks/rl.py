@@ -42,7 +42,7 @@ def rl(rounds: int) -> list[Result]:
     def result(what: str, value: float, unit: str, target: float, at_least: bool, detail: str = "") -> Result:
         return Result("rl", f"RL: {what}", value, unit, target, at_least, detail)
 
-    sampling = seconds(shared, "generate") / whole(shared)
+    waiting = seconds(shared, "wait") / whole(shared)
     padding = 100 * median(step["padding"] for step in shared)
     saved = seconds(apart, "train") / seconds(shared, "train")
     fewer = 100 * (1 - median(s["trained_tokens"] for s in shared) / median(s["trained_tokens"] for s in apart))
@@ -54,7 +54,7 @@ def rl(rounds: int) -> list[Result]:
         result("trained", rate("train"), "/s", 0, True, "tokens a second"),
         result("padding", padding, "%", 10, False),
         result("sharing trunks, time of training", saved, "x", 1, True, f"{fewer:.0f} % fewer tokens"),
-        result("share of a step that the trainer waits for rollouts", 100 * sampling, "%", 100, False),
+        result("share of a step that the trainer waits for rollouts", 100 * waiting, "%", 100, False),
         result("overlapping steps, time of a step", gained, "x", 1, True, f"{waited:.0f} % of it still waiting"),
     ]
 

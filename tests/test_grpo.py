@@ -152,6 +152,12 @@ def test_overlapping_steps_use_rollouts_one_update_old(start: Path, tmp_path: Pa
     assert [line["step"] for line in lines] == [1, 2, 3]
     # What sampled step 2 are the weights of step 1: the trainer's have moved on.
     assert lines[0]["gap"]["main"] < 1e-4 < lines[1]["gap"]["main"]
+    # Sampling took its time, whoever waited for it.
+    for line in lines:
+        took, speed = line["seconds"]["generate"], line["tokens_per_second"]["generate"]
+        assert took > 0
+        assert speed == pytest.approx(line["tokens"] / took, rel=0.1)
+    assert lines[0]["seconds"]["wait"] >= lines[0]["seconds"]["generate"]
     with pytest.raises(ValueError, match="overlap"):
         train(tmp_path / "shared", start, config(overlap=True), with_torch)
 

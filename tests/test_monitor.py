@@ -48,7 +48,8 @@ def entry(step: int, **more: object) -> dict[str, object]:
         "step": step,
         "reward": step / 10,
         "accuracy": {"easy": 0.5, "hard": 0.25},
-        "seconds": {"generate": 3.0, "train": 1.0, "idle": 1.0},
+        "seconds": {"generate": 3.0, "wait": 4.0, "train": 1.0},
+        "step_seconds": 5.0,
         "tokens_per_second": {"generate": 8000, "train": 6000},
         "memory": 1 << 30,
         **more,
@@ -157,7 +158,7 @@ def test_a_run_that_is_killed_and_resumed(tmp_path: Path) -> None:
     assert feed.status(now) == "finished"
 
 
-def test_progress_throughput_and_idle_share(tmp_path: Path) -> None:
+def test_progress_throughput_and_share_of_waiting(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.create("# trainer: rl\nsteps = 10\n")
     run.log(entry(4))
@@ -166,7 +167,7 @@ def test_progress_throughput_and_idle_share(tmp_path: Path) -> None:
     said = overview(feed, os.stat(run.log_path).st_mtime)
     assert said == [
         *("running", "step 4 of 10", "30 s left", "5 s a step"),
-        *("8,000 tokens/s generated", "6,000 tokens/s trained", "idle 20.0 %", "memory 1,024 MiB"),
+        *("8,000 tokens/s generated", "6,000 tokens/s trained", "80 % waiting for rollouts", "memory 1,024 MiB"),
     ]
     assert [duration(s) for s in (5, 600, 7200, 200_000)] == ["5 s", "10 min", "2.0 h", "2.3 days"]
 

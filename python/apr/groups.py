@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,8 @@ class Draw:
 
     groups: tuple[Group, ...]
     position: int
+    seconds: float
+    """How long sampling them took."""
 
 
 async def draw_groups(
@@ -118,6 +121,7 @@ async def draw_groups(
 
     With `refill`, groups whose rewards are all equal are replaced by others as long as turns are left; the first stays.
     """
+    begun = time.monotonic()
     groups: list[Group] = []
     wanted = len(range(processes.rank, config.groups, processes.count))
     for turn in range(1 + config.refill):
@@ -129,7 +133,7 @@ async def draw_groups(
         own = drawn[processes.rank :: processes.count][:missing]
         groups += await run_groups(own, engine, grammar, config, emit=emit if not turn else None)
     rest = sorted(groups[1:], key=lambda group: not group.signal)
-    return Draw((*groups[:1], *rest[: wanted - 1]), position)
+    return Draw((*groups[:1], *rest[: wanted - 1]), position, time.monotonic() - begun)
 
 
 async def run_groups(

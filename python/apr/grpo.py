@@ -153,11 +153,12 @@ class GrpoTrainer:
         begun = time.monotonic()
         timed = self.learner.timed
         self.learner.seconds.clear()
-        with timed("generate"):
+        with timed("wait"):
             # On the sampler's thread in any case, so that a signal finds this one.
             coming = self._ahead or sampler.submit(self._sample, self.step + 1, self.position)
             drawn = coming.result()
         groups, self.position = drawn.groups, drawn.position
+        self.learner.seconds["generate"] = drawn.seconds
         self._ahead = sampler.submit(self._sample, self.step + 2, drawn.position) if ahead else None
         metrics = summarise(self.processes.gather(records(groups)))
         if metrics["failures"] == metrics["rollouts"]:

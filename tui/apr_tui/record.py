@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from apr.run import RunDirectory
@@ -187,15 +187,14 @@ def seconds_per_step(run: Run) -> float | None:
 
 
 def _seconds(entry: Figures) -> float | None:
-    phases = [value for name, value in entry.items() if name.partition(".")[0] == "seconds"]
-    if phases:
-        return sum(phases)
+    if (taken := entry.get("step_seconds")) is not None:
+        return taken
     tokens, speed = entry.get("tokens"), entry.get("tokens_per_second")
     return tokens / speed if tokens and speed else None
 
 
 def overview(feed: RunFeed, now: float) -> list[str]:
-    """The figures of a run that fit a line: progress, time left, throughput, idle share, memory."""
+    """The figures of a run that fit a line: progress, time left, throughput, share of waiting, memory."""
     run, plan = feed.run, feed.plan
     whole = f" of {plan.steps:,}" if plan.steps is not None else ""
     parts = [feed.status(now), f"step {run.step:,}{whole}"]
@@ -207,9 +206,8 @@ def overview(feed: RunFeed, now: float) -> list[str]:
     for label, name in _SPEEDS.items():
         if speeds := [entry[name] for entry in recent if entry.get(name)]:
             parts += [f"{median(speeds):,.0f} tokens/s{label}"]
-    if idle := [entry["seconds.idle"] for entry in recent if "seconds.idle" in entry]:
-        spent = sum(_seconds(entry) or 0.0 for entry in recent if "seconds.idle" in entry)
-        parts.append(f"idle {100 * sum(idle) / spent if spent else 0:.1f} %")
+    if waits := [entry.get("seconds.wait", 0.0) / taken for entry in recent if (taken := entry.get("step_seconds"))]:
+        parts.append(f"{100 * fmean(waits):.0f} % waiting for rollouts")
     if recent and (memory := recent[-1].get("memory")):
         parts.append(f"memory {memory / 2**20:,.0f} MiB")
     return parts
