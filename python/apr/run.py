@@ -36,12 +36,18 @@ class RunDirectory:
     def create(self, recipe: str) -> None:
         """Begin the run, or go on with it. ValueError if the directory holds another recipe's run."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        kept = self.path / "recipe.toml"
-        if kept.exists():
-            if kept.read_text() != recipe:
-                raise ValueError(f"{self.path} holds a run of another recipe; choose another directory")
-            return
-        write_atomically(kept, recipe)
+        kept = self.recipe()
+        if kept is None:
+            write_atomically(self.path / "recipe.toml", recipe)
+        elif kept != recipe:
+            raise ValueError(f"{self.path} holds a run of another recipe; choose another directory")
+
+    def recipe(self) -> str | None:
+        """What was asked for; None before the run has begun."""
+        try:
+            return (self.path / "recipe.toml").read_text()
+        except FileNotFoundError:
+            return None
 
     def steps(self) -> list[int]:
         """Steps that have a complete checkpoint, ascending."""

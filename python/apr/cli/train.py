@@ -1,7 +1,7 @@
 """`apr train`: training runs, one kind a subcommand.
 
-A run is a directory; started again with the same recipe, it goes on from its newest checkpoint. Under
-`torchrun` the processes share each step.
+A run is a directory; started again, it goes on with its recipe from its newest checkpoint. Under `torchrun` the
+processes share each step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 def run(arguments: Sequence[str]) -> int:
     main = Parser(
         prog="apr train",
-        description="Train a model. A run that was stopped goes on when the same command is given again.",
+        description="Train a model. A run that was stopped goes on when it is started again.",
         epilog="example: apr train sft --recipe tiny --out runs/first",
     )
     kinds = main.add_subparsers(dest="kind", metavar="KIND", required=True)
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _add_common(parser: Parser) -> None:
     add = parser.add_argument
-    add("--recipe", default="tiny", metavar="NAME|FILE", help="shipped (default tiny), or a .toml file")
+    add("--recipe", metavar="NAME|FILE", help="shipped, or a .toml file (default: the run's own, or tiny)")
     add("--method", choices=METHODS, default="apr")
     add("--out", required=True, metavar="DIR", help="the run directory")
     add("--steps", type=positive, metavar="N", help="instead of the recipe's")
@@ -122,14 +122,21 @@ def _rl(options: Any) -> int:
 
 
 def _recipe(options: Any, kind: str, read: Callable[..., T]) -> tuple[str, T]:
-    """A recipe's text with the changes that were asked for, and what it says."""
+    """What a run's directory says of it, a recipe's text with the changes that were asked for; and what that means."""
     from apr.config import recipe_text
+    from apr.run import RunDirectory
 
+    head = ("# trainer: rl\n" if kind else "") + f"# method: {options.method}\n"
     changes = {name: getattr(options, name) for name in ("steps", "seed") if getattr(options, name) is not None}
     try:
-        text = _changed(recipe_text(options.recipe, kind), changes)
+        kept = RunDirectory(options.out).recipe() if options.recipe is None else None
+        if kept is not None and kept.startswith(head):
+            recipe = kept.removeprefix(head)
+        else:
+            recipe = recipe_text(options.recipe or "tiny", kind)
+        text = head + _changed(recipe, changes)
         return text, read(text, options.method)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UsageError(str(error)) from None
 
 
@@ -152,8 +159,7 @@ def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Processes]]:
     with _launched(_device(options.device)) as processes:
         try:
             if processes.rank == 0:
-                kind = "" if options.kind == "sft" else f"# trainer: {options.kind}\n"
-                run.create(f"{kind}# method: {options.method}\n{text}")
+                run.create(text)
                 run.trackers += trackers(run.path)
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from None
