@@ -379,12 +379,18 @@ def test_a_condition_may_run_few_problems_few_at_a_time() -> None:
     assert most[2] > 1
 
 
-def test_settings_are_noted(tmp_path: Path) -> None:
+def test_settings_are_noted(model: str, tmp_path: Path) -> None:
     assert read_setting(tmp_path) == Setting()
-    first = note_setting(tmp_path, {"one": 3})
+    first = note_setting(tmp_path, {"one": Path(model)})
     assert "core" in machine()
     assert first.machines == (machine(),)
-    assert note_setting(tmp_path, {"two": None}) == Setting((machine(),), {"one": 3, "two": None})
+    both = note_setting(tmp_path, {"two": tmp_path})
+    assert both.parameters == {"one": count_parameters(model), "two": None}
+    assert both.weights.keys() == {"one", "two"}
+    # Weights that changed under their name are another model.
+    with pytest.raises(ValueError, match="other weights of two"):
+        note_setting(tmp_path, {"two": Path(model)})
+    assert read_setting(tmp_path) == both
     (tmp_path / "setting.json").write_text('{"machines": ["other"], "parameters": {}}')
     assert note_setting(tmp_path, {}).machines == ("other", machine())
     (tmp_path / "setting.json").write_text("{}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from apr.evaluate.series import (
 from apr.evaluate.setting import note_setting
 from apr.evaluate.statistics import wilson
 from apr.evaluate.votes import votes
+from apr.policy import checkpoint
 from rows import made_row
 
 PAPER = {"apr": 0.8, "sos+": 0.6}
@@ -272,7 +274,8 @@ def evaluation(directory: Path) -> Path:
         for condition in (0, 1):
             for i in range(20):
                 rows.append(made_row(i, None if i == 19 else i < 12 - 6 * condition, condition=condition))
-    note_setting(directory, {"apr-tiny": 3_490_000, "elsewhere": None})
+    with ExitStack() as files:
+        note_setting(directory, {"apr-tiny": checkpoint(None, files), "elsewhere": directory})
     return directory
 
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,14 +73,14 @@ def run(arguments: Sequence[str]) -> int:
     protocol = _recipe(options, made) if options.recipe is not None else _described(options)
     problems = _problems(protocol)
     total = protocol.rollouts(len(problems))
-    parameters = _models(protocol)
-    try:
-        rows = Rows(protocol, options.out)
-        if options.out is not None:
-            note_setting(options.out, parameters)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--out: {error}") from None
-    with rows:
+    with ExitStack() as files:
+        models = _models(protocol, files)
+        try:
+            rows = files.enter_context(Rows(protocol, options.out))
+            if options.out is not None:
+                note_setting(options.out, models)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--out: {error}") from None
         if rows.rows:
             note(f"going on after {len(rows.rows)} of {total} rollouts")
         progress = Progress(total, rows.rows)
@@ -119,22 +120,15 @@ async def _run(protocol: Protocol, problems: Sequence[Any], rows: Any, progress:
     await run_protocol(protocol, problems, watch, done=len(rows.rows), load=load)
 
 
-def _models(protocol: Protocol) -> dict[str, int | None]:
-    """All models with their sizes. UsageError before anything runs if one is missing."""
-    from contextlib import ExitStack
-
-    from apr.evaluate.setting import count_parameters
+def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
+    """All models' checkpoints, on disk as long as `files` is open. UsageError if one is missing."""
     from apr.policy import PolicyError, checkpoint
 
-    sizes: dict[str, int | None] = {}
-    for condition in protocol.conditions:
-        if condition.model_name not in sizes:
-            try:
-                with ExitStack() as files:
-                    sizes[condition.model_name] = count_parameters(checkpoint(condition.model, files))
-            except PolicyError as error:
-                raise UsageError(str(error)) from None
-    return sizes
+    models = {condition.model_name: condition.model for condition in protocol.conditions}
+    try:
+        return {name: checkpoint(model, files) for name, model in models.items()}
+    except PolicyError as error:
+        raise UsageError(str(error)) from None
 
 
 def _tabulate(protocol: Protocol, rows: Any, directory: str) -> None:

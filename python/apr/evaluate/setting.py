@@ -1,10 +1,11 @@
-"""What an evaluation ran on: machines, and models with their sizes.
+"""What an evaluation ran on: machines, and models with their sizes and weights.
 
-DIR/setting.json; an evaluation that goes on elsewhere names all its machines.
+DIR/setting.json; an evaluation that goes on elsewhere names all its machines, and goes on with the same weights only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -28,22 +29,34 @@ class Setting:
     machines: tuple[str, ...] = ()
     parameters: dict[str, int | None] = field(default_factory=dict)
     """By model, as the conditions name it; None: not known."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """The digest of each model's weights."""
 
 
 def read_setting(directory: str | Path) -> Setting:
     """What is noted there; nothing if there is no note that can be read."""
     try:
         values = json.loads((Path(directory) / SETTING_FILE).read_text())
-        return Setting(tuple(map(str, values["machines"])), dict(values["parameters"]))
+        return Setting(tuple(map(str, values["machines"])), dict(values["parameters"]), dict(values.get("weights", {})))
     except (OSError, ValueError, TypeError, KeyError):
         return Setting()
 
 
-def note_setting(directory: str | Path, parameters: Mapping[str, int | None]) -> Setting:
-    """Add this machine and these models to what is noted there."""
+def note_setting(directory: str | Path, models: Mapping[str, Path]) -> Setting:
+    """Add this machine and these models, by name and checkpoint, to what is noted there.
+
+    ValueError if a model's weights are not those that are noted: its rows would be of two models.
+    """
     before = read_setting(directory)
-    machines = tuple(dict.fromkeys((*before.machines, machine())))
-    setting = Setting(machines, {**before.parameters, **parameters})
+    weights = {name: digest_weights(checkpoint) for name, checkpoint in models.items()}
+    for name, digest in weights.items():
+        if before.weights.get(name, digest) != digest:
+            raise ValueError(f"{directory} holds results of other weights of {name}; choose another directory")
+    setting = Setting(
+        tuple(dict.fromkeys((*before.machines, machine()))),
+        {**before.parameters, **{name: count_parameters(checkpoint) for name, checkpoint in models.items()}},
+        {**before.weights, **weights},
+    )
     write_atomically(Path(directory) / SETTING_FILE, json.dumps(asdict(setting), indent=2) + "\n")
     return setting
 
@@ -75,6 +88,15 @@ def _gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in names.splitlines() if line.strip()]
+
+
+def digest_weights(directory: str | Path) -> str:
+    """SHA-256 over the safetensors files of a checkpoint, the first 16 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for file in sorted(Path(directory).glob("*.safetensors")):
+        with file.open("rb") as handle:
+            whole.update(hashlib.file_digest(handle, "sha256").digest())
+    return whole.hexdigest()[:16]
 
 
 def count_parameters(directory: str | Path) -> int | None:
