@@ -347,7 +347,7 @@ def test_two_processes_take_the_same_steps(start: Path, unbroken: list[dict[str,
     ("words", "said"),
     [
         (["--start-from", "nowhere"], "nowhere is not a directory"),
-        (["--recipe", "huge"], "no recipe huge; shipped: paper, tiny"),
+        (["--recipe", "huge"], "no recipe huge; shipped: apr-tiny, paper, tiny"),
         (["--server", "http://127.0.0.1:1"], "--server is for --engine sglang"),
         (["--engine", "sglang", "--server", "http://127.0.0.1:1"], "no server at http://127.0.0.1:1"),
         (["--steps", "0"], "at least 1"),
