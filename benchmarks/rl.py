@@ -35,6 +35,9 @@ def rl(rounds: int) -> list[Result]:
     def whole(steps: list[dict[str, Any]]) -> float:
         return median(step["step_seconds"] for step in steps)
 
+    def waiting(steps: list[dict[str, Any]]) -> float:
+        return 100 * seconds(steps, "wait") / whole(steps)
+
     def rate(name: str, trained: bool = True) -> float:
         tokens = (step["trained_tokens"] if trained else step["tokens"] for step in shared)
         return median(count / max(1e-9, step["seconds"][name]) for count, step in zip(tokens, shared, strict=True))
@@ -42,20 +45,18 @@ def rl(rounds: int) -> list[Result]:
     def result(what: str, value: float, unit: str, target: float, at_least: bool, detail: str = "") -> Result:
         return Result("rl", f"RL: {what}", value, unit, target, at_least, detail)
 
-    waiting = seconds(shared, "wait") / whole(shared)
     padding = 100 * median(step["padding"] for step in shared)
     saved = seconds(apart, "train") / seconds(shared, "train")
     fewer = 100 * (1 - median(s["trained_tokens"] for s in shared) / median(s["trained_tokens"] for s in apart))
-    waited = 100 * seconds(overlapped, "wait") / whole(overlapped)
-    gained = whole(shared) / whole(overlapped)
+    gained, still = whole(shared) / whole(overlapped), f"{waiting(overlapped):.0f} % of it still waiting"
     return [
         result("sampled", rate("generate", trained=False), "/s", 0, True, "tokens a second"),
         result("scored, policy and reference", rate("score"), "/s", 0, True, "tokens a second"),
         result("trained", rate("train"), "/s", 0, True, "tokens a second"),
         result("padding", padding, "%", 10, False),
         result("sharing trunks, time of training", saved, "x", 1, True, f"{fewer:.0f} % fewer tokens"),
-        result("share of a step that the trainer waits for rollouts", 100 * waiting, "%", 100, False),
-        result("overlapping steps, time of a step", gained, "x", 1, True, f"{waited:.0f} % of it still waiting"),
+        result("share of a step that the trainer waits for rollouts", waiting(shared), "%", 100, False),
+        result("overlapping steps, time of a step", gained, "x", 1, True, still),
     ]
 
 

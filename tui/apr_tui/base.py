@@ -43,6 +43,7 @@ class WatchScreen(Screen[object]):
 
     def tick(self, seconds: float) -> None:
         """Take in what has come in so many seconds, and draw it."""
+        # Not by abc: the metaclass is Textual's.
         raise NotImplementedError
 
     def action_help(self) -> None:

@@ -54,6 +54,7 @@ class LineList(ScrollView, can_focus=True):
 
     def line(self, index: int, width: int) -> Text:
         """Line `index`, of at most `width` columns."""
+        # Not by abc: the metaclass is Textual's.
         raise NotImplementedError
 
     def fill(self, count: int, wanted: int | None = None) -> None:

@@ -122,10 +122,10 @@ class Plan:
     steps: int | None = None
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
-        """The plan of a recipe file; an empty one if there is none to be read."""
+    def read(cls, run: RunDirectory) -> Plan:
+        """The plan of a run's recipe; an empty one if there is none to be read."""
         try:
-            text = path.read_text()
+            text = run.recipe() or ""
             recipe = tomllib.loads(text)
         except (OSError, ValueError):
             return cls()
@@ -144,8 +144,9 @@ class RunFeed:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run = Run()
-        self.plan = Plan.read(path / "recipe.toml")
-        self._tail = LineTail(RunDirectory(path).log_path)
+        self._directory = RunDirectory(path)
+        self.plan = Plan.read(self._directory)
+        self._tail = LineTail(self._directory.log_path)
         self._restarts = 0
 
     def take(self) -> bool:
@@ -156,7 +157,7 @@ class RunFeed:
             # A resumed run drops what it does again.
             self._restarts, self.run = self._tail.restarts, Run()
         if self.plan.steps is None:
-            self.plan = Plan.read(self.path / "recipe.toml")
+            self.plan = Plan.read(self._directory)
         if lines:
             self.run = fold(self.run, lines)
         return bool(lines) or restarted
@@ -164,7 +165,7 @@ class RunFeed:
     def age(self, now: float) -> float | None:
         """Seconds since the log last grew; None before it is there. `now`: seconds since the epoch."""
         try:
-            return now - RunDirectory(self.path).log_path.stat().st_mtime
+            return now - self._directory.log_path.stat().st_mtime
         except OSError:
             return None
 

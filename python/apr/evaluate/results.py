@@ -121,13 +121,11 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
     machines: list[str] = []
     engines: list[str] = []
     parameters: dict[str, int | None] = {}
-    weights: dict[str, str] = {}
     for directory in directories:
         protocol, rows = read_rows(directory)
         setting = read_setting(directory)
         machines += setting.machines
         parameters.update(setting.parameters)
-        weights.update(setting.weights)
         engines.append(protocol.engine)
         for place, condition in enumerate(protocol.conditions):
             own = [row for row in rows if row["condition"] == place]
@@ -138,7 +136,7 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
             if judged:
                 concurrency = condition.concurrency or protocol.concurrency
                 results.append(Result(condition, judged, len(own) - len(judged), concurrency))
-    setting = Setting(tuple(dict.fromkeys(machines)), parameters, weights)
+    setting = Setting(tuple(dict.fromkeys(machines)), parameters)
     return Evaluations(tuple(results), tuple(unfinished), setting, tuple(dict.fromkeys(engines)))
 
 
