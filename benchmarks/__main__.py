@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from benchmarks import countdown, engine, tui
+from benchmarks import countdown, engine, teacher, tui
 from benchmarks.measure import Result, cores
 
 BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
@@ -43,8 +44,14 @@ ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"sglang": sglang, "rl": r
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["teacher"]:
+        return teacher.main(sys.argv[2:])
     known = BENCHMARKS | ON_DEMAND
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="`teacher` alone prints what schedules of the teacher solve and cost, with options of its own",
+    )
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
         help=f"some of {', '.join(known)} (default: all but {' and '.join(ON_DEMAND)}, which take minutes)",

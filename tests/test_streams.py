@@ -20,12 +20,14 @@ SPLITS = ("train", "val", "test")
 
 
 def traces(seed: int = 3, method: str = "apr") -> Traces:
-    return Traces(seed, method, beam_size=(1, 5), child_beam_size=(2, 6), promising=0.9, numbers=(3, 5))
+    return Traces(
+        seed, method, beam_size=(1, 5), child_beam_size=(2, 6), promising=0.9, conditioned=0.5, numbers=(3, 5)
+    )
 
 
 def lessons(seed: int = 3) -> Lessons:
     parts = [(2.0, traces(seed)), (1.0, traces(seed, "sos+"))]
-    return Lessons(seed, parts, conditioned=0.5, children=3, cancelled=0.3, max_tokens=4096)
+    return Lessons(seed, parts, children=3, cancelled=0.3, max_tokens=4096)
 
 
 def chunk(start: int, count: int) -> list[Any]:
@@ -98,10 +100,10 @@ def test_splits_are_disjoint_for_all_seeds() -> None:
                 assert kept.setdefault(key(problem), split) == split
 
 
-def test_a_systematic_teacher_is_a_choice() -> None:
+def test_the_ranking_is_a_choice() -> None:
     shuffled = Traces(3, "apr", beam_size=(3, 5), child_beam_size=(3, 5), promising=0.9)
-    systematic = Traces(3, "apr", beam_size=(3, 5), child_beam_size=(3, 5), promising=0.9, systematic=True)
-    for one, other in zip(shuffled.get(0, 20), systematic.get(0, 20), strict=True):
+    ranked = Traces(3, "apr", beam_size=(3, 5), child_beam_size=(3, 5), promising=0.9, ranking="sums_last")
+    for one, other in zip(shuffled.get(0, 20), ranked.get(0, 20), strict=True):
         assert one[0] == other[0]
         assert one[1] != other[1]
         assert apr.check_trace(other[1].text).correct == other[1].solved

@@ -39,6 +39,7 @@ from apr.types import Completion, Sample, SamplingParams, Segment
 __version__ = _core.__version__
 
 Split = Literal["train", "val", "test"]
+Ranking = Literal["paper", "heuristic", "sums_last", "kinds", "smallest"]
 
 
 def problems(
@@ -94,38 +95,55 @@ def search(
     method: Literal["sos", "sos+", "apr"],
     *,
     seed: int | None = None,
-    choices: Sequence[bool | Sequence[int]] | None = None,
-    beam_size: int = 5,
+    choices: Sequence[bool | int | Sequence[int]] | None = None,
+    beam_size: int | None = None,
     child_beam_size: int | None = None,
     promising: float | None = None,
     order: Literal["bfs", "dfs"] = "bfs",
     heuristic: Literal["mult", "sum"] = "mult",
-    systematic: bool = False,
+    ranking: Ranking = "paper",
     largest: int | None = None,
+    slack: int | None = None,
+    waves: Sequence[int] | None = None,
+    shuffled: bool = False,
 ) -> Trace:
     """The teacher's search of a problem, written out (paper, section 3; code of arXiv 2504.15466).
 
     Random choices come from `seed` (0 if not given), or are replayed from `choices`: in the order they are wanted, a
-    permutation for a shuffle and a bool for a promising draw. `promising` is the probability that an expanded node is
-    promising: 0.9 for apr and 0.5 for sos+ unless given. `child_beam_size` (apr) is `beam_size` unless given. `order`
-    is of sos alone. A `systematic` search shows and visits kept children in the order of generation, instead of
-    shuffled and best first; steps to a result above `largest` are left out. Raises ValueError for parameters out of
-    range or choices that do not fit, OverflowError for numbers beyond 128 bits.
+    permutation for a shuffle, a bool for a promising draw and an int for the size of a wave. `promising` is the
+    probability that an expanded node is promising: 0.9 for apr and 0.5 for sos+ unless given. `beam_size` is 5 and
+    `child_beam_size` (apr) is `beam_size` unless given. `order` is of sos alone.
+
+    `ranking` is the order in which steps are kept, shown and followed. "paper": kept by the heuristic, shown shuffled,
+    followed best first; "heuristic": by it throughout; "sums_last": as generated, sums last; "kinds": differences,
+    each with the quotient of its pair, then sums, then products; "smallest": the smallest result first. Steps to a
+    result above `largest` are left out, and with `slack` those to a number more than so many times what the others
+    could bring down to the target; from 1 on that loses no solution.
+
+    With `waves` (apr and sos+) the root's steps are shown a few at a time, a size drawn from `waves` for each wave, and
+    what they lead to is searched to its end before more are shown: by children, or in the main thread if `promising`
+    is 0, or in sub searches (sos+). `beam_size` then bounds the steps of all waves together, and neither it nor
+    `child_beam_size` is bounded unless given; `shuffled` waves show the root's steps in random order.
+
+    Raises ValueError for parameters out of range or choices that do not fit, OverflowError for numbers beyond 128 bits.
     """
     if seed is not None and choices is not None:
         raise ValueError("give a seed or recorded choices, not both")
     return _core.search(
         problem,
         method,
-        beam_size,
-        beam_size if child_beam_size is None else child_beam_size,
-        promising,
-        order,
-        heuristic,
-        systematic,
-        largest,
-        seed or 0,
-        None if choices is None else list(choices),
+        beam_size=beam_size,
+        child_beam_size=child_beam_size,
+        promising=promising,
+        order=order,
+        heuristic=heuristic,
+        ranking=ranking,
+        largest=largest,
+        slack=slack,
+        waves=None if waves is None else list(waves),
+        shuffled=shuffled,
+        seed=seed or 0,
+        choices=None if choices is None else list(choices),
     )
 
 

@@ -90,6 +90,7 @@ class Trace:
     def solved(self) -> bool: ...
     @property
     def text(self) -> str: ...
+    def cost(self, *, llama2: bool = False) -> tuple[int, int, int]: ...
     def __eq__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
 
@@ -114,18 +115,22 @@ class Traces:
         seed: int,
         method: str,
         *,
-        beam_size: tuple[int, int],
-        child_beam_size: tuple[int, int] = ...,
+        beam_size: tuple[int, int] | None = None,
+        child_beam_size: tuple[int, int] | None = None,
         promising: float,
-        systematic: bool = False,
+        ranking: str = "paper",
         largest: int | None = None,
+        slack: int | None = None,
+        waves: Sequence[int] | None = None,
+        shuffled: bool = False,
+        conditioned: float = 1.0,
         numbers: tuple[int, int] = ...,
         max_number: int = 99,
         target: tuple[int, int] = ...,
         split: str = "train",
         held_out_targets: Sequence[int] = ...,
     ) -> Traces: ...
-    def get(self, start: int, count: int) -> list[tuple[Problem, Trace, int, int | None, str]]: ...
+    def get(self, start: int, count: int) -> list[tuple[Problem, Trace, int | None, int | None, str | None]]: ...
 
 @final
 class Lessons:
@@ -134,7 +139,6 @@ class Lessons:
         seed: int,
         parts: Sequence[tuple[float, Traces]],
         *,
-        conditioned: float,
         children: int,
         cancelled: float,
         max_tokens: int,
@@ -220,15 +224,19 @@ def can_reach(numbers: Sequence[int], target: int) -> bool: ...
 def search(
     problem: Problem,
     method_name: str,
-    beam_size: int,
-    child_beam_size: int,
-    promising: float | None,
-    order: str,
-    kind: str,
-    systematic: bool,
-    largest: int | None,
-    seed: int,
-    choices: Sequence[bool | Sequence[int]] | None,
+    *,
+    beam_size: int | None = None,
+    child_beam_size: int | None = None,
+    promising: float | None = None,
+    order: str = "bfs",
+    heuristic: str = "mult",
+    ranking: str = "paper",
+    largest: int | None = None,
+    slack: int | None = None,
+    waves: Sequence[int] | None = None,
+    shuffled: bool = False,
+    seed: int = 0,
+    choices: Sequence[bool | int | Sequence[int]] | None = None,
 ) -> Trace: ...
 def llama2_tokens(text: str) -> int: ...
 def prompt(problem: Problem, method: str, budget: int | None = None) -> str: ...

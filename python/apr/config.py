@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from apr import Ranking
+
 Method = Literal["apr", "sos+"]
 Weighting = Literal["rollout_constant", "rollout_mean", "global_mean", "tinyrl"]
 """How the loss of tokens adds up to that of a step.
@@ -45,14 +47,21 @@ class Part:
 
     weight: float
     """Share of lessons, relative to the other parts."""
-    beam_size: tuple[int, int]
-    """Smallest and largest width; drawn per problem."""
-    child_beam_size: tuple[int, int] = (1, 1)
-    """Smallest and largest width of children (apr)."""
+    beam_size: tuple[int, int] | None = None
+    """Smallest and largest width of the main thread, drawn per problem. In waves: the budget of children that a prompt
+    may name, and the steps of a main thread that does not spawn; None: no bound."""
+    child_beam_size: tuple[int, int] | None = None
+    """Smallest and largest width of children (apr); None: as narrow as can be, in waves without a bound."""
     promising: float = 0.9
-    """Probability that an expanded node is promising."""
+    """Probability that an expanded node is promising; in waves (apr), that the main thread spawns at all."""
+    conditioned: float = 0.8
+    """Share of root prompts that carry their condition."""
     numbers: tuple[int, int] = (4, 4)
     """Fewest and most numbers of a problem."""
+    max_number: int = 99
+    """The largest number of a problem."""
+    target: tuple[int, int] = (10, 100)
+    """Smallest and largest target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +78,17 @@ class DataConfig:
     """Lessons: fresh traces, a pure function of seed and position."""
 
     stages: tuple[Stage, ...]
-    systematic: bool = False
-    """Teachers show and visit children in the order of generation, rather than shuffled and best first as the authors'
-    do. Such traces are learned sooner, and a greedy model repeats itself less."""
+    ranking: Ranking = "paper"
+    """In which order teachers keep, show and follow steps, see `apr.search`. What comes next in any but the paper's
+    follows from what stands there: it is learned sooner, and a greedy model repeats itself less."""
     largest: int | None = None
     """Teachers leave out steps to a greater result: large products, hard to compute and seldom of use."""
-    conditioned: float = 0.8
-    """Share of root prompts that carry their condition."""
+    slack: int | None = None
+    """Teachers leave out steps to a number more than so many times what the others could bring down to the target."""
+    waves: tuple[int, ...] = ()
+    """Teachers search in waves, whose sizes are drawn from these; one that stands here twice comes twice as often."""
+    shuffled: bool = False
+    """In waves: the root's steps come in random order, which teaches a main thread without a preference."""
     children: int = 3
     """At most so many children of a trace are taught."""
     cancelled: float = 0.1

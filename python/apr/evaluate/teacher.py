@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import apr
+from apr import Ranking
 from apr._core import Problem, first_width
 from apr.config import Method
 from apr.tree import ThreadTree
@@ -19,10 +20,12 @@ class Teacher:
 
     child_beam_size: int = 12
     """Width of children (apr)."""
-    systematic: bool = False
-    """Keeps children in the order of generation."""
+    ranking: Ranking = "paper"
+    """In which order it keeps steps, see `apr.search`."""
     largest: int | None = None
     """Leaves out steps to a greater result."""
+    slack: int | None = None
+    """Leaves out steps that lead too far above the target, see `apr.search`."""
 
 
 def width(tree: ThreadTree) -> int:
@@ -42,8 +45,9 @@ def solves(teacher: Teacher, problem: Problem, method: Method, tree: ThreadTree)
             beam_size=beam_size,
             child_beam_size=teacher.child_beam_size if method == "apr" else None,
             promising=float(tree.rounds > 0) if method == "apr" else None,
-            systematic=teacher.systematic,
+            ranking=teacher.ranking,
             largest=teacher.largest,
+            slack=teacher.slack,
         ).solved
     except (ValueError, OverflowError):
         # Targets below two and giant numbers have no heuristic.

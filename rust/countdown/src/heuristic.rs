@@ -85,6 +85,11 @@ impl<V: Value> Scorer<V> {
         Ok(scorer)
     }
 
+    /// The target it was made ready for.
+    pub(crate) fn target(&self) -> V {
+        self.target
+    }
+
     /// Orders states of `count` numbers with this sum of distances as their scores do.
     #[inline]
     pub(crate) fn key(&self, total: V, count: usize) -> V {

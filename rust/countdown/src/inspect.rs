@@ -54,14 +54,23 @@ pub fn first_state(text: &str) -> Option<(Number, Vec<Number>)> {
     }
 }
 
-/// How many children the first state of a text shows: the width that its search began with.
+/// How many children a main thread shows of the problem itself, over all waves: the width of its search.
 pub fn first_width(text: &str) -> usize {
-    let mut lines = body(text).lines().map(Line::parse).skip_while(|line| !matches!(line, Some(Line::State(_))));
-    lines.next();
-    lines
-        .take_while(|line| !matches!(line, Some(Line::State(_) | Line::Move { .. } | Line::Spawn | Line::Join)))
-        .filter(|line| matches!(line, Some(Line::Explore { .. })))
-        .count()
+    let (mut width, mut at_root, mut joining) = (0, false, false);
+    for line in body(text).lines().map(Line::parse) {
+        match line {
+            Some(Line::Join) => joining = true,
+            Some(Line::EndJoin) => joining = false,
+            _ if joining => {}
+            // What follows is the way to it once more.
+            Some(Line::Goal { .. }) => break,
+            Some(Line::State(state)) => at_root = state.steps.is_empty(),
+            Some(Line::Explore { .. }) => width += usize::from(at_root),
+            Some(Line::Move { .. } | Line::Spawn) => at_root = false,
+            _ => {}
+        }
+    }
+    width
 }
 
 /// The text without the condition that may stand before its first line.

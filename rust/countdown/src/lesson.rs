@@ -7,8 +7,8 @@
 
 use crate::llama2::llama2_tokens;
 use crate::problem::Error;
-use crate::sample::{ProblemSpace, ProblemStream, Random};
-use crate::search::{Guide, Method, Trace, search};
+use crate::sample::{Choices, ProblemSpace, ProblemStream, Random};
+use crate::search::{Below, Guide, Method, Trace, Waves, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
     CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, SPAWN, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN,
@@ -16,6 +16,7 @@ use crate::trace::{
 
 const WIDTH_STREAM: u64 = 2;
 const LESSON_STREAM: u64 = 4;
+const CONDITION_STREAM: u64 = 5;
 
 /// One row of supervised training.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,10 +46,26 @@ pub enum Teacher {
         /// Probability that a node is promising.
         promising: f64,
     },
+    /// Search in waves.
+    Waves {
+        /// Serially, in sub searches of one thread.
+        serial: bool,
+        /// Smallest and largest budget of children. Unless its prompt names the budget, a thread that spawns has none.
+        budget: Option<(usize, usize)>,
+        /// Sizes that waves are drawn from.
+        sizes: Vec<usize>,
+        /// Probability that the main thread spawns, rather than search below the root itself.
+        promising: f64,
+        /// Width of the searches below the root.
+        child_beam_size: usize,
+        /// Whether the root's steps come in random order.
+        shuffled: bool,
+    },
 }
 
 impl Teacher {
-    fn method(&self, random: &mut Random) -> Result<Method, Error> {
+    /// The search of one problem; `conditioned`: its prompt names a budget.
+    fn method(&self, conditioned: bool, random: &mut Random) -> Result<Method, Error> {
         let mut width = |(low, high): (usize, usize)| match 1 <= low && low <= high {
             true => Ok(random.between(low as u64, high as u64) as usize),
             false => Err(Error::Parameter(format!("a width from {low} to {high}"))),
@@ -60,6 +77,20 @@ impl Teacher {
                 let child_beam_size = width((low.max(beam_size.min(high)), high))?;
                 Method::Apr { beam_size, child_beam_size, promising }
             }
+            Teacher::Waves { serial, budget, ref sizes, promising, child_beam_size, shuffled } => {
+                if !(0.0..=1.0).contains(&promising) {
+                    return Err(Error::Parameter(format!("promising is a probability, not {promising}")));
+                }
+                let budget = budget.map(&mut width).transpose()?;
+                let below = match serial {
+                    true => Below::SubSearches,
+                    false if random.promising(promising)? => Below::Children,
+                    false => Below::Main,
+                };
+                let free = below == Below::Children && !conditioned;
+                let budget = budget.filter(|_| !free);
+                Method::Waves(Waves { below, budget, sizes: sizes.clone(), child_beam_size, shuffled })
+            }
         })
     }
 }
@@ -70,36 +101,59 @@ pub struct TraceStream {
     problems: ProblemStream,
     teacher: Teacher,
     guide: Guide,
+    conditioned: f64,
     seed: u64,
 }
 
+/// An item of a [`TraceStream`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceItem {
+    /// The problem.
+    pub problem: crate::Problem,
+    /// The search it was given.
+    pub method: Method,
+    /// What that wrote.
+    pub trace: Trace,
+    /// What stands before the root's prompt: the child or token budget, if it names one.
+    pub condition: Option<String>,
+}
+
 impl TraceStream {
-    /// The stream of a space, a teacher, what it goes by, and a seed.
+    /// The stream of a space, a teacher, what it goes by, the share of root prompts that name a budget, and a seed.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a space or widths that make no sense.
-    pub fn new(space: &ProblemSpace, teacher: Teacher, guide: Guide, seed: u64) -> Result<TraceStream, Error> {
-        teacher.method(&mut Random::new(seed, WIDTH_STREAM, 0))?;
-        Ok(TraceStream { problems: space.stream(seed)?, teacher, guide, seed })
+    /// [`Error::Parameter`] for a space, widths or a share that make no sense.
+    pub fn new(
+        space: &ProblemSpace,
+        teacher: Teacher,
+        guide: Guide,
+        conditioned: f64,
+        seed: u64,
+    ) -> Result<TraceStream, Error> {
+        teacher.method(true, &mut Random::new(seed, WIDTH_STREAM, 0))?;
+        if !(0.0..=1.0).contains(&conditioned) {
+            return Err(Error::Parameter(format!("conditioned is a share, not {conditioned}")));
+        }
+        Ok(TraceStream { problems: space.stream(seed)?, teacher, guide, conditioned, seed })
     }
 
-    /// Item `i`: a problem, the search it was given, and the trace.
+    /// Item `i`.
     ///
     /// # Errors
     /// As [`ProblemStream::get`] and [`search`].
-    pub fn get(&self, item: u64) -> Result<(crate::Problem, Method, Trace), Error> {
+    pub fn get(&self, item: u64) -> Result<TraceItem, Error> {
         let problem = self.problems.get(item)?;
-        let method = self.teacher.method(&mut Random::new(self.seed, WIDTH_STREAM, item))?;
+        let conditioned = Random::new(self.seed, CONDITION_STREAM, item).promising(self.conditioned)?;
+        let method = self.teacher.method(conditioned, &mut Random::new(self.seed, WIDTH_STREAM, item))?;
         let trace = search(&problem, &method, self.guide, &mut Random::for_search(self.seed, item))?;
-        Ok((problem, method, trace))
+        let condition = conditioned.then(|| condition(&method, &trace));
+        Ok(TraceItem { problem, method, trace, condition })
     }
 }
 
 /// How a trace becomes samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LessonPlan {
-    /// Share of root prompts that carry their condition (child or token budget).
-    pub conditioned: f64,
     /// At most so many children of a trace are taken; a child that reached the goal is taken first.
     pub children: usize,
     /// Share of solved rounds that are joined as the policy `first` would: longer siblings of the winner are cancelled.
@@ -144,10 +198,8 @@ impl LessonStream {
         let mut random = Random::new(self.seed, LESSON_STREAM, item);
         let share = random.unit() * self.parts[self.parts.len() - 1].0;
         let part = self.parts.partition_point(|(sum, _)| *sum <= share).min(self.parts.len() - 1);
-        let (_, method, trace) = self.parts[part].1.get(item)?;
-        let conditioned = random.unit() < self.plan.conditioned;
+        let TraceItem { trace, condition, .. } = self.parts[part].1.get(item)?;
         let cancelled = random.unit() < self.plan.cancelled;
-        let condition = conditioned.then(|| condition(&method, &trace));
         let mut samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
         let mut children: Vec<(u64, &Trace)> = trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
         children.sort_by_key(|(draw, child)| (!child.solved, *draw));
@@ -159,18 +211,21 @@ impl LessonStream {
     }
 }
 
-/// The condition before the root prompt of a trace: how many children it spawned in all, or how long it became.
-pub fn condition(method: &Method, trace: &Trace) -> String {
-    match method {
-        Method::Apr { .. } => {
-            format!("{CHILD_BUDGET}{} ", trace.children.iter().map(Vec::len).sum::<usize>())
+/// The condition before the root prompt of a trace: the children it might spawn or spawned in all, or how long it became.
+fn condition(method: &Method, trace: &Trace) -> String {
+    let children = match method {
+        Method::Waves(Waves { below: Below::Main, .. }) => 0,
+        Method::Waves(Waves { below: Below::Children, budget: Some(budget), .. }) => *budget,
+        Method::Waves(Waves { below: Below::Children, .. }) | Method::Apr { .. } => {
+            trace.children.iter().map(Vec::len).sum()
         }
         _ => {
             // The sentence's begin and end count too.
             let tokens = llama2_tokens(trace.text()) + 2;
-            format!("{TOKEN_BUDGET}{} ", tokens.next_multiple_of(TOKEN_BUDGET_BIN))
+            return format!("{TOKEN_BUDGET}{} ", tokens.next_multiple_of(TOKEN_BUDGET_BIN));
         }
-    }
+    };
+    format!("{CHILD_BUDGET}{children} ")
 }
 
 /// The samples of one thread: one for each of its texts.
@@ -180,10 +235,7 @@ pub fn thread_samples(thread: &Trace, condition: Option<&str>, cancelled: bool, 
         let mut sample = Sample::default();
         sample.push(tokenizer, BOS, false);
         sample.push(tokenizer, condition.unwrap_or(""), false);
-        let given = match round.checked_sub(1) {
-            None => prompt_len(text),
-            Some(before) => join_end(text, trunk_len(&thread.main_calls[before])),
-        };
+        let given = given_len(thread, round);
         let prompt = prompt_len(text);
         sample.push(tokenizer, &text[..prompt], false);
         if cancelled && given > prompt && thread.solved && round + 1 == thread.main_calls.len() {
@@ -206,6 +258,15 @@ impl Sample {
     fn push(&mut self, tokenizer: &Tokenizer, text: &str, written: bool) {
         tokenizer.encode_into(text, &mut self.token_ids);
         self.loss_mask.resize(self.token_ids.len(), written);
+    }
+}
+
+/// How much of a thread's text in this round the model is given: the prompt, or all up to the end of the join block.
+pub(crate) fn given_len(thread: &Trace, round: usize) -> usize {
+    let text = &thread.main_calls[round];
+    match round.checked_sub(1) {
+        None => prompt_len(text),
+        Some(before) => join_end(text, trunk_len(&thread.main_calls[before])),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod arithmetic;
 pub mod check;
+pub mod cost;
 pub mod heuristic;
 pub mod inspect;
 pub mod lesson;

@@ -73,6 +73,9 @@ pub trait Choices {
 
     /// Whether a node is promising, true with `probability`.
     fn promising(&mut self, probability: f64) -> Result<bool, Error>;
+
+    /// How many steps a wave has: one of `sizes`, of which there is at least one.
+    fn wave(&mut self, sizes: &[usize]) -> Result<usize, Error>;
 }
 
 impl Choices for Random {
@@ -88,6 +91,10 @@ impl Choices for Random {
     fn promising(&mut self, probability: f64) -> Result<bool, Error> {
         Ok(self.unit() < probability)
     }
+
+    fn wave(&mut self, sizes: &[usize]) -> Result<usize, Error> {
+        Ok(sizes[self.below(sizes.len() as u64) as usize])
+    }
 }
 
 /// One recorded choice.
@@ -97,6 +104,8 @@ pub enum Choice {
     Shuffle(Vec<usize>),
     /// A promising draw.
     Promising(bool),
+    /// The size of a wave.
+    Wave(usize),
 }
 
 /// Recorded choices, played in order.
@@ -131,7 +140,7 @@ impl Choices for Recorded {
     fn shuffle(&mut self, n: usize, order: &mut Vec<usize>) -> Result<(), Error> {
         let (index, choice) = self.take("a shuffle")?;
         let Choice::Shuffle(recorded) = choice else {
-            return Err(Error::Choice { index, what: "the search wants a shuffle, not a draw".into() });
+            return Err(Error::Choice { index, what: "the search wants a shuffle".into() });
         };
         let mut seen = recorded.clone();
         seen.sort_unstable();
@@ -145,7 +154,14 @@ impl Choices for Recorded {
     fn promising(&mut self, _probability: f64) -> Result<bool, Error> {
         match self.take("a draw")? {
             (_, Choice::Promising(value)) => Ok(value),
-            (index, _) => Err(Error::Choice { index, what: "the search wants a draw, not a shuffle".into() }),
+            (index, _) => Err(Error::Choice { index, what: "the search wants a draw".into() }),
+        }
+    }
+
+    fn wave(&mut self, _sizes: &[usize]) -> Result<usize, Error> {
+        match self.take("the size of a wave")? {
+            (_, Choice::Wave(size)) if size > 0 => Ok(size),
+            (index, _) => Err(Error::Choice { index, what: "the search wants the size of a wave".into() }),
         }
     }
 }

@@ -13,6 +13,7 @@ use teacher::{Spawning, Teacher};
 mod heap;
 mod node;
 mod teacher;
+mod waves;
 
 pub use heap::Heap;
 
@@ -63,6 +64,50 @@ pub enum Method {
         /// Probability that an expanded node is promising.
         promising: f64,
     },
+    /// The root's steps are shown a few at a time, and what each leads to is searched to its end before more are shown.
+    Waves(Waves),
+}
+
+/// A search in waves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waves {
+    /// How what the root's steps lead to is searched.
+    pub below: Below,
+    /// At most so many of the root's steps are shown, over all waves; none: all.
+    pub budget: Option<usize>,
+    /// How many steps a wave may have; drawn for each wave, so one that stands here twice comes twice as often.
+    pub sizes: Vec<usize>,
+    /// Width of the searches below the root.
+    pub child_beam_size: usize,
+    /// The root's steps come in random order, whatever the ranking: a main thread without a preference.
+    pub shuffled: bool,
+}
+
+/// Where the states that a wave leads to are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// In child threads, all of a wave at once (APR).
+    Children,
+    /// In the main thread itself, one after the other (APR without a spawn).
+    Main,
+    /// In sub searches of one serial thread, one after the other (SoS+).
+    SubSearches,
+}
+
+/// In which order the steps of a state are kept, shown and followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ranking {
+    /// As the paper's code: kept by the heuristic, shown shuffled, followed best first.
+    #[default]
+    Paper,
+    /// By the heuristic, also where they are shown and followed.
+    Heuristic,
+    /// That of generation, but sums last: a sum can often wait for a later step.
+    SumsLast,
+    /// By kind: differences, each with the quotient of its pair, then sums, then products, which lead on least often.
+    Kinds,
+    /// The smallest result first.
+    Smallest,
 }
 
 /// What a search goes by beside its widths.
@@ -70,21 +115,21 @@ pub enum Method {
 pub struct Guide {
     /// Which children are the best.
     pub heuristic: Heuristic,
-    /// Children are kept, shown and visited in one fixed order, that of generation with sums last, instead of kept by
-    /// the heuristic, shown shuffled and visited best first, as the paper's code does.
-    ///
-    /// A model learns it sooner: what comes next follows from what stands there, and nothing is shown twice. Sums come
-    /// last since a sum can often wait for a later step: a search too narrow for all children loses least by them.
-    pub systematic: bool,
+    /// In which order steps come. In any but the paper's what comes next follows from what stands there, and nothing
+    /// is shown twice: a model learns it sooner.
+    pub ranking: Ranking,
     /// Steps to a greater result are left out. Large products are the hardest results to compute, and seldom on the
     /// way to a target.
     pub largest: Option<Number>,
+    /// Steps that lead too far above the target are left out: to a number greater than this many times what the other
+    /// numbers could bring down to the target. From 1 on no way to the target is lost.
+    pub slack: Option<u32>,
 }
 
 impl From<Heuristic> for Guide {
     /// As the paper's code goes by a heuristic.
     fn from(heuristic: Heuristic) -> Guide {
-        Guide { heuristic, systematic: false, largest: None }
+        Guide { heuristic, ranking: Ranking::Paper, largest: None, slack: None }
     }
 }
 
@@ -94,9 +139,15 @@ impl Method {
             Method::SosBfs { beam_size } | Method::SosDfs { beam_size } => ([beam_size; 2], 0.0),
             Method::SosPlus { beam_size, promising } => ([beam_size; 2], promising),
             Method::Apr { beam_size, child_beam_size, promising } => ([beam_size, child_beam_size], promising),
+            Method::Waves(Waves { ref sizes, child_beam_size, .. }) => {
+                ([child_beam_size, sizes.iter().copied().min().unwrap_or(0)], 0.0)
+            }
         };
         if beams.contains(&0) {
-            return Err(Error::Parameter("a beam is at least 1 wide".into()));
+            return Err(Error::Parameter("a beam or a wave is at least 1 wide".into()));
+        }
+        if matches!(self, Method::Waves(Waves { budget: Some(0), .. })) {
+            return Err(Error::Parameter("a search in waves shows one of the root's steps at least".into()));
         }
         if !(0.0..=1.0).contains(&promising) {
             return Err(Error::Parameter(format!("promising is a probability, not {promising}")));
@@ -141,6 +192,7 @@ fn run<V: Value, C: Choices>(teacher: Teacher<'_, V, C>, method: &Method) -> Res
         Method::Apr { beam_size, child_beam_size, promising } => {
             teacher.parallel(beam_size, Spawning { child_beam_size, promising })
         }
+        Method::Waves(ref waves) => teacher.in_waves(waves),
     }
 }
 

@@ -5,10 +5,11 @@
 use std::collections::{HashSet, VecDeque};
 
 use apr_countdown::arithmetic::combine;
+use apr_countdown::cost::cost;
 use apr_countdown::heuristic::Heuristic;
-use apr_countdown::lesson::{LessonPlan, LessonStream, Sample, Teacher, TraceStream, condition, thread_samples};
+use apr_countdown::lesson::{LessonPlan, LessonStream, Sample, Teacher, TraceItem, TraceStream, thread_samples};
 use apr_countdown::sample::ProblemSpace;
-use apr_countdown::search::{Guide, Method, Trace};
+use apr_countdown::search::{Below, Guide, Method, Ranking, Trace, Waves};
 use apr_countdown::tokens::{BOS, EOS, Tokenizer};
 use apr_countdown::trace::read::Line;
 use apr_countdown::trace::{CHILD_BUDGET, END_JOIN, END_SPAWN, JOIN, SPAWN, TOKEN_BUDGET};
@@ -19,17 +20,21 @@ fn space(min_numbers: usize, max_numbers: usize) -> ProblemSpace {
 }
 
 fn apr(promising: f64) -> TraceStream {
+    conditioned_apr(promising, 1.0)
+}
+
+fn conditioned_apr(promising: f64, conditioned: f64) -> TraceStream {
     let teacher = Teacher::Apr { beam_size: (2, 5), child_beam_size: (2, 6), promising };
-    TraceStream::new(&space(3, 5), teacher, Heuristic::Mult.into(), 1).expect("a stream")
+    TraceStream::new(&space(3, 5), teacher, Heuristic::Mult.into(), conditioned, 1).expect("a stream")
 }
 
 fn sos_plus() -> TraceStream {
     let teacher = Teacher::SosPlus { beam_size: (1, 4), promising: 0.5 };
-    TraceStream::new(&space(4, 4), teacher, Heuristic::Mult.into(), 2).expect("a stream")
+    TraceStream::new(&space(4, 4), teacher, Heuristic::Mult.into(), 1.0, 2).expect("a stream")
 }
 
 fn plan() -> LessonPlan {
-    LessonPlan { conditioned: 0.5, children: 3, cancelled: 0.0, max_tokens: 100_000 }
+    LessonPlan { children: 3, cancelled: 0.0, max_tokens: 100_000 }
 }
 
 /// The tokens of a sample with this mask, as text without begin and end.
@@ -92,10 +97,10 @@ fn loss_is_on_what_the_model_writes_itself() {
     let mut rounds = HashSet::new();
     for traces in [apr(0.9), apr(0.2), sos_plus()] {
         for i in 0..80 {
-            let (_, method, trace) = traces.get(i).expect("a trace");
+            let TraceItem { trace, condition, .. } = traces.get(i).expect("a trace");
             rounds.insert(trace.children.len());
             assert_samples(&trace, None, &tokenizer);
-            assert_samples(&trace, Some(&condition(&method, &trace)), &tokenizer);
+            assert_samples(&trace, condition.as_deref(), &tokenizer);
             for child in trace.children.iter().flatten() {
                 assert_samples(child, None, &tokenizer);
             }
@@ -107,11 +112,10 @@ fn loss_is_on_what_the_model_writes_itself() {
 #[test]
 fn conditions_count_children_or_tokens() {
     for i in 0..20 {
-        let (_, method, trace) = apr(0.9).get(i).expect("a trace");
+        let TraceItem { trace, condition, .. } = apr(0.9).get(i).expect("a trace");
         let children: usize = trace.children.iter().map(Vec::len).sum();
-        assert_eq!(condition(&method, &trace), format!("{CHILD_BUDGET}{children} "));
-        let (_, method, trace) = sos_plus().get(i).expect("a trace");
-        let written = condition(&method, &trace);
+        assert_eq!(condition, Some(format!("{CHILD_BUDGET}{children} ")));
+        let written = sos_plus().get(i).expect("a trace").condition.expect("a condition");
         let budget = written.strip_prefix(TOKEN_BUDGET).and_then(|rest| rest.strip_suffix(' '));
         let budget: usize = budget.expect("a token budget").parse().expect("a number");
         assert!(budget.is_multiple_of(512) && budget > 0);
@@ -140,10 +144,10 @@ fn lesson(traces: TraceStream, plan: LessonPlan, item: u64) -> Vec<String> {
 #[test]
 fn a_lesson_holds_the_main_thread_and_some_children() {
     for i in 0..40 {
-        let (_, method, trace) = apr(0.9).get(i).expect("a trace");
-        let head = condition(&method, &trace);
+        let TraceItem { trace, condition, .. } = apr(0.9).get(i).expect("a trace");
+        let head = condition.expect("a condition");
         for (conditioned, head) in [(0.0, ""), (1.0, head.as_str())] {
-            let texts = lesson(apr(0.9), LessonPlan { conditioned, ..plan() }, i);
+            let texts = lesson(conditioned_apr(0.9, conditioned), plan(), i);
             let mains: Vec<String> = trace.main_calls.iter().map(|text| format!("{head}{text}")).collect();
             assert_eq!(texts[..mains.len()], mains);
             let children = &texts[mains.len()..];
@@ -159,7 +163,7 @@ fn a_lesson_holds_the_main_thread_and_some_children() {
 
 #[test]
 fn samples_that_are_too_long_are_left_out_whole() {
-    let all = LessonPlan { children: 100, conditioned: 0.0, ..plan() };
+    let all = LessonPlan { children: 100, ..plan() };
     let tokenizer = Tokenizer::default();
     let mut left_out = 0;
     for i in 0..20 {
@@ -179,7 +183,7 @@ fn losers_of_a_cancelled_join_leave_a_mark_and_no_summary() {
     let tokenizer = Tokenizer::default();
     let mut cancelled = 0;
     for i in 0..150 {
-        let (_, _, trace) = apr(0.9).get(i).expect("a trace");
+        let TraceItem { trace, .. } = apr(0.9).get(i).expect("a trace");
         let plain = thread_samples(&trace, None, false, &tokenizer);
         let changed = thread_samples(&trace, None, true, &tokenizer);
         assert_eq!(plain.len(), changed.len());
@@ -239,7 +243,10 @@ fn plans_that_make_no_sense_are_errors() {
         apr((1, 1), (0, 0)),
         apr((1, 1), (5, 4)),
     ] {
-        assert!(matches!(TraceStream::new(&space(4, 4), teacher, Heuristic::Mult.into(), 0), Err(Error::Parameter(_))));
+        assert!(matches!(
+            TraceStream::new(&space(4, 4), teacher, Heuristic::Mult.into(), 1.0, 0),
+            Err(Error::Parameter(_))
+        ));
     }
 }
 
@@ -289,18 +296,18 @@ fn visited_as_shown(text: &str) -> bool {
 #[test]
 fn a_systematic_teacher_goes_in_one_fixed_order() {
     let teacher = Teacher::Apr { beam_size: (2, 5), child_beam_size: (2, 6), promising: 0.9 };
-    let systematic = Guide { systematic: true, ..Heuristic::Mult.into() };
-    let systematic = TraceStream::new(&space(3, 5), teacher, systematic, 1).expect("a stream");
+    let systematic = Guide { ranking: Ranking::SumsLast, ..Heuristic::Mult.into() };
+    let systematic = TraceStream::new(&space(3, 5), teacher, systematic, 1.0, 1).expect("a stream");
     let mut shuffled = 0;
     for i in 0..60 {
-        let (problem, method, trace) = systematic.get(i).expect("a trace");
-        let (same_problem, same_method, other) = apr(0.9).get(i).expect("a trace");
-        assert_eq!((&problem, &method), (&same_problem, &same_method));
+        let TraceItem { problem, method, trace, .. } = systematic.get(i).expect("a trace");
+        let other = apr(0.9).get(i).expect("a trace");
+        assert_eq!((&problem, &method), (&other.problem, &other.method));
         for text in trace.main_calls.iter().chain(trace.children.iter().flatten().flat_map(|c| &c.main_calls)) {
             assert!(shown_in_fixed_order(text), "{text}");
             assert!(visited_as_shown(text), "{text}");
         }
-        shuffled += usize::from(!shown_in_fixed_order(other.text()));
+        shuffled += usize::from(!shown_in_fixed_order(other.trace.text()));
     }
     assert!(shuffled > 30);
 }
@@ -310,7 +317,7 @@ fn a_teacher_leaves_out_results_that_are_too_large() {
     let teacher = Teacher::Apr { beam_size: (12, 12), child_beam_size: (12, 12), promising: 1.0 };
     let stream = |largest| {
         let guide = Guide { largest, ..Heuristic::Mult.into() };
-        TraceStream::new(&space(4, 4), teacher.clone(), guide, 1).expect("a stream")
+        TraceStream::new(&space(4, 4), teacher.clone(), guide, 1.0, 1).expect("a stream")
     };
     let results = |trace: &Trace| -> Vec<i128> {
         let texts = trace.main_calls.iter().chain(trace.children.iter().flatten().flat_map(|c| &c.main_calls));
@@ -323,8 +330,8 @@ fn a_teacher_leaves_out_results_that_are_too_large() {
     };
     let mut larger = 0;
     for i in 0..20 {
-        assert!(results(&stream(Some(200)).get(i).expect("a trace").2).iter().all(|&result| result <= 200));
-        larger += results(&stream(None).get(i).expect("a trace").2).iter().filter(|&&result| result > 200).count();
+        assert!(results(&stream(Some(200)).get(i).expect("a trace").trace).iter().all(|&result| result <= 200));
+        larger += results(&stream(None).get(i).expect("a trace").trace).iter().filter(|&&result| result > 200).count();
     }
     assert!(larger > 20);
 }
@@ -332,10 +339,10 @@ fn a_teacher_leaves_out_results_that_are_too_large() {
 #[test]
 fn widths_are_drawn_in_their_ranges() {
     let teacher = Teacher::Apr { beam_size: (2, 6), child_beam_size: (3, 5), promising: 0.9 };
-    let traces = TraceStream::new(&space(3, 3), teacher, Heuristic::Mult.into(), 1).expect("a stream");
+    let traces = TraceStream::new(&space(3, 3), teacher, Heuristic::Mult.into(), 1.0, 1).expect("a stream");
     let mut seen = HashSet::new();
     for i in 0..200 {
-        let Method::Apr { beam_size, child_beam_size, .. } = traces.get(i).expect("a trace").1 else {
+        let Method::Apr { beam_size, child_beam_size, .. } = traces.get(i).expect("a trace").method else {
             panic!("another method");
         };
         assert!((2..=6).contains(&beam_size) && (3..=5).contains(&child_beam_size));
@@ -343,4 +350,66 @@ fn widths_are_drawn_in_their_ranges() {
         seen.insert((beam_size, child_beam_size));
     }
     assert!(seen.len() > 8, "{seen:?}");
+}
+
+fn in_waves(promising: f64, conditioned: f64) -> TraceStream {
+    let (budget, sizes) = (Some((1, 12)), vec![1, 3, 4]);
+    let teacher = Teacher::Waves { serial: false, budget, sizes, promising, child_beam_size: 40, shuffled: false };
+    let guide = Guide { ranking: Ranking::Kinds, slack: Some(2), ..Heuristic::Mult.into() };
+    TraceStream::new(&space(4, 4), teacher, guide, conditioned, 1).expect("a stream")
+}
+
+#[test]
+fn a_budget_bounds_a_search_in_waves_and_without_one_it_goes_on() {
+    let mut used_up = 0;
+    for i in 0..60 {
+        let item = in_waves(1.0, 1.0).get(i).expect("a trace");
+        let children: usize = item.trace.children.iter().map(Vec::len).sum();
+        let Method::Waves(Waves { below: Below::Children, budget: Some(budget), .. }) = item.method else {
+            panic!("another search: {:?}", item.method);
+        };
+        assert_eq!(item.condition, Some(format!("{CHILD_BUDGET}{budget} ")));
+        assert!(children <= budget && (item.trace.solved || children == budget));
+        used_up += usize::from(!item.trace.solved);
+
+        let free = in_waves(1.0, 0.0).get(i).expect("a trace");
+        assert_eq!((free.problem, free.condition), (item.problem, None));
+        assert!(free.trace.solved && matches!(free.method, Method::Waves(Waves { budget: None, .. })));
+
+        let serial = in_waves(0.0, 1.0).get(i).expect("a trace");
+        assert_eq!(serial.condition, Some(format!("{CHILD_BUDGET}0 ")));
+        assert!(serial.trace.children.is_empty());
+    }
+    assert!(used_up > 5);
+}
+
+#[test]
+fn lessons_of_waves_give_what_a_wave_found_and_teach_what_follows() {
+    let tokenizer = Tokenizer::default();
+    for i in 0..30 {
+        assert_samples(&in_waves(1.0, 0.0).get(i).expect("a trace").trace, None, &tokenizer);
+    }
+}
+
+#[test]
+fn the_cost_of_a_trace_is_what_its_samples_teach() {
+    let tokenizer = Tokenizer::default();
+    for traces in [in_waves(1.0, 0.0), apr(0.5), sos_plus()] {
+        for i in 0..20 {
+            let trace = traces.get(i).expect("a trace").trace;
+            let found = cost(&trace, &mut |text| tokenizer.encode(text).len());
+            let rows = |thread: &Trace| thread_samples(thread, None, false, &tokenizer);
+            let taught = |rows: &[Sample]| rows.iter().map(|row| row.loss_mask.iter().filter(|&&m| m).count()).sum();
+            let longest = |rows: &[Sample]| rows.iter().map(|row| row.token_ids.len()).max().expect("a row");
+            let main = rows(&trace);
+            let children: Vec<Vec<Vec<Sample>>> =
+                trace.children.iter().map(|round| round.iter().map(rows).collect()).collect();
+            let own: usize = taught(&main);
+            let all: usize = children.iter().flatten().map(|rows| taught(rows)).sum::<usize>() + own;
+            let chain = children.iter().map(|round| round.iter().map(|rows| taught(rows)).max().unwrap_or(0));
+            let context = children.iter().flatten().map(|rows| longest(rows)).chain([longest(&main)]).max();
+            assert_eq!((found.total, found.sequential), (all, own + chain.sum::<usize>()));
+            assert_eq!(Some(found.context), context);
+        }
+    }
 }

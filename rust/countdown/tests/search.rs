@@ -6,7 +6,7 @@ use apr_countdown::arithmetic::combine;
 use apr_countdown::check::{check_claim, check_trace};
 use apr_countdown::heuristic::{Heuristic, Score, Scorer};
 use apr_countdown::sample::{Choice, Random, Recorded};
-use apr_countdown::search::{Guide, Heap, Method, Trace, expand, search};
+use apr_countdown::search::{Below, Guide, Heap, Method, Ranking, Trace, Waves, expand, search};
 use apr_countdown::trace::read::Line;
 use apr_countdown::{Error, Number, Problem};
 use common::{golden, number, numbers, text, texts};
@@ -278,8 +278,8 @@ fn a_single_number_is_a_state_that_fails() {
 fn results_past_64_bits_are_exact() {
     let [large, zeros] = [Number::pow(10, 12) + 7, 1_000_000_080_000];
     let problem = Problem::new(vec![large, zeros, 3], 10).expect("a problem");
-    // Systematic: the product is kept although it is far from the target.
-    let guide = Guide { systematic: true, ..Heuristic::Sum.into() };
+    // In this order the product is kept although it is far from the target.
+    let guide = Guide { ranking: Ranking::SumsLast, ..Heuristic::Sum.into() };
     for method in methods() {
         let trace = search(&problem, &method, guide, &mut Random::new(1, 2, 3)).expect("a trace");
         let texts = trace.main_calls.iter().chain(trace.children.iter().flatten().flat_map(|child| &child.main_calls));
@@ -305,12 +305,19 @@ fn a_number_past_128_bits_is_an_error() {
     assert_eq!(found, Err(Error::TargetTooLarge { target: Number::MAX }));
 }
 
-fn methods() -> [Method; 4] {
+fn methods() -> [Method; 7] {
+    let waves = |below| {
+        let (budget, sizes) = (Some(7), vec![2, 3]);
+        Method::Waves(Waves { below, budget, sizes, child_beam_size: 3, shuffled: below == Below::Main })
+    };
     [
         Method::SosBfs { beam_size: 3 },
         Method::SosDfs { beam_size: 2 },
         Method::SosPlus { beam_size: 2, promising: 0.5 },
         Method::Apr { beam_size: 3, child_beam_size: 2, promising: 0.7 },
+        waves(Below::Children),
+        waves(Below::Main),
+        waves(Below::SubSearches),
     ]
 }
 
@@ -328,7 +335,7 @@ proptest! {
     fn traces_are_in_the_grammar_and_prove_what_they_claim(
         nums in prop::collection::vec(0..100 as Number, 2..=6),
         target in 2..101 as Number,
-        which in 0..4usize,
+        which in 0..7usize,
         sum in any::<bool>(),
         seed in any::<u64>(),
     ) {
@@ -344,7 +351,7 @@ proptest! {
             assert_in_grammar(child.text());
             prop_assert_eq!(check_claim(child.text(), child.text()).correct, child.solved, "{}", child.text());
         }
-        if !matches!(method, Method::Apr { .. }) {
+        if !matches!(method, Method::Apr { .. } | Method::Waves(Waves { below: Below::Children, .. })) {
             prop_assert!(trace.children.is_empty());
         }
     }
@@ -354,7 +361,7 @@ proptest! {
         nums in prop::collection::vec(0..=Number::MAX, 2..=6),
         small in prop::collection::vec(0..40u32, 6),
         target in 2..1_000_000 as Number,
-        which in 0..4usize,
+        which in 0..7usize,
     ) {
         let nums: Vec<Number> = nums.iter().zip(small).map(|(n, shift)| n >> (shift * 3)).collect();
         let problem = Problem::new(nums, target).unwrap();

@@ -1,10 +1,15 @@
 //! Searches, and the streams of problems, traces and lessons.
 
+use std::sync::LazyLock;
+
+use apr_countdown::cost;
 use apr_countdown::heuristic::Heuristic;
-use apr_countdown::lesson::{LessonPlan, LessonStream, Teacher, TraceStream};
+use apr_countdown::lesson::{LessonPlan, LessonStream, Teacher, TraceItem, TraceStream};
+use apr_countdown::llama2::llama2_tokens;
 use apr_countdown::sample::{Choice, ProblemSpace, Random, Recorded, Split};
-use apr_countdown::search::{self, Guide, Method};
-use apr_countdown::{Error, Number, lesson, sample};
+use apr_countdown::search::{self, Below, Guide, Method, Ranking, Waves};
+use apr_countdown::tokens::Tokenizer;
+use apr_countdown::{Error, Number, sample};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -21,6 +26,8 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(search_trace, module)?)?;
     Ok(())
 }
+
+static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::default);
 
 /// A written search.
 #[pyclass(frozen, eq, module = "apr")]
@@ -52,17 +59,76 @@ impl Trace {
     fn text(&self) -> &str {
         self.0.text()
     }
+
+    /// What a model that writes it would sample: all tokens, those on the longest chain of dependent threads, and the
+    /// longest sequence of a call; in tokens of the compact tokenizer or in Llama-2's.
+    #[pyo3(signature = (*, llama2=false))]
+    fn cost(&self, py: Python<'_>, llama2: bool) -> (usize, usize, usize) {
+        let cost = py.detach(|| match llama2 {
+            true => cost::cost(&self.0, &mut llama2_tokens),
+            false => {
+                let mut ids = Vec::new();
+                cost::cost(&self.0, &mut |text| {
+                    ids.clear();
+                    TOKENIZER.encode_into(text, &mut ids);
+                    ids.len()
+                })
+            }
+        });
+        (cost.total, cost.sequential, cost.context)
+    }
 }
 
-pub(super) fn method(
+fn ranked(name: &str) -> PyResult<Ranking> {
+    Ok(match name {
+        "paper" => Ranking::Paper,
+        "heuristic" => Ranking::Heuristic,
+        "sums_last" => Ranking::SumsLast,
+        "kinds" => Ranking::Kinds,
+        "smallest" => Ranking::Smallest,
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "ranking is \"paper\", \"heuristic\", \"sums_last\", \"kinds\" or \"smallest\", not {name:?}"
+            )));
+        }
+    })
+}
+
+/// Width of a search that is given none.
+const DEFAULT_BEAM_SIZE: usize = 5;
+
+/// The search that a method's name and parameters mean; with `waves` one in waves.
+fn method(
     name: &str,
-    beam_size: usize,
-    child_beam_size: usize,
+    beam_size: Option<usize>,
+    child_beam_size: Option<usize>,
     promising: Option<f64>,
     order: &str,
+    waves: Option<Vec<usize>>,
+    shuffled: bool,
 ) -> PyResult<Method> {
+    if let Some(sizes) = waves {
+        let below = match (name, promising) {
+            ("sos+", None) => Below::SubSearches,
+            ("apr", None | Some(1.0)) => Below::Children,
+            ("apr", Some(0.0)) => Below::Main,
+            ("apr" | "sos+", Some(promising)) => {
+                return Err(PyValueError::new_err(format!(
+                    "promising is 0 or 1 (apr) or not given in a search in waves, not {promising}"
+                )));
+            }
+            _ => return Err(PyValueError::new_err(format!("{name} does not search in waves"))),
+        };
+        let child_beam_size = child_beam_size.unwrap_or(usize::MAX);
+        return Ok(Method::Waves(Waves { below, budget: beam_size, sizes, child_beam_size, shuffled }));
+    }
+    let beam_size = beam_size.unwrap_or(DEFAULT_BEAM_SIZE);
     Ok(match (name, order) {
-        ("apr", _) => Method::Apr { beam_size, child_beam_size, promising: promising.unwrap_or(0.9) },
+        ("apr", _) => Method::Apr {
+            beam_size,
+            child_beam_size: child_beam_size.unwrap_or(beam_size),
+            promising: promising.unwrap_or(0.9),
+        },
         ("sos+", _) => Method::SosPlus { beam_size, promising: promising.unwrap_or(0.5) },
         ("sos", "bfs") => Method::SosBfs { beam_size },
         ("sos", "dfs") => Method::SosDfs { beam_size },
@@ -76,31 +142,38 @@ pub(super) fn method(
 #[derive(FromPyObject)]
 pub(super) enum AnyChoice {
     Promising(bool),
+    Wave(usize),
     Shuffle(Vec<usize>),
 }
 
 #[pyfunction]
-#[pyo3(name = "search", signature = (problem, method_name, beam_size, child_beam_size, promising, order, kind, systematic, largest, seed, choices))]
+#[pyo3(name = "search", signature = (problem, method_name, *, beam_size=None, child_beam_size=None, promising=None,
+                                     order="bfs", heuristic="mult", ranking="paper", largest=None, slack=None,
+                                     waves=None, shuffled=false, seed=0, choices=None))]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn search_trace(
     py: Python<'_>,
     problem: &Problem,
     method_name: &str,
-    beam_size: usize,
-    child_beam_size: usize,
+    beam_size: Option<usize>,
+    child_beam_size: Option<usize>,
     promising: Option<f64>,
     order: &str,
-    kind: &str,
-    systematic: bool,
+    heuristic: &str,
+    ranking: &str,
     largest: Option<Number>,
+    slack: Option<u32>,
+    waves: Option<Vec<usize>>,
+    shuffled: bool,
     seed: u64,
     choices: Option<Vec<AnyChoice>>,
 ) -> PyResult<Trace> {
-    let guide = Guide { heuristic: heuristic_kind(kind)?, systematic, largest };
-    let method = method(method_name, beam_size, child_beam_size, promising, order)?;
+    let guide = Guide { heuristic: heuristic_kind(heuristic)?, ranking: ranked(ranking)?, largest, slack };
+    let method = method(method_name, beam_size, child_beam_size, promising, order, waves, shuffled)?;
     let choices = choices.map(|choices| {
         let choice = |c| match c {
             AnyChoice::Promising(value) => Choice::Promising(value),
+            AnyChoice::Wave(size) => Choice::Wave(size),
             AnyChoice::Shuffle(order) => Choice::Shuffle(order),
         };
         Recorded::new(choices.into_iter().map(choice).collect())
@@ -180,49 +253,66 @@ pub(super) struct Traces(TraceStream);
 #[pymethods]
 impl Traces {
     #[new]
-    #[pyo3(signature = (seed, method, *, beam_size, child_beam_size=(1, 1), promising, systematic=false, largest=None,
-                        numbers=(4, 4), max_number=99, target=(10, 100), split="train", held_out_targets=vec![]))]
+    #[pyo3(signature = (seed, method, *, beam_size=None, child_beam_size=None, promising, ranking="paper", largest=None,
+                        slack=None, waves=None, shuffled=false, conditioned=1.0, numbers=(4, 4), max_number=99,
+                        target=(10, 100), split="train", held_out_targets=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         seed: u64,
         method: &str,
-        beam_size: (usize, usize),
-        child_beam_size: (usize, usize),
+        beam_size: Option<(usize, usize)>,
+        child_beam_size: Option<(usize, usize)>,
         promising: f64,
-        systematic: bool,
+        ranking: &str,
         largest: Option<Number>,
+        slack: Option<u32>,
+        waves: Option<Vec<usize>>,
+        shuffled: bool,
+        conditioned: f64,
         numbers: (usize, usize),
         max_number: u64,
         target: (u64, u64),
         split: &str,
         held_out_targets: Vec<u64>,
     ) -> PyResult<Traces> {
-        let teacher = match method {
-            "apr" => Teacher::Apr { beam_size, child_beam_size, promising },
-            "sos+" => Teacher::SosPlus { beam_size, promising },
+        let serial = match method {
+            "apr" => false,
+            "sos+" => true,
             _ => return Err(unknown_method(method)),
         };
+        let teacher = match (waves, beam_size) {
+            (Some(sizes), budget) => {
+                let child_beam_size = child_beam_size.map_or(usize::MAX, |(_, high)| high);
+                Teacher::Waves { serial, budget, sizes, promising, child_beam_size, shuffled }
+            }
+            (None, None) => return Err(PyValueError::new_err("a search that is not in waves has a beam_size")),
+            (None, Some(beam_size)) if serial => Teacher::SosPlus { beam_size, promising },
+            (None, Some(beam_size)) => {
+                Teacher::Apr { beam_size, child_beam_size: child_beam_size.unwrap_or((1, 1)), promising }
+            }
+        };
         let space = space(numbers, max_number, target, split, held_out_targets)?;
-        let guide = Guide { heuristic: Heuristic::Mult, systematic, largest };
-        TraceStream::new(&space, teacher, guide, seed).map(Traces).map_err(raise)
+        let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack };
+        TraceStream::new(&space, teacher, guide, conditioned, seed).map(Traces).map_err(raise)
     }
 
-    /// Items `start` to `start + count`: (problem, trace, beam size, child beam size or None, condition).
+    /// Items `start` to `start + count`: (problem, trace, beam size or budget, child beam size, condition); None where
+    /// there is none.
     #[allow(clippy::type_complexity)]
     fn get(
         &self,
         py: Python<'_>,
         start: u64,
         count: u64,
-    ) -> PyResult<Vec<(Problem, Trace, usize, Option<usize>, String)>> {
+    ) -> PyResult<Vec<(Problem, Trace, Option<usize>, Option<usize>, Option<String>)>> {
         let items: Result<Vec<_>, Error> = py.detach(|| {
             let item = |i| {
-                let (problem, method, trace) = self.0.get(i)?;
-                let condition = lesson::condition(&method, &trace);
+                let TraceItem { problem, method, trace, condition } = self.0.get(i)?;
                 let (beam, child_beam) = match method {
-                    Method::Apr { beam_size, child_beam_size, .. } => (beam_size, Some(child_beam_size)),
+                    Method::Apr { beam_size, child_beam_size, .. } => (Some(beam_size), Some(child_beam_size)),
+                    Method::Waves(waves) => (waves.budget, None),
                     Method::SosPlus { beam_size, .. } | Method::SosBfs { beam_size } | Method::SosDfs { beam_size } => {
-                        (beam_size, None)
+                        (Some(beam_size), None)
                     }
                 };
                 Ok((Problem(problem), Trace(trace), beam, child_beam, condition))
@@ -240,17 +330,16 @@ pub(super) struct Lessons(LessonStream);
 #[pymethods]
 impl Lessons {
     #[new]
-    #[pyo3(signature = (seed, parts, *, conditioned, children, cancelled, max_tokens))]
+    #[pyo3(signature = (seed, parts, *, children, cancelled, max_tokens))]
     fn new(
         seed: u64,
         parts: Vec<(f64, PyRef<'_, Traces>)>,
-        conditioned: f64,
         children: usize,
         cancelled: f64,
         max_tokens: usize,
     ) -> PyResult<Lessons> {
         let parts = parts.iter().map(|(weight, traces)| (*weight, traces.0.clone())).collect();
-        let plan = LessonPlan { conditioned, children, cancelled, max_tokens };
+        let plan = LessonPlan { children, cancelled, max_tokens };
         LessonStream::new(parts, plan, seed).map(Lessons).map_err(raise)
     }
 

@@ -3,7 +3,7 @@
 //! Nodes live in one arena and name each other by index: a node is written once and never moved, and what led to it
 //! is read off its parents.
 
-use super::Guide;
+use super::{Guide, Ranking};
 use crate::arithmetic::{Value, combine};
 use crate::heuristic::Scorer;
 use crate::problem::{Error, MAX_NUMBERS, Op, Step};
@@ -83,6 +83,25 @@ impl<V: Value> Node<V> {
     }
 }
 
+/// Whether the numbers after a step at `positions` hold one that is more than `slack` times what the others could bring
+/// down to the target: a number n divides by n at most, and one below two makes another number at most twice as great.
+fn too_far<V: Value>(node: &Node<V>, (i, j): (usize, usize), result: V, target: V, slack: u32) -> bool {
+    let two = V::from(2);
+    let left = || (0..node.len).filter(move |&k| k != i && k != j).map(|k| node.numbers[k]).chain([result]);
+    let Some(greatest) = left().max() else { return false };
+    let mut reach = V::from(i64::from(slack)).checked_mul(target.max(two));
+    let mut skipped = false;
+    for n in left() {
+        if n == greatest && !skipped {
+            skipped = true;
+            continue;
+        }
+        reach = reach.and_then(|reach| reach.checked_mul(n.max(two)));
+    }
+    // Beyond what fits there is nothing to compare with.
+    reach.is_some_and(|reach| greatest > reach)
+}
+
 /// Puts an item into a list ordered by keys, after its equals: ties stay in the order of arrival.
 pub(super) fn rank<K: Ord + Copy, T: Copy>(list: &mut Vec<(K, T)>, key: K, item: T) {
     let mut place = list.len();
@@ -124,13 +143,21 @@ impl<V: Value> Candidates<V> {
             for j in i + 1..node.len {
                 let rest = sum - distances[i] - distances[j];
                 for step in combine(node.numbers[i], node.numbers[j])?.iter() {
-                    if guide.largest.is_some_and(|largest| step.result.into() > largest) {
+                    if guide.largest.is_some_and(|largest| step.result.into() > largest)
+                        || guide.slack.is_some_and(|slack| too_far(node, (i, j), step.result, scorer.target(), slack))
+                    {
                         continue;
                     }
                     let total = rest.checked_add(scorer.distance(step.result)).ok_or(Error::Overflow)?;
-                    let key = match guide.systematic {
-                        true => V::from(i64::from(step.op == Op::Add)),
-                        false => scorer.key(total, node.len - 1),
+                    let key = match guide.ranking {
+                        Ranking::Paper | Ranking::Heuristic => scorer.key(total, node.len - 1),
+                        Ranking::SumsLast => V::from(i64::from(step.op == Op::Add)),
+                        Ranking::Kinds => V::from(match step.op {
+                            Op::Sub | Op::Div => 0,
+                            Op::Add => 1,
+                            Op::Mul => 2,
+                        }),
+                        Ranking::Smallest => step.result,
                     };
                     if self.best.len() == beam_size {
                         if self.best[beam_size - 1].0 <= key {

@@ -1,10 +1,12 @@
 //! The walks over states, written line by line.
 
+use std::ops::Range;
+
 use super::heap::Heap;
 use super::node::{Candidates, Node, NodeIndex, rank};
-use super::{Guide, Trace};
+use super::{Guide, Ranking, Trace};
 use crate::arithmetic::Value;
-use crate::heuristic::{Score, Scorer};
+use crate::heuristic::{Heuristic, Score, Scorer};
 use crate::problem::{Error, MAX_NUMBERS, Number, Step};
 use crate::sample::Choices;
 use crate::trace::write::Writer;
@@ -22,29 +24,34 @@ pub(super) struct Spawning {
 /// One search of one problem.
 pub(super) struct Teacher<'a, V, C> {
     target: V,
-    guide: Guide,
-    scorer: Scorer<V>,
-    choices: &'a mut C,
+    pub(super) guide: Guide,
+    pub(super) scorer: Scorer<V>,
+    pub(super) choices: &'a mut C,
     /// Every node of the search; the root first.
-    nodes: Vec<Node<V>>,
-    candidates: Candidates<V>,
-    order: Vec<usize>,
+    pub(super) nodes: Vec<Node<V>>,
+    pub(super) candidates: Candidates<V>,
+    pub(super) order: Vec<usize>,
     /// Kept children of the node expanded last and their keys, in the order of visits; none where it reached the goal.
-    internal: Vec<(V, NodeIndex)>,
+    pub(super) internal: Vec<(V, NodeIndex)>,
     /// An emptied frontier and batch, for the next thread.
     spare: (Frontier<V>, Vec<NodeIndex>),
 }
 
-const ROOT: NodeIndex = 0;
+pub(super) const ROOT: NodeIndex = 0;
 
 impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
     pub(super) fn new(numbers: &[V], target: V, guide: Guide, choices: &'a mut C) -> Result<Teacher<'a, V, C>, Error> {
         let mut nodes = Vec::with_capacity(64);
         nodes.push(Node::root(numbers));
+        let heuristic = match guide.ranking {
+            Ranking::Paper | Ranking::Heuristic => guide.heuristic,
+            // Not asked; this one takes any target.
+            _ => Heuristic::Sum,
+        };
         Ok(Teacher {
             target,
             guide,
-            scorer: Scorer::new(guide.heuristic, target)?,
+            scorer: Scorer::new(heuristic, target)?,
             choices,
             nodes,
             candidates: Candidates::default(),
@@ -54,7 +61,7 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
         })
     }
 
-    fn node(&self, index: NodeIndex) -> &Node<V> {
+    pub(super) fn node(&self, index: NodeIndex) -> &Node<V> {
         &self.nodes[index as usize]
     }
 
@@ -62,11 +69,11 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
         self.node(index).key
     }
 
-    fn move_to(&self, index: NodeIndex, text: &mut Writer) {
+    pub(super) fn move_to(&self, index: NodeIndex, text: &mut Writer) {
         text.move_to(self.node(index).path());
     }
 
-    fn state(&self, index: NodeIndex, text: &mut Writer) {
+    pub(super) fn state(&self, index: NodeIndex, text: &mut Writer) {
         let node = self.node(index);
         let mut above = node;
         let mut steps = [&node.step; MAX_NUMBERS];
@@ -82,18 +89,30 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
         self.internal.clear();
         self.state(index, text);
         let node = &self.nodes[index as usize];
-        let left = node.numbers().len();
-        if left < 2 {
+        if node.numbers().len() < 2 {
             return Ok(None);
         }
         self.candidates.fill(node, &self.guide, &self.scorer, beam_size)?;
-        if self.guide.systematic {
+        if self.guide.ranking == Ranking::Paper {
+            self.choices.shuffle(self.candidates.len(), &mut self.order)?;
+        } else {
             self.order.clear();
             self.order.extend(0..self.candidates.len());
-        } else {
-            self.choices.shuffle(self.candidates.len(), &mut self.order)?;
         }
-        for &place in &self.order {
+        self.show(index, 0..self.candidates.len(), text)
+    }
+
+    /// Shows the candidates of a node at these places of the order, up to a goal; they become its `internal` children.
+    pub(super) fn show(
+        &mut self,
+        index: NodeIndex,
+        places: Range<usize>,
+        text: &mut Writer,
+    ) -> Result<Option<NodeIndex>, Error> {
+        self.internal.clear();
+        let left = self.node(index).numbers().len();
+        let first = places.start;
+        for &place in &self.order[places] {
             let candidate = self.candidates.get(place);
             let step = &candidate.step;
             if left == 2 {
@@ -107,8 +126,8 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
             self.nodes.push(self.nodes[index as usize]);
             let child = &mut self.nodes[child_index];
             let child_index = child_index as NodeIndex;
-            child.descend(index, candidate, self.internal.len() as u16);
-            if self.guide.systematic {
+            child.descend(index, candidate, (first + self.internal.len()) as u16);
+            if self.guide.ranking != Ranking::Paper {
                 child.key = V::from(i64::from(child_index));
             }
             if left == 2 {
@@ -151,10 +170,11 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
     /// SoS and SoS+: best-first batches from the root, with nested sub searches where `promising` is given.
     pub(super) fn best_first(mut self, beam_size: usize, promising: Option<f64>) -> Result<Trace, Error> {
         let mut text = Writer::default();
-        let solved = self.batches(ROOT, 0, beam_size, promising, &mut text)?;
+        let solved = self.batches(ROOT, 0, beam_size, promising, &mut text)?.is_some();
         Ok(Trace { main_calls: vec![text.as_str().to_owned()], children: Vec::new(), solved })
     }
 
+    /// A serial search from `start`, and the goal if it reached it; its text has its end then.
     fn batches(
         &mut self,
         start: NodeIndex,
@@ -162,7 +182,7 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
         beam_size: usize,
         promising: Option<f64>,
         text: &mut Writer,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<NodeIndex>, Error> {
         let mut heap = Heap::default();
         heap.push(self.key(start), start);
         let mut batch = Vec::new();
@@ -172,7 +192,7 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
             for (place, &index) in batch.iter().enumerate() {
                 if let Some(goal) = self.expand(index, beam_size, text)? {
                     self.finish(ROOT, goal, text);
-                    return Ok(true);
+                    return Ok(Some(goal));
                 }
                 // Drawn for nodes without internal children too: recorded choices count on it. A start node that is
                 // one number was never expanded.
@@ -182,14 +202,9 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
                     _ => false,
                 };
                 if search_below {
-                    for (_, child) in std::mem::take(&mut self.internal) {
-                        text.start_sub_search(level + 1, self.node(child).path());
-                        let solved = self.batches(child, level + 1, beam_size, promising, text)?;
-                        text.exit_sub_search(level + 1);
-                        if solved {
-                            return Ok(true);
-                        }
-                        text.phrase(NOTHING_IN_SUB_SEARCH);
+                    let goal = self.sub_searches(level, beam_size, promising, text)?;
+                    if goal.is_some() {
+                        return Ok(goal);
                     }
                 } else {
                     self.push_internal(&mut heap);
@@ -204,7 +219,27 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
             }
         }
         text.phrase(FAIL);
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Searches every internal child in turn, up to one that reaches the goal.
+    pub(super) fn sub_searches(
+        &mut self,
+        level: usize,
+        beam_size: usize,
+        promising: Option<f64>,
+        text: &mut Writer,
+    ) -> Result<Option<NodeIndex>, Error> {
+        for (_, child) in std::mem::take(&mut self.internal) {
+            text.start_sub_search(level + 1, self.node(child).path());
+            let goal = self.batches(child, level + 1, beam_size, promising, text)?;
+            text.exit_sub_search(level + 1);
+            if goal.is_some() {
+                return Ok(goal);
+            }
+            text.phrase(NOTHING_IN_SUB_SEARCH);
+        }
+        Ok(None)
     }
 
     fn push_internal(&self, heap: &mut Frontier<V>) {
@@ -250,6 +285,27 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
         &mut self,
         start: NodeIndex,
         beam_size: usize,
+        spawning: Option<(Spawning, &mut Trace)>,
+        text: &mut Writer,
+    ) -> Result<Option<NodeIndex>, Error> {
+        let goal = self.walk(start, beam_size, spawning, text)?;
+        self.end(start, goal, text);
+        Ok(goal)
+    }
+
+    /// The goal's line and the summary from `start` on, or that there is no solution: what a thread ends with.
+    pub(super) fn end(&self, start: NodeIndex, goal: Option<NodeIndex>, text: &mut Writer) {
+        match goal {
+            Some(goal) => self.finish(start, goal, text),
+            None => text.phrase(FAIL),
+        }
+    }
+
+    /// What a thread does before it ends.
+    pub(super) fn walk(
+        &mut self,
+        start: NodeIndex,
+        beam_size: usize,
         mut spawning: Option<(Spawning, &mut Trace)>,
         text: &mut Writer,
     ) -> Result<Option<NodeIndex>, Error> {
@@ -282,17 +338,18 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
                 None => break None,
             }
         };
-        match goal {
-            Some(goal) => self.finish(start, goal, text),
-            None => text.phrase(FAIL),
-        }
         self.spare = (heap, batch);
         Ok(goal)
     }
 
     /// Runs every internal child to its end and joins them: the text so far is closed with the spawn block, and goes
     /// on with the join block in its place. The goal of the first child that reached it.
-    fn spawn(&mut self, beam_size: usize, text: &mut Writer, trace: &mut Trace) -> Result<Option<NodeIndex>, Error> {
+    pub(super) fn spawn(
+        &mut self,
+        beam_size: usize,
+        text: &mut Writer,
+        trace: &mut Trace,
+    ) -> Result<Option<NodeIndex>, Error> {
         let children = std::mem::take(&mut self.internal);
         let mut round = Vec::with_capacity(children.len());
         let mut first = None;
