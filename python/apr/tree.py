@@ -192,7 +192,7 @@ class ThreadTree:
 
     @property
     def solved(self) -> bool:
-        """The judge accepts the answer; of use to whoever asked, even where an engine failure keeps it from counting."""
+        """The judge accepts the answer, which is one even where an engine failure keeps it from counting."""
         return bool(self.steps)
 
     @property

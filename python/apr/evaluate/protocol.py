@@ -94,6 +94,10 @@ class Protocol:
     teacher: Teacher | None = None
     """What the models learned from, to measure how far they are from it."""
 
+    def at_once(self, condition: Condition) -> int:
+        """How many rollouts of a condition are in flight."""
+        return self.concurrency if condition.concurrency is None else condition.concurrency
+
     def rollouts(self, problems: int) -> int:
         """How many rollouts it takes for so many problems."""
         return sum(condition.rollouts(problems) for condition in self.conditions)
