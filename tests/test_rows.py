@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +36,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
-def run(problems: list[Problem], rows: Rows, protocol: Protocol = Protocol(), *faults: Fault) -> None:
+def run(problems: list[Problem], rows: Rows, protocol: Protocol | None = None, *faults: Fault) -> None:
+    protocol = protocol or Protocol()
     policy = teacher_policy(problems, faults=faults)
     asyncio.run(run_protocol(protocol, problems, rows.append, done=rows.done, load=lambda *_: policy))
 
@@ -265,3 +269,22 @@ def test_problems_that_are_the_same_count_once(model: str, tmp_path: Path, capsy
     assert "going on after 3 of 6 rollouts" in capsys.readouterr().err
     rows = read_rows(tmp_path / "out")[1]
     assert [(row["sample"], row["index"]) for row in rows] == [(s, i) for s in range(2) for i in range(3)]
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    """A bound on files' sizes stands for the disk."""
+    command = [sys.executable, "-m", "apr", "eval", "--problems", "8", "--max-tokens", "60", "--out", str(tmp_path)]
+
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    full = subprocess.run(command, capture_output=True, text=True, preexec_fn=bound)
+    assert full.returncode == 1
+    assert [line for line in full.stderr.splitlines() if "cannot be written: File too large" in line]
+    assert "Traceback" not in full.stderr
+    kept = lines(tmp_path)
+    assert 0 < len(kept) < 8
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"going on after {len(kept)} of 8" in again.stderr
+    assert lines(tmp_path)[: len(kept)] == kept
+    assert len(read_rows(tmp_path)[1]) == 8
