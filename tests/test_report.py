@@ -396,6 +396,12 @@ def test_command_takes_the_newest_results(
 def test_command_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no evaluation" in capsys.readouterr().err
+    for broken in ("5", "[]", "null", "{", "[" * 100_000, '{"conditions": [5]}', '{"seed": true}', "\x00"):
+        (tmp_path / "protocol.json").write_text(broken)
+        assert main(["report", str(tmp_path)]) == 2
+        err = capsys.readouterr().err
+        assert "holds no evaluation: " in err
+        assert len(err.splitlines()) == 1
     (tmp_path / "protocol.json").write_text(json.dumps(asdict(Protocol())))
     assert main(["report", str(tmp_path)]) == 2
     assert "no judged rollout" in capsys.readouterr().err

@@ -37,6 +37,8 @@ def write(value: Any) -> str:
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The values of a file's whole lines, numbered from 1; none where there is no file. ValueError names file and line
     of what is no JSON."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
     with suppress(FileNotFoundError):
         data = path.read_bytes()
         for number, line in enumerate(data[: _whole(data)].split(b"\n"), 1):

@@ -118,7 +118,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     Accuracy is the share of judged rollouts that are correct; those that an engine failed are counted in
     `engine_failures` and nowhere else, and `engine_error` says why the first did. The interval is of as many trials as
     there are problems: samples of one are no trials of their own. Token figures are means over judged rollouts, `_max`
-    their largest."""
+    their largest. `warm`: the engine's cache was not empty at first."""
     counted = [row for row in rows if judged(row)]
     correct = sum(row["correct"] for row in counted)
     trials = len(set(map(problem_of, counted)))
@@ -139,6 +139,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         summary[name] = sum(values) / len(values) if values else None
         summary[f"{name}_max"] = max(values, default=None)
     prompts = sum(row["prompt_tokens"] for row in counted)
+    summary["warm"] = any(row.get("warm") for row in rows)
     summary["cached_share"] = sum(row["cached_tokens"] for row in counted) / prompts if prompts else 0.0
     reasons = sorted({row["reason"] for row in rows})
     summary["reasons"] = {reason: sum(row["reason"] == reason for row in rows) / len(rows) for reason in reasons}

@@ -141,8 +141,10 @@ def read_protocol(text: str, *, quick: bool = False, count: int | None = None, *
     return build_protocol({**values, **changes})
 
 
-def build_protocol(values: dict[str, Any]) -> Protocol:
+def build_protocol(values: Any) -> Protocol:
     """A protocol from plain values. ValueError for anything it may not hold."""
+    if not isinstance(values, dict):
+        raise ValueError("a protocol is an object")
     protocol = build(Protocol, values)
     positive = {
         "concurrency": protocol.concurrency,

@@ -53,8 +53,13 @@ class Result:
 
     @property
     def alone(self) -> bool:
-        """Whether its latency is that of one problem at a time."""
-        return self.concurrency == 1
+        """Whether its latency is that of one problem at a time, on an engine that had cached nothing before."""
+        return self.concurrency == 1 and not self.warm
+
+    @property
+    def warm(self) -> bool:
+        """Whether the cache of a server could not be emptied."""
+        return any(row.get("warm") for row in self.rows)
 
     @property
     def greedy(self) -> bool:

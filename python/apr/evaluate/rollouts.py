@@ -43,30 +43,30 @@ async def run_protocol(
     *,
     done: Collection[RowKey] = (),
     load: Callable[[str, str | None, Any], Policy] = load_policy,
-    refresh: Callable[[bool], None] = lambda alone: None,
+    refresh: Callable[[], bool] = lambda: True,
 ) -> None:
     """Run all conditions on distinct problems, but for the rollouts that are done. PolicyError if a model cannot be
     loaded, EngineError if the engine fails one rollout after another.
 
-    `refresh` is called after each load, to empty a cache that outlives an engine; it is told whether problems run one
-    at a time, so that their latency is measured."""
-    policy, loaded = None, None
+    `refresh` is called after each load, to empty a cache that outlives an engine, and says whether it is empty: where
+    it is not, rows are marked as warm."""
+    policy, loaded, fresh = None, None, True
     try:
         for place, condition in enumerate(protocol.conditions):
             jobs = [job for job in _jobs(condition, problems) if job.key(place) not in done]
             if not jobs:
                 continue
             # A fresh engine where latency is measured: it must not find what earlier conditions left in its cache.
-            alone = protocol.at_once(condition) == 1
             wanted = condition.model, condition.method, condition.concurrency
-            if policy is None or loaded != wanted or alone:
+            if policy is None or loaded != wanted or protocol.at_once(condition) == 1:
                 if policy is not None:
                     await policy.close()
                     policy = None
                 loaded = wanted
                 policy = load(protocol.engine, condition.model, condition.method)
-                refresh(alone)
-            await _run_condition(place, protocol, jobs, policy, watch)
+                fresh = refresh()
+            marks = {"condition": place} if fresh else {"condition": place, "warm": True}
+            await _run_condition(protocol, condition, jobs, policy, marks, watch)
     finally:
         if policy is not None:
             await policy.close()
@@ -90,10 +90,11 @@ def _jobs(condition: Condition, problems: Sequence[Problem]) -> Iterator[_Job]:
             yield _Job(sample, index, problem)
 
 
-async def _run_condition(place: int, protocol: Protocol, jobs: Sequence[_Job], policy: Policy, watch: Watch) -> None:
-    """Run some rollouts of the condition at `place`. An engine failure is a row of its own kind, never a wrong
-    answer."""
-    condition = protocol.conditions[place]
+async def _run_condition(
+    protocol: Protocol, condition: Condition, jobs: Sequence[_Job], policy: Policy, marks: Row, watch: Watch
+) -> None:
+    """Run some rollouts of a condition, whose rows all have these marks. An engine failure is a row of its own kind,
+    never a wrong answer."""
     waiting = iter(jobs)
     failures = 0
 
@@ -101,7 +102,7 @@ async def _run_condition(place: int, protocol: Protocol, jobs: Sequence[_Job], p
         nonlocal failures
         for job in waiting:
             row = await _run(job, protocol, condition, policy)
-            watch({"condition": place, **row})
+            watch({**marks, **row})
             failures = failures + 1 if row["failed"] else 0
             if failures == PATIENCE:
                 raise EngineError(f"the engine failed {PATIENCE} rollouts in a row: {row['error']}")

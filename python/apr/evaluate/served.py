@@ -48,7 +48,9 @@ def _ask(url: str, method: str, path: str) -> str:
     try:
         headers: dict[str, Any] = {"Authorization": f"Bearer {key}"} if key else {}
         request = urllib.request.Request(url.rstrip("/") + path, method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+        # As the engine does, it asks the address itself, whatever proxy the environment names.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=_SECONDS) as answer:
             text: str = answer.read(_MOST).decode(errors="replace")
             return text
     except urllib.error.HTTPError as error:

@@ -23,6 +23,9 @@ def check_row(value: Any, protocol: Protocol) -> Row:
             raise ValueError(f"not a row: {name} is missing")
         if not fits(value[name]):
             raise ValueError(f"not a row: {name} is {_short(value[name])}")
+    for name, fits in _EXTRA.items():
+        if name in value and not fits(value[name]):
+            raise ValueError(f"not a row: {name} is {_short(value[name])}")
     if value["condition"] >= len(protocol.conditions):
         raise ValueError(f"a row of condition {value['condition']}, which the protocol does not have")
     condition = protocol.conditions[value["condition"]]
@@ -94,4 +97,6 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "loss": _or_none(_text),
     "diagnostics": _mapping(_number),
 }
-"""What each value of a row must be. A failed one also says why, as `error`."""
+"""What each value of a row must be."""
+_EXTRA = {"error": _text, "warm": _truth}
+"""What some rows have: why the engine failed; that its cache was not empty when the condition began."""

@@ -70,7 +70,7 @@ def conditions_table(found: Sequence[Result], names: Names) -> Table:
                 names[result.line],
                 result.budget + join,
                 f"{result.condition.temperature:g}",
-                str(result.concurrency),
+                f"{result.concurrency}{', warm cache' * result.warm}",
                 str(accuracy.problems),
                 str(result.condition.samples),
                 *cells(accuracy),
