@@ -256,6 +256,19 @@ def test_it_goes_on_with_the_same_only(
     assert len(lines(tmp_path / "out")) == 2
 
 
+def test_without_rows_nothing_has_begun(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    (tmp_path / "model" / "model.safetensors").write_bytes(weights[:-9])
+    write_problems(tmp_path)
+    assert evaluate(str(tmp_path / "model"), tmp_path) == 2
+    (tmp_path / "model" / "model.safetensors").write_bytes(weights)
+    assert evaluate(str(tmp_path / "model"), tmp_path) == 0
+    assert main(["eval", "--engine", "none", "--out", str(tmp_path / "other")]) == 2
+    assert "unknown engine 'none'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_problems_that_are_the_same_count_once(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_problems(tmp_path)
     (tmp_path / "p.jsonl").write_text((tmp_path / "p.jsonl").read_text() * 2)

@@ -64,11 +64,14 @@ def parser() -> Parser:
 
 
 def run(arguments: Sequence[str]) -> int:
+    from apr.engine import ENGINES
     from apr.evaluate.metrics import summarise
 
     made = parser()
     options = made.parse_args(list(arguments))
     protocol = _recipe(options, made) if options.recipe is not None else _described(options)
+    if protocol.engine not in ENGINES:
+        raise UsageError(f"unknown engine {protocol.engine!r}: choose one of {', '.join(ENGINES)}")
     if options.server is not None and protocol.engine != "sglang":
         raise UsageError("--server is for --engine sglang")
     problems = _problems(protocol)
@@ -83,10 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         progress = Progress(total, rows.rows)
         stopped = _evaluate(protocol, problems, rows, progress, options)
     if stopped is not None:
-        note(
-            f"apr eval: {plain(stopped)}"
-            + (" - the same command goes on from there" if options.out is not None else "")
-        )
+        how = "" if options.out is None else " - the same command goes on from there"
+        note(f"apr eval: {plain(stopped)}{how}")
     results = []
     for place, condition in enumerate(protocol.conditions):
         figures = summarise([row for row in rows.rows if row["condition"] == place])
@@ -113,7 +114,7 @@ def _open(protocol: Protocol, problems: Sequence[Any], models: dict[str, Path], 
     from apr.engine.base import EngineError
     from apr.evaluate.rows import Rows
     from apr.evaluate.served import served_model
-    from apr.evaluate.setting import note_setting
+    from apr.evaluate.setting import SETTING_FILE, note_setting
 
     try:
         served = "" if options.server is None else served_model(options.server, models)
@@ -124,6 +125,9 @@ def _open(protocol: Protocol, problems: Sequence[Any], models: dict[str, Path], 
         raise UsageError(f"--out: {_words(error)}") from None
     try:
         if options.out is not None:
+            if not rows.rows:
+                # Nothing has begun, whatever is noted.
+                (Path(options.out) / SETTING_FILE).unlink(missing_ok=True)
             note_setting(options.out, models, problems, served, begun=bool(rows.rows))
     except (OSError, ValueError) as error:
         rows.close()
@@ -144,9 +148,8 @@ def _evaluate(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress:
         stopped = f"rows cannot be written: {_words(_first(group))}"
     finally:
         progress.end()
-        if options.out is not None:
-            stopped = stopped or _tabulate(protocol, rows, options.out)
-    return stopped
+        unkept = _keep(protocol, rows, options.out)
+    return stopped or unkept
 
 
 def _first(error: BaseException) -> BaseException:
@@ -197,20 +200,26 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
         raise UsageError(str(error)) from None
 
 
-def _tabulate(protocol: Protocol, rows: Rows, directory: str) -> str | None:
-    """Write the rows as Parquet; why that cannot be, if they cannot be written."""
+def _keep(protocol: Protocol, rows: Rows, directory: str | None) -> str | None:
+    """Bring the rows to the disk, as Parquet too; why that cannot be, if it cannot."""
+    try:
+        if directory is not None:
+            _tabulate(protocol, rows, directory)
+        rows.close()
+    except OSError as error:
+        return f"rows cannot be kept: {_words(error)}"
+    return None
+
+
+def _tabulate(protocol: Protocol, rows: Rows, directory: str) -> None:
     from apr.policy import install
 
     try:
         from apr.evaluate.parquet import write_parquet
     except ModuleNotFoundError:
         note(f"rows as Parquet need pyarrow: {install('report')}")
-        return None
-    try:
+    else:
         write_parquet(protocol, rows.rows, directory)
-    except OSError as error:
-        return f"rows.parquet cannot be written: {_words(error)}"
-    return None
 
 
 def _recipe(options: Any, made: Parser) -> Protocol:
