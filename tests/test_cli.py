@@ -321,3 +321,26 @@ def test_train_sft_stops_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, parts, "--steps", "9"]) == 2
     assert main([*words, str(tmp_path / "x"), "--device", "nonsense"]) == 2
     assert main([*SOLVE, "--model", f"{whole}/checkpoints/4", "--max-tokens", "20", "--quiet"]) == 1
+
+
+@pytest.mark.usefixtures("teacher")
+@pytest.mark.parametrize("size", ["\u00b2", "x", "", "0", "-3", "9" * 30])
+def test_sizes_that_are_none_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", size)
+    monkeypatch.setenv("LINES", size)
+    assert main(SOLVE) == 0
+    assert "solved" in capsys.readouterr().out
+
+
+def test_an_answer_is_shown_beside_an_engine_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = apr.run_threads(SOLVED, (policy := teacher_policy()).engine, grammar=policy.grammar)
+    useless = next(t for t in tree.threads.values() if t.parent is not None and t.result is None)
+    play(monkeypatch, Fault(useless.prompt_text, "error"))
+    assert main([*SOLVE, "--json"]) == 0
+    end = from_json(capsys.readouterr().out.splitlines()[-1])
+    assert isinstance(end, RolloutFinished)
+    assert (end.failed, end.correct, bool(end.steps)) == (True, None, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from itertools import permutations
 from pathlib import Path
@@ -46,10 +47,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(problems: list[Problem], protocol: Protocol | None = None, *faults: Fault) -> tuple[dict, list[dict]]:
-    rows: list[dict] = []
+    protocol = protocol or Protocol()
     policy = teacher_policy(problems, faults=faults)
-    asyncio.run(run_protocol(protocol or Protocol(), problems, rows.append, load=lambda *_: policy))
-    return summarise(rows), rows
+    with Rows(protocol) as rows:
+        asyncio.run(run_protocol(protocol, problems, rows.append, load=lambda *_: policy))
+    return summarise(rows.rows), rows.rows
 
 
 def timeless(rows: list[dict]) -> list[dict]:
@@ -137,20 +139,68 @@ def test_read_problems(tmp_path: Path) -> None:
     entries = [{"nums": [1, 2], "target": 3, "solution": "1+2=3"}, {"nums": [22, 26, 31, 53], "target": 27}]
     file.write_text(json.dumps(entries, indent=1))
     assert [p.numbers for p in read_problems(file)] == [[1, 2], [22, 26, 31, 53]]
-    for bad in (
-        "[]",
-        "[7]",
-        "[",
-        "{}",
-        '{"numbers": [1, 2]}',
-        '{"numbers": "ab", "target": 1}',
-        "x",
-        "",
-        '{"nums": 1}',
-    ):
-        file.write_text(bad + "\n")
-        with pytest.raises(ValueError, match=str(file)):
-            read_problems(file)
+
+
+LINE = '{"numbers": [1, 2], "target": 3}\n'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf" + LINE.encode(),
+        LINE.replace("\n", "\r\n").encode() * 2,
+        LINE.replace("\n", "\r").encode() * 2,
+        LINE.replace("}", ', "note": "\u2028"}').encode(),
+        b"\xef\xbb\xbf[\r\n" + LINE.encode() + b"]",
+    ],
+    ids=["mark", "crlf", "cr", "separator", "list"],
+)
+def test_problems_are_read_however_text_was_saved(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "p.jsonl").write_bytes(data)
+    assert {(tuple(p.numbers), p.target) for p in read_problems(tmp_path / "p.jsonl")} == {((1, 2), 3)}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("[]", "has no problems"),
+        ("", "has no problems"),
+        ("[7]", "entry 1: not a problem: no object"),
+        ("[", ": not JSON: Expecting value at"),
+        ('[{"nums": [1, 2], "target": 3},]', ": not JSON: "),
+        (LINE + "x", "line 2: not JSON: Expecting value at column 1"),
+        (LINE + '{"numbers": [1, 2 "target": 3}', "line 2: not JSON: Expecting ',' delimiter at column 19"),
+        ('{"numbers": [1, 2], "target": NaN}', "line 1: not JSON: NaN"),
+        ("[" * 100_000, "nests too deep"),
+        ('{"a":' * 100_000, "line 1: .*nests too deep"),
+        ("{}", "line 1: not a problem: its numbers are no list of integers"),
+        ('{"numbers": [1, 2]}', "its target is no integer"),
+        ('{"numbers": "ab", "target": 1}', "its numbers are no list of integers"),
+        ('{"numbers": {"1": 2}, "target": 1}', "its numbers are no list of integers"),
+        ('{"nums": 1}', "its numbers are no list of integers"),
+        ('{"numbers": [true, 2], "target": 3}', "its numbers are no list of integers"),
+        ('{"numbers": [1, 2.0], "target": 3}', "its numbers are no list of integers"),
+        ('{"numbers": [1, 2], "target": true}', "its target is no integer"),
+        ('{"numbers": [], "target": 3}', "line 1: not a problem: a problem has 1 to 6 numbers"),
+        ('{"numbers": [-1, 2], "target": 3}', "numbers are not negative"),
+        (LINE.encode("utf-16"), "is UTF-16"),
+        (LINE.encode("utf-16-be"), "line 1: not JSON"),
+        (gzip.compress(LINE.encode()), "is gzip"),
+        (b"PAR1\0\0", "is Parquet"),
+        (LINE.encode() + b"\xff\n", "is not UTF-8 text: byte 34 is 0xff"),
+    ],
+)
+def test_what_is_no_problem_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str | bytes, says: str
+) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(data.encode() if isinstance(data, str) else data)
+    with pytest.raises(ValueError, match=f"{file}.*{says}"):
+        read_problems(file)
+    assert main(["eval", "--problems", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"apr eval: --problems: {file}")
+    assert len(err.splitlines()) == 1
 
 
 def evaluate_by_command(model: str, out: Path, *options: str) -> list[dict[str, Any]]:
@@ -198,7 +248,7 @@ def interrupted(problems: list[Problem], protocol: Protocol, directory: Path, af
             rows.append(row)
 
         with pytest.raises(ExceptionGroup) as stopped:
-            asyncio.run(run_protocol(protocol, problems, watch, done=len(rows.rows), load=lambda *_: policy))
+            asyncio.run(run_protocol(protocol, problems, watch, done=rows.done, load=lambda *_: policy))
         assert stopped.group_contains(Stop)
 
 
@@ -216,20 +266,9 @@ def test_a_stopped_evaluation_goes_on(tmp_path: Path) -> None:
     policy = teacher_policy(problems)
     with Rows(protocol, tmp_path) as rows:
         assert len(rows.rows) == 11
-        asyncio.run(run_protocol(protocol, problems, rows.append, done=11, load=lambda *_: policy))
+        asyncio.run(run_protocol(protocol, problems, rows.append, done=rows.done, load=lambda *_: policy))
     assert read_rows(tmp_path)[0] == protocol
     assert timeless(read_rows(tmp_path)[1]) == timeless(whole)
-
-
-def test_a_directory_keeps_to_its_protocol(tmp_path: Path) -> None:
-    Rows(Protocol(), tmp_path).close()
-    with pytest.raises(ValueError, match="another protocol"):
-        Rows(Protocol(seed=1), tmp_path)
-    (tmp_path / "rows.jsonl").write_text("{}\nnonsense\n")
-    with pytest.raises(ValueError, match="line 2: not a row"):
-        Rows(Protocol(), tmp_path)
-    with pytest.raises(ValueError, match="holds no evaluation"):
-        read_rows(tmp_path / "nowhere")
 
 
 def test_recipes_expand_lists() -> None:
@@ -386,7 +425,7 @@ def test_settings_are_noted(model: str, tmp_path: Path) -> None:
     assert first.machines == (machine(),)
     both = note_setting(tmp_path, {"two": tmp_path})
     assert both.parameters == {"one": count_parameters(model), "two": None}
-    assert both.weights.keys() == {"one", "two"}
+    assert both.digests.keys() == {"one", "two"}
     # Weights that changed under their name are another model.
     with pytest.raises(ValueError, match="other weights of two"):
         note_setting(tmp_path, {"two": Path(model)})
@@ -395,6 +434,10 @@ def test_settings_are_noted(model: str, tmp_path: Path) -> None:
     assert note_setting(tmp_path, {}).machines == ("other", machine())
     (tmp_path / "setting.json").write_text("{}")
     assert read_setting(tmp_path) == Setting()
+    for broken in ("5", "{", '{"machines": [3]}', '{"machines": 3}', '{"digests": []}', '{"parameters": {"one": "3"}}'):
+        (tmp_path / "setting.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"setting.json cannot be read: \S"):
+            read_setting(tmp_path)
 
 
 def test_parameters_are_counted(model: str, tmp_path: Path) -> None:

@@ -263,10 +263,11 @@ def play_faulty(engine: ScriptedEngine, **options: Any) -> ThreadTree:
     return tree
 
 
-def test_an_answer_beside_an_engine_failure_still_counts_as_correct() -> None:
+def test_an_answer_beside_an_engine_failure_is_one_but_does_not_count() -> None:
     tree = play(script("?[a,b]", "?{-,win}!win", "a", "b!win", faults=[Fault("a", "error")]))
     assert tree.failed
-    assert tree.correct is True
+    assert tree.correct is None
+    assert tree.solved
 
 
 def test_unknown_prompt_is_an_engine_error() -> None:

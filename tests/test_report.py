@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -30,7 +33,7 @@ from apr.evaluate.series import (
     within,
 )
 from apr.evaluate.setting import note_setting
-from apr.evaluate.statistics import wilson
+from apr.evaluate.statistics import FEW, exact
 from apr.evaluate.votes import votes
 from apr.policy import checkpoint
 from rows import made_row
@@ -167,6 +170,16 @@ def test_words_say_what_the_interval_says(ours: int, theirs: int, words: str) ->
     assert "no more than APR's own 50.00 Llama-2 tokens" in said(found)
 
 
+@pytest.mark.parametrize("pairs", [1, 3, FEW - 1, FEW])
+def test_a_claim_needs_enough_problems(pairs: int) -> None:
+    found = [result("apr", some(pairs, pairs)), result("sos+", some(0, pairs))]
+    lead = judge(MEAN, found).lead
+    assert lead is not None
+    assert lead.low < lead.mean == 1
+    words = "holds: APR is ahead" if pairs >= FEW else f"is open: {pairs} problems are too few to tell"
+    assert words in said(found)
+
+
 def test_trade_off_and_windows() -> None:
     found = [
         result("apr", some(2, 4), cost=80, budget=8),
@@ -179,7 +192,7 @@ def test_trade_off_and_windows() -> None:
     assert [(p.cost, p.accuracy.mean) for p in trade_off(found, "latency", alone=True)[APR]] == [(10, 1)]
     shares = within(found, "llama2_context", [30, 40, 80])[APR]
     assert [one.mean for one in shares] == [0, 0.25, 0.5]
-    assert (shares[1].low, shares[1].high) == wilson(1, 4)
+    assert (shares[1].low, shares[1].high) == exact(1, 4)
 
 
 def test_temperatures_are_compared_at_one_budget() -> None:
@@ -299,6 +312,28 @@ def test_the_page_names_what_is_missing(tmp_path: Path) -> None:
     assert "`samples`" not in missing
 
 
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """Two evaluations of one name: with the same weights they are one model, with others two."""
+    for name in ("a", "b", "c"):
+        checkpoint_ = tmp_path / f"weights-{name}"
+        checkpoint_.mkdir()
+        (checkpoint_ / "model.safetensors").write_bytes(b"other" if name == "c" else b"same")
+        with Rows(Protocol((Condition(model="one"),)), tmp_path / name) as rows:
+            rows.append(made_row(0, name == "c"))
+        note_setting(tmp_path / name, {"one": checkpoint_})
+    same = load([tmp_path / "a", tmp_path / "b", tmp_path / "a" / ".." / "a"])
+    assert len(same.results) == 2
+    assert len({one.line for one in same.results}) == 1
+    assert set(names(one.line for one in same.results).values()) == {"APR"}
+    other = load([tmp_path / "a", tmp_path / "c"])
+    first, second = (one.line for one in other.results)
+    assert first != second
+    assert names([first, second]) == {line: f"APR one ({line.identity})" for line in (first, second)}
+    assert [len(points) for points in trade_off(other.results, "total_tokens").values()] == [1, 1]
+    assert [stage.result.accuracy.mean for stage in stages(other.results)] == [0, 1]
+    assert f"`one ({first.identity})`" in page(other, paper(), [])
+
+
 def everything(directory: Path) -> Path:
     """An evaluation that has all that the paper shows."""
     conditions = (
@@ -335,6 +370,18 @@ def test_command_writes_every_figure_and_table(tmp_path: Path, capsys: pytest.Ca
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written
 
 
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_a_notebook_s_windows_are_no_trap(tmp_path: Path, backend: str) -> None:
+    pytest.importorskip("matplotlib")
+    with Rows(replace(Protocol(), problems=replace(Protocol().problems, count=1)), tmp_path) as rows:
+        rows.append(made_row(0, True))
+    environment = {**os.environ, "MPLBACKEND": backend, "COLUMNS": "\u00b2"}
+    command = [sys.executable, "-m", "apr", "report", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "figures, as SVG and PNG" in done.stderr
+
+
 def test_command_takes_the_newest_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,6 +396,12 @@ def test_command_takes_the_newest_results(
 def test_command_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no evaluation" in capsys.readouterr().err
+    for broken in ("5", "[]", "null", "{", "[" * 100_000, '{"conditions": [5]}', '{"seed": true}', "\x00"):
+        (tmp_path / "protocol.json").write_text(broken)
+        assert main(["report", str(tmp_path)]) == 2
+        err = capsys.readouterr().err
+        assert "holds no evaluation: " in err
+        assert len(err.splitlines()) == 1
     (tmp_path / "protocol.json").write_text(json.dumps(asdict(Protocol())))
     assert main(["report", str(tmp_path)]) == 2
     assert "no judged rollout" in capsys.readouterr().err

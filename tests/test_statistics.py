@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apr.evaluate.statistics import cons_at, cumulative, paired_bootstrap, pass_at, wilson
+from apr.evaluate.statistics import cons_at, cumulative, exact, paired_bootstrap, pass_at, share, wilson
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (5, 10), (10, 10), (83, 1000), (1, 1), (999, 1000)])
@@ -78,12 +78,43 @@ def test_paired_bootstrap_knows_a_difference_from_none() -> None:
     assert found.high == pytest.approx(0.2 + 1.96 * 0.04, abs=0.015)
     assert found == paired_bootstrap(better, worse)
     same = paired_bootstrap(better, better)
-    assert (same.mean, same.low, same.high, same.pairs) == (0, 0, 0, 100)
+    assert (same.mean, same.pairs) == (0, 100)
     # Unpaired, the same shares differ in both directions.
     shuffled = [0.0] * 40 + [1.0] * 60
     assert paired_bootstrap(better, shuffled).low < 0 < paired_bootstrap(better, shuffled).high
     with pytest.raises(ValueError, match="no pairs"):
         paired_bootstrap([], [])
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 3), (1, 3), (3, 3), (7, 20), (29, 29), (1, 1)])
+def test_exact_ends_are_just_not_rejected(successes: int, trials: int) -> None:
+    # Each end is the share at which so many successes, or so few, come with a probability of 2.5 %.
+    def probability(counts: range, share: float) -> float:
+        return sum(math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in counts)
+
+    low, high = exact(successes, trials)
+    assert probability(range(successes, trials + 1), low) == pytest.approx(0.025 if successes else 1)
+    assert probability(range(successes + 1), high) == pytest.approx(0.025 if successes < trials else 1)
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.5], [0.5], [1.0] * 3, [0.0] * 3, [0.25] * 200, [1.0] * 200, [0.1, 0.9]])
+def test_no_interval_is_without_width(values: list[float]) -> None:
+    found = share(values)
+    assert found.low < found.high
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+    if len(values) == 200:
+        # 0.025 ** (1 / 200) = 0.982: at most 1.8 % others may have stayed unseen.
+        assert found.high - found.low < 0.019
+    lead = paired_bootstrap(values, [0.0] * len(values))
+    assert -1 <= lead.low < lead.high <= 1
+    assert (lead.low > 0) == (len(values) == 200)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_an_interval_holds_its_mean(values: list[float]) -> None:
+    found = share(values)
+    assert 0 <= found.low <= found.mean + 1e-9
+    assert found.mean - 1e-9 <= found.high <= 1
 
 
 def test_cumulative_accuracy_counts_only_what_fits() -> None:

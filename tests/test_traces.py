@@ -15,6 +15,7 @@ import pytest
 from apr import check_solution, llama2_tokens
 from apr.cli import main
 from apr.cli.traces import OPTIONS_FILE
+from apr.lock import hold
 
 BASE = ["traces", "--count", "23", "--chunk", "5", "--numbers", "3-4", "--beam-size", "2-4", "--seed", "7"]
 
@@ -100,6 +101,16 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert main(["traces", *words, "--out", str(tmp_path / "killed")]) == 0
     assert main(["traces", *words, "--out", str(tmp_path / "whole")]) == 0
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
+
+
+def test_a_shard_has_one_writer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with hold(tmp_path, "shard-1-of-2"):
+        assert main([*BASE, "--out", str(tmp_path), "--shard", "1/2"]) == 2
+        assert "in use by another process" in capsys.readouterr().err
+        # Another shard is another's.
+        write(tmp_path, "--shard", "2/2")
+    write(tmp_path, "--shard", "1/2")
+    assert len(rows(tmp_path)) == 23
 
 
 def test_other_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,7 @@ class RolloutFinished(_Base):
     verdict: str
     """The judge's reason."""
     steps: tuple[str, ...]
-    """The answer's equations in order; empty unless correct."""
+    """The answer's equations in order; empty unless the judge accepts it, which may be so beside an engine failure."""
     total_tokens: int
     sequential_tokens: int
     longest_context: int

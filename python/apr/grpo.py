@@ -25,6 +25,7 @@ from apr import _core
 from apr.config import RlConfig
 from apr.engine.base import Engine, EngineError
 from apr.events import EventLog
+from apr.files import write_atomically
 from apr.grammar import Grammar
 from apr.groups import Draw, Group, draw_groups, run_groups, tasks, validation_tasks
 from apr.learner import Learner
@@ -33,7 +34,7 @@ from apr.optimizers import keep_freed_memory
 from apr.packs import Row, judged_rollouts, rows_of
 from apr.processes import Processes
 from apr.publish import publisher
-from apr.run import RunDirectory, write_atomically
+from apr.run import RunDirectory
 from apr.step_metrics import Alarms, records, summarise
 from apr.trainer_state import TrainerState
 

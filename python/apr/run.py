@@ -13,12 +13,12 @@ RUN/groups/STEP.json      rewards, advantages and log-probabilities of that grou
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from apr.files import sync_directory, write_atomically
 from apr.trackers import Tracker
 
 
@@ -107,27 +107,3 @@ class RunDirectory:
         """Drop log entries of steps after `step`, which a resumed run makes again."""
         kept = [e for e in self.entries() if e.get("step", 0) <= step]
         write_atomically(self.log_path, "".join(json.dumps(e) + "\n" for e in kept))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text so that a reader sees the old or the new, whole."""
-    replace_atomically(path, lambda draft: draft.write_text(text))
-
-
-def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace a file by what `write` puts into a draft beside it; a reader sees the old or the new, whole."""
-    draft = path.with_name(f".{path.name}.partial")
-    write(draft)
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -112,12 +112,13 @@ class Rollout:
         main = self.tree.main
         assert main.reason is not None
         verdict = self.grammar.verify(self.problem, main.text)
-        unfair = self.tree.failed or main.reason == "interrupted"
+        # Right or wrong, a rollout whose engine failed is in no count; one that was stopped is, if it was right.
+        unfair = self.tree.failed or (main.reason == "interrupted" and not verdict.correct)
         self.event(
             RolloutFinished,
             reason=main.reason,
             failed=self.tree.failed,
-            correct=None if unfair and not verdict.correct else verdict.correct,
+            correct=None if unfair else verdict.correct,
             verdict=verdict.reason,
             steps=verdict.steps,
             total_tokens=self.tree.total_tokens,

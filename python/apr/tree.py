@@ -177,7 +177,7 @@ class ThreadTree:
 
     @property
     def failed(self) -> bool:
-        """An engine failure happened: the rollout counts apart, never as a wrong answer."""
+        """An engine failure happened: the rollout counts apart, neither as right nor as wrong."""
         return any(thread.reason == "engine_error" for thread in self.threads.values())
 
     @property
@@ -187,8 +187,13 @@ class ThreadTree:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The answer's equations; empty unless correct."""
+        """The answer's equations; empty unless the judge accepts it."""
         return () if self.finished is None else self.finished.steps
+
+    @property
+    def solved(self) -> bool:
+        """The judge accepts the answer, which is one even where an engine failure keeps it from counting."""
+        return bool(self.steps)
 
     @property
     def latency(self) -> float | None:

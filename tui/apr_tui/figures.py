@@ -138,7 +138,7 @@ def _numbers(prompt: str) -> str:
 def sources(view: View) -> tuple[str, ...]:
     """The threads a verified solution came through, from the main thread down to where it was found."""
     finished = view.tree.finished
-    if finished is None or not finished.correct:
+    if finished is None or not finished.steps:
         return ()
     # A child proves the rest of the way from its own numbers; of equal ones the first was told of.
     chain = [MAIN]
@@ -154,7 +154,7 @@ def sources(view: View) -> tuple[str, ...]:
 def expression(view: View) -> str:
     """The verified solution of a rollout as one expression; empty if there is none."""
     finished, started = view.tree.finished, view.tree.started
-    if finished is None or started is None or not finished.correct:
+    if finished is None or started is None or not finished.steps:
         return ""
     try:
         problem = Problem(started.problem["numbers"], started.problem["target"])
@@ -198,7 +198,7 @@ def headline(view: View) -> tuple[str, Tone]:
     finished = view.tree.finished
     if finished is None:
         return "searching" if view.tree.threads else "begins", "plain"
-    if finished.correct:
+    if finished.steps:
         return f"solved: {expression(view) or ', '.join(map(str, finished.steps))}, checked exactly", "good"
     if finished.reason == "interrupted":
         return "stopped before a solution was found", "warning"
@@ -229,7 +229,7 @@ def _mark(view: View, thread: Thread) -> Mark:
         # The main thread is judged by the rollout, which also knows the whole problem.
         finished = view.tree.finished
         judged = thread.id == MAIN and finished is not None
-        holds = bool(finished.correct) if judged and finished else bool(view.proofs.get(thread.id))
+        holds = bool(finished.steps) if judged and finished else bool(view.proofs.get(thread.id))
         return "found" if holds else "wrong"
     match thread.reason:
         case "no_answer":

@@ -36,6 +36,7 @@ Command = Callable[[list[str]], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _believe_the_terminal()
     name = words[0] if words else "--help"
     try:
         status = _run(name, words[1:])
@@ -53,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read has enough. The interpreter's own last flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return BROKEN_PIPE
+
+
+def _believe_the_terminal() -> None:
+    """Forget sizes in the environment that are none: libraries would fail on them."""
+    for name in ("COLUMNS", "LINES"):
+        value = os.environ.get(name, "1")
+        if not (value.isascii() and value.isdigit() and len(value) < 6 and int(value)):
+            del os.environ[name]
 
 
 def _run(name: str, arguments: list[str]) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,9 +20,11 @@ from apr.cli.common import (
     positive,
     span,
 )
+from apr.cli.tally import Progress, plain, report
 
 if TYPE_CHECKING:
     from apr.evaluate.protocol import Protocol
+    from apr.evaluate.rows import Rows
     from apr.policy import Policy
 
 RESULTS = "results"
@@ -39,8 +39,8 @@ def parser() -> Parser:
     made = Parser(
         prog="apr eval",
         description="Run models on many problems at once. Accuracy is the share of answers that the exact "
-        "judge accepts; engine failures are reported apart. A recipe, or any run with --out, goes on where it was "
-        "stopped when the same command is given again.",
+        "judge accepts; rollouts that the engine failed are reported apart. A recipe, or any run with --out, goes on "
+        "where it was stopped when the same command is given again; failed rollouts are then run again.",
         epilog="example: apr eval --problems 200 --budget 10",
     )
     add = made.add_argument
@@ -64,60 +64,129 @@ def parser() -> Parser:
 
 
 def run(arguments: Sequence[str]) -> int:
+    from apr.engine import ENGINES
     from apr.evaluate.metrics import summarise
-    from apr.evaluate.rows import Rows
-    from apr.evaluate.setting import note_setting
 
     made = parser()
     options = made.parse_args(list(arguments))
     protocol = _recipe(options, made) if options.recipe is not None else _described(options)
+    if protocol.engine not in ENGINES:
+        raise UsageError(f"unknown engine {protocol.engine!r}: choose one of {', '.join(ENGINES)}")
+    if options.server is not None and protocol.engine != "sglang":
+        raise UsageError("--server is for --engine sglang")
     problems = _problems(protocol)
     total = protocol.rollouts(len(problems))
     with ExitStack() as files:
         models = _models(protocol, files)
-        try:
-            rows = files.enter_context(Rows(protocol, options.out))
-            if options.out is not None:
-                note_setting(options.out, models)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"--out: {error}") from None
-        if rows.rows:
-            note(f"going on after {len(rows.rows)} of {total} rollouts")
+        rows = _open(protocol, problems, models, options)
+        files.callback(rows.close)
+        if rows.rows or rows.forgotten:
+            failed = f"; {rows.forgotten} that the engine failed are run again" if rows.forgotten else ""
+            note(f"going on after {len(rows.rows)} of {total} rollouts{failed}")
         progress = Progress(total, rows.rows)
-        try:
-            asyncio.run(_run(protocol, problems, rows, progress, options.server))
-        finally:
-            progress.end()
-            if options.out is not None:
-                _tabulate(protocol, rows, options.out)
+        stopped = _evaluate(protocol, problems, rows, progress, options)
+    if stopped is not None:
+        how = "" if options.out is None else " - the same command goes on from there"
+        note(f"apr eval: {plain(stopped)}{how}")
     results = []
     for place, condition in enumerate(protocol.conditions):
         figures = summarise([row for row in rows.rows if row["condition"] == place])
         results.append((condition, figures))
-    if options.json:
+    _print(protocol, results, progress, as_json=options.json)
+    return 1 if stopped is not None or not all(figures["judged"] for _, figures in results) else 0
+
+
+def _print(protocol: Protocol, results: list[tuple[Any, dict[str, Any]]], progress: Progress, *, as_json: bool) -> None:
+    if as_json:
         speed = {"seconds": progress.seconds, "tokens_per_second": progress.tokens_per_second}
         objects = [_setting(protocol, condition) | figures | speed for condition, figures in results]
         print(compact(objects[0] if len(objects) == 1 else {"conditions": objects}))
-        return 0
+        return
     for condition, figures in results:
         if len(results) > 1:
             print(f"== {condition}")
         print(report(figures))
     print(f"in all        {progress.seconds:.1f} s, {progress.tokens_per_second:,.0f} tokens/s")
-    return 0
 
 
-async def _run(protocol: Protocol, problems: Sequence[Any], rows: Any, progress: Progress, server: str | None) -> None:
+def _open(protocol: Protocol, problems: Sequence[Any], models: dict[str, Path], options: Any) -> Rows:
+    """The rows so far, with what they are made of noted beside them."""
+    from apr.engine.base import EngineError
+    from apr.evaluate.rows import Rows
+    from apr.evaluate.served import served_model
+    from apr.evaluate.setting import SETTING_FILE, note_setting
+
+    try:
+        served = "" if options.server is None else served_model(options.server, models)
+        rows = Rows(protocol, options.out, problems)
+    except EngineError as error:
+        raise UsageError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--out: {_words(error)}") from None
+    try:
+        if options.out is not None:
+            if not rows.rows:
+                # Nothing has begun, whatever is noted.
+                (Path(options.out) / SETTING_FILE).unlink(missing_ok=True)
+            note_setting(options.out, models, problems, served, begun=bool(rows.rows))
+    except (OSError, ValueError) as error:
+        rows.close()
+        raise UsageError(f"--out: {_words(error)}") from None
+    return rows
+
+
+def _evaluate(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress: Progress, options: Any) -> str | None:
+    """Run what is not done; why it ended early, in one line."""
+    from apr.engine.base import EngineError
+
+    stopped: str | None = None
+    try:
+        asyncio.run(_run(protocol, problems, rows, progress, options.server))
+    except* EngineError as group:
+        stopped = str(_first(group))
+    except* OSError as group:
+        stopped = f"rows cannot be written: {_words(_first(group))}"
+    finally:
+        progress.end()
+        unkept = _keep(protocol, rows, options.out)
+    return stopped or unkept
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _words(error: BaseException) -> str:
+    """An error in words, without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+async def _run(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress: Progress, server: str | None) -> None:
+    from apr.engine.base import EngineError
     from apr.evaluate.rollouts import run_protocol
+    from apr.evaluate.served import empty_cache
 
     def load(engine: str, model: str | None, method: Any) -> Policy:
         return open_policy(engine, model, method, server)
+
+    def refresh() -> bool:
+        try:
+            if server is not None:
+                empty_cache(server)
+        except EngineError as error:
+            note(f"the server's cache was not emptied, so no latency is that of a fresh engine: {error}")
+            return False
+        return True
 
     def watch(row: dict[str, Any]) -> None:
         rows.append(row)
         progress.count(row)
 
-    await run_protocol(protocol, problems, watch, done=len(rows.rows), load=load)
+    await run_protocol(protocol, problems, watch, done=rows.done, load=load, refresh=refresh)
 
 
 def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
@@ -131,7 +200,18 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
         raise UsageError(str(error)) from None
 
 
-def _tabulate(protocol: Protocol, rows: Any, directory: str) -> None:
+def _keep(protocol: Protocol, rows: Rows, directory: str | None) -> str | None:
+    """Bring the rows to the disk, as Parquet too; why that cannot be, if it cannot."""
+    try:
+        if directory is not None:
+            _tabulate(protocol, rows, directory)
+        rows.close()
+    except OSError as error:
+        return f"rows cannot be kept: {_words(error)}"
+    return None
+
+
+def _tabulate(protocol: Protocol, rows: Rows, directory: str) -> None:
     from apr.policy import install
 
     try:
@@ -208,93 +288,19 @@ def _count(options: Any) -> tuple[int | None, str | None]:
 
 
 def _problems(protocol: Protocol) -> list[Any]:
+    from apr.evaluate.problems import distinct
+
     try:
-        return list(protocol.problems.load())
+        found = protocol.problems.load()
     except (OSError, ValueError) as error:
-        raise UsageError(f"--problems: {error}") from None
+        raise UsageError(f"--problems: {_words(error)}") from None
+    once = distinct(found)
+    if len(once) < len(found):
+        note(f"{protocol.problems.file}: problems that stand there again count once, {len(once)} of {len(found)}")
+    return once
 
 
 def _setting(protocol: Protocol, condition: Any) -> dict[str, Any]:
     names = ("model", "method", "budget", "temperature", "join", "samples")
     setting = {name: getattr(condition, name) for name in names}
     return {"engine": protocol.engine, "split": protocol.problems.split, "seed": protocol.seed, **setting}
-
-
-class Progress:
-    """One line on stderr: rewritten in place in a terminal, else written now and then."""
-
-    def __init__(self, total: int, before: Sequence[dict[str, Any]] = ()) -> None:
-        self.total = total
-        self.begin = time.monotonic()
-        self.seconds = 0.0
-        self.before = len(before)
-        self.done = len(before)
-        self.correct = sum(bool(row["correct"]) for row in before)
-        self.failures = sum(row["correct"] is None for row in before)
-        self.tokens = 0
-        self._told = 0.0
-        self._in_place = sys.stderr.isatty()
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / max(self.seconds, 1e-9)
-
-    def count(self, row: dict[str, Any]) -> None:
-        """Take in one finished rollout."""
-        self.done += 1
-        self.correct += bool(row["correct"])
-        self.failures += row["correct"] is None
-        self.tokens += row["total_tokens"]
-        now = time.monotonic()
-        self.seconds = now - self.begin
-        if now - self._told >= (0.1 if self._in_place else 10.0) or self.done == self.total:
-            self._told = now
-            self._tell()
-
-    def _tell(self) -> None:
-        judged = self.done - self.failures
-        share = f"{self.correct / judged:.1%} solved" if judged else "none judged"
-        left = self.seconds / (self.done - self.before) * (self.total - self.done)
-        line = f"{self.done}/{self.total}  {share}  {self.tokens_per_second:,.0f} tokens/s  {left:.0f} s left"
-        if self.failures:
-            line += f"  {self.failures} engine failures"
-        if self._in_place:
-            sys.stderr.write(f"\r\x1b[K{line}")
-            sys.stderr.flush()
-        else:
-            note(line)
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._in_place and self.done > self.before:
-            sys.stderr.write("\n")
-
-
-def report(summary: dict[str, Any]) -> str:
-    """The summary for people."""
-    judged = summary["judged"]
-    if not judged:
-        return f"no rollout could be judged: {summary['engine_failures']} engine failures"
-    lines = [
-        f"accuracy      {summary['accuracy']:.1%}  ({summary['correct']} of {judged}; 95 % interval "
-        f"{summary['accuracy_low']:.1%} to {summary['accuracy_high']:.1%})",
-    ]
-    if summary["engine_failures"]:
-        lines.append(f"failures      {summary['engine_failures']} by the engine, not counted above")
-    lines.append(f"{'':14}{'mean':>10}{'max':>10}   {'Llama-2 mean':>12}{'max':>10}")
-    for label, name in (
-        ("total tokens", "total_tokens"),
-        ("sequential", "sequential_tokens"),
-        ("context", "context"),
-    ):
-        ours, theirs = summary[name], summary[f"llama2_{name}"]
-        lines.append(
-            f"{label:<14}{ours:>10,.0f}{summary[f'{name}_max']:>10,}   {theirs:>12,.0f}"
-            f"{summary[f'llama2_{name}_max']:>10,}"
-        )
-    lines.append(f"{'threads':<14}{summary['threads']:>10.1f}{summary['threads_max']:>10,}")
-    lines.append(f"{'latency, s':<14}{summary['latency']:>10.2f}{summary['latency_max']:>10.2f}")
-    lines.append(f"{'cached':<14}{summary['cached_share']:>10.1%} of prompt tokens")
-    ends = ", ".join(f"{name} {share:.1%}" for name, share in summary["reasons"].items())
-    lines.append(f"ended         {ends}")
-    return "\n".join(lines)

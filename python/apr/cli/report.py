@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,10 +35,14 @@ def run(arguments: Sequence[str]) -> int:
     )
     options = made.parse_args(list(arguments))
 
+    try:
+        import scipy.special  # noqa: F401
+    except ModuleNotFoundError:
+        raise UsageError(f"intervals need scipy: {install('report')}") from None
     from apr.evaluate.claims import paper
     from apr.evaluate.page import page
     from apr.evaluate.results import load
-    from apr.run import write_atomically
+    from apr.files import write_atomically
 
     directories = [Path(name) for name in options.evaluations] or [_newest()]
     try:
@@ -54,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         figures = _draw(evaluations, directory)
         write_atomically(directory / PAGE, page(evaluations, quoted, figures))
     except OSError as error:
-        raise UsageError(f"cannot write to {directory}: {error.strerror}") from None
+        raise UsageError(f"cannot write to {directory}: {error.strerror or error}") from None
     note(f"written: {directory / PAGE}" + (f" and {len(figures)} figures, as SVG and PNG" if figures else ""))
     return 0
 
@@ -71,11 +76,16 @@ def _newest() -> Path:
 
 
 def _draw(evaluations: Evaluations, directory: Path) -> list[str]:
+    # Figures are drawn into files; the windows of a notebook, which this may name, are none of theirs.
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
         from apr.evaluate.figures import draw
     except ModuleNotFoundError:
         note(f"figures need matplotlib: {install('report')}")
         return []
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     return draw(evaluations.results, directory)
 
 

@@ -54,7 +54,7 @@ class QuietScreen:
         return
 
     def finish(self, *, interrupted: bool = False) -> None:
-        if self.tree.correct:
+        if self.tree.solved:
             print(answer(self.tree))
 
 
@@ -118,7 +118,7 @@ class PlainScreen(QuietScreen):
         from rich.text import Text
 
         numbers, target = problem_of(self.tree)
-        if self.tree.correct:
+        if self.tree.solved:
             found = Text("solved   ", "bold green")
             found.append(f"{answer(self.tree)} = {target}", "bold")
             return [found, Text("         checked exactly: every number used once", "dim")]
@@ -154,7 +154,7 @@ class PlainScreen(QuietScreen):
     def holds(self, thread: Thread) -> bool:
         """Whether a closed thread's claim is true."""
         if thread.id == MAIN:
-            return bool(self.tree.correct) if self.tree.finished is not None else True
+            return self.tree.solved if self.tree.finished is not None else True
         if thread.id not in self._verdicts:
             self._verdicts[thread.id] = check_solution(thread.prompt_text, thread.result or "").correct
         return self._verdicts[thread.id]

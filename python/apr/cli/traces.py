@@ -2,7 +2,7 @@
 
 Items are cut into chunks of fixed size; chunk k is file k, named by its items, and falls to shard k mod n,
 so shards may be counted from 0 or from 1. A file appears whole under its name or not at all, so a killed run
-goes on where it stopped.
+goes on where it stopped. Shards may be written at once, each by one process.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from apr.cli.common import (
     METHODS,
@@ -26,9 +27,9 @@ from apr.cli.common import (
     share,
     span,
 )
+from apr.files import replace_atomically, write_atomically
+from apr.lock import Hold, hold
 from apr.policy import install
-
-T = TypeVar("T")
 
 OPTIONS_FILE = "options.json"
 """What all files of a directory are made of."""
@@ -90,12 +91,23 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(str(error)) from None
     writers = _writers(options.format)
     out = Path(options.out)
+    index, shards = options.shard
     try:
-        _claim(out, compact(values) + "\n")
-        _write_chunks(out, _own_chunks(options), stream, options.method, writers)
+        # Another shard may begin at this moment.
+        with _hold(out, "options", seconds=10):
+            _claim(out, compact(values) + "\n")
+        with _hold(out, f"shard-{index % shards}-of-{shards}"):
+            _write_chunks(out, _own_chunks(options), stream, options.method, writers)
     except OSError as error:
-        raise UsageError(f"cannot write {error.filename or out}: {error.strerror}") from None
+        raise UsageError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
     return 0
+
+
+def _hold(out: Path, part: str, seconds: float = 0.0) -> Hold:
+    try:
+        return hold(out, part, seconds=seconds)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,7 @@ class Chunk:
         return f"traces-{self.start:09d}-{self.stop:09d}"
 
 
-Writer = Callable[[Path, Iterator[dict[str, Any]]], None]
+Writer = Callable[[Iterator[dict[str, Any]], Path], None]
 
 
 def _own_chunks(options: Any) -> list[Chunk]:
@@ -122,13 +134,12 @@ def _own_chunks(options: Any) -> list[Chunk]:
 
 def _claim(out: Path, values: str) -> None:
     """Say what the directory holds; UsageError if it holds something else."""
-    out.mkdir(parents=True, exist_ok=True)
     told = out / OPTIONS_FILE
     if told.exists():
         if told.read_text() != values:
             raise UsageError(f"{out} holds traces of other options (see {told}); choose another directory")
         return
-    _atomically(told, _write_text, values)
+    write_atomically(told, values)
 
 
 def _write_chunks(out: Path, chunks: list[Chunk], stream: Any, method: str, writers: dict[str, Writer]) -> None:
@@ -137,7 +148,7 @@ def _write_chunks(out: Path, chunks: list[Chunk], stream: Any, method: str, writ
             path = out / f"{chunk.name}.{suffix}"
             if path.exists():
                 continue
-            _atomically(path, write, _rows(stream, method, chunk))
+            replace_atomically(path, partial(write, _rows(stream, method, chunk)))
         note(f"{done}/{len(chunks)} files  {chunk.name}")
 
 
@@ -191,13 +202,13 @@ def _writers(name: str) -> dict[str, Writer]:
     return known if name == "both" else {name: known[name]}
 
 
-def _write_jsonl(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def _write_jsonl(rows: Iterator[dict[str, Any]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(compact(row) + "\n")
 
 
-def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> None:
     """The same columns; `children`, which nest without bound, as JSON text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -219,22 +230,6 @@ def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     )
     flat = [{**row, "children": json.dumps(row["children"], separators=(",", ":"))} for row in rows]
     pq.write_table(pa.Table.from_pylist(flat, schema=schema), path, compression="zstd")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
-
-
-def _atomically(path: Path, write: Callable[[Path, T], None], what: T) -> None:
-    """Let `write` fill a draft and rename it into place; each process has its own draft."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(draft, what)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _shard(text: str) -> tuple[int, int]:

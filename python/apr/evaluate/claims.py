@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from apr.evaluate.results import Line, ProblemKey, Result, at_pace
+from apr.evaluate.problems import ProblemKey
+from apr.evaluate.results import Line, Result, at_pace
 from apr.evaluate.statistics import Difference, Share, paired_bootstrap, share
 from apr.evaluate.votes import votes
 

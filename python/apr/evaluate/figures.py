@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from apr.evaluate.results import NAMES, Line, Result, names
+from apr.evaluate.results import NAMES, Line, Result, model_names, names
 from apr.evaluate.series import (
     Point,
     losses,
@@ -180,14 +180,15 @@ def _models(found: Sequence[Result]) -> Figure | None:
     panels = figure.subplots(1, 2)
     groups = list(dict.fromkeys((row.result.line.method, row.result.budget) for row in rows))
     models = {
-        method: list(dict.fromkeys(row.result.line.model for row in rows if row.result.line.method == method))
+        method: list(dict.fromkeys(row.result.line for row in rows if row.result.line.method == method))
         for method, _ in groups
     }
+    called = model_names(row.result.line for row in rows)
     most = max(map(len, models.values()))
     width = 0.8 / most
     for row in rows:
         line = row.result.line
-        place = models[line.method].index(line.model)
+        place = models[line.method].index(line)
         at = groups.index((line.method, row.result.budget)) + (place - (len(models[line.method]) - 1) / 2) * width
         one, color = row.result.accuracy, _PARTS[place % len(_PARTS)]
         bars = [[one.mean - one.low], [one.high - one.mean]]
@@ -201,7 +202,7 @@ def _models(found: Sequence[Result]) -> Figure | None:
     panels[0].set_ylim(0, 1)
     _percent(panels[0].yaxis)
     for place in range(most):
-        label = ", ".join(own[place] for own in models.values() if place < len(own))
+        label = ", ".join(called[own[place]] for own in models.values() if place < len(own))
         panels[0].bar(0, 0, color=_PARTS[place % len(_PARTS)], label=label)
     panels[0].legend(fontsize="small")
     return figure

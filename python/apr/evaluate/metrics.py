@@ -13,6 +13,7 @@ from typing import Any
 
 from apr._core import llama2_tokens
 from apr.evaluate.counting import authors_tokens
+from apr.evaluate.row import Row, judged, problem_of
 from apr.evaluate.statistics import wilson
 from apr.tree import MAIN, ThreadTree
 
@@ -111,30 +112,35 @@ def measure(tree: ThreadTree, decode: Decode) -> Measures:
     )
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """All figures of the rows of one condition as a plain JSON object.
 
-    Accuracy is the share of judged rollouts that are correct; those without a verdict are counted in
-    `engine_failures` and nowhere else. Token figures are means over judged rollouts, `_max` their largest."""
-    judged = [row for row in rows if row["correct"] is not None]
-    correct = sum(row["correct"] for row in judged)
-    low, high = wilson(correct, len(judged))
+    Accuracy is the share of judged rollouts that are correct; those that an engine failed are counted in
+    `engine_failures` and nowhere else, and `engine_error` says why the first did. The interval is of as many trials as
+    there are problems: samples of one are no trials of their own. Token figures are means over judged rollouts, `_max`
+    their largest. `warm`: the engine's cache was not empty at first."""
+    counted = [row for row in rows if judged(row)]
+    correct = sum(row["correct"] for row in counted)
+    trials = len(set(map(problem_of, counted)))
+    low, high = wilson(trials * correct / len(counted) if counted else 0, trials)
     summary: dict[str, Any] = {
-        "problems": len(rows),
-        "judged": len(judged),
+        "rollouts": len(rows),
+        "problems": len(set(map(problem_of, rows))),
+        "judged": len(counted),
         "correct": correct,
-        "accuracy": correct / len(judged) if judged else None,
+        "accuracy": correct / len(counted) if counted else None,
         "accuracy_low": low,
         "accuracy_high": high,
-        "engine_failures": len(rows) - len(judged),
-        "rollouts_with_engine_failures": sum(row["failed"] for row in rows),
+        "engine_failures": len(rows) - len(counted),
+        "engine_error": next((row["error"] for row in rows if row.get("error")), None),
     }
     for name in Measures.__dataclass_fields__:
-        values = [row[name] for row in judged]
+        values = [row[name] for row in counted]
         summary[name] = sum(values) / len(values) if values else None
         summary[f"{name}_max"] = max(values, default=None)
-    prompts = sum(row["prompt_tokens"] for row in judged)
-    summary["cached_share"] = sum(row["cached_tokens"] for row in judged) / prompts if prompts else 0.0
+    prompts = sum(row["prompt_tokens"] for row in counted)
+    summary["warm"] = any(row.get("warm") for row in rows)
+    summary["cached_share"] = sum(row["cached_tokens"] for row in counted) / prompts if prompts else 0.0
     reasons = sorted({row["reason"] for row in rows})
     summary["reasons"] = {reason: sum(row["reason"] == reason for row in rows) / len(rows) for reason in reasons}
     return summary

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from apr.evaluate import tables
 from apr.evaluate.claims import OURS, RIVAL, Claim, Match, Outcome, Paper, judge, matched
-from apr.evaluate.results import NAMES, Evaluations, names
+from apr.evaluate.results import NAMES, Evaluations, Line, model_names, names
 from apr.evaluate.series import TITLES
+from apr.evaluate.statistics import FEW
 from apr.evaluate.tables import Table, amount, points
 
 
@@ -38,7 +39,8 @@ def page(evaluations: Evaluations, paper: Paper, figures: Sequence[str]) -> str:
         f"The paper's figures are those of {paper.source}, for {paper.model}. Tokens are means, in Llama-2 "
         "equivalents; total tokens are counted as the authors' code does, all sequences with their prompts, sequential "
         "tokens are those sampled on the longest chain of dependent threads. Intervals are at 95 %: Wilson's for "
-        "accuracies of one sample a problem, else the bootstrap's over problems; the paired bootstrap for leads. Of "
+        "accuracies of one sample a problem, else the bootstrap's over problems; the paired bootstrap for leads; and "
+        f"of fewer than {FEW} problems, and where all came out alike, exact ones (Clopper and Pearson's). Of "
         "each method the most accurate condition within a limit is taken, on the same problems it is reported on.",
         "## The claims",
         "\n".join(f"- {verdict(outcome, evaluations)}" for outcome in outcomes),
@@ -74,7 +76,9 @@ def verdict(outcome: Outcome, evaluations: Evaluations) -> str:
     if lead is None:
         return f"{head}not shown: the methods have no problem in common."
     theirs = claim.paper[OURS] - claim.paper[RIVAL]
-    if lead.low > 0:
+    if lead.pairs < FEW:
+        held = f"is open: {lead.pairs} problems are too few to tell, {FEW} are the least"
+    elif lead.low > 0:
         held = (
             "holds: APR is ahead" if lead.mean >= theirs else "holds in part: APR is ahead, by less than in the paper"
         )
@@ -82,7 +86,7 @@ def verdict(outcome: Outcome, evaluations: Evaluations) -> str:
         held = "does not hold: SoS+ is ahead"
     else:
         held = "is open: the interval of the lead holds zero"
-    sizes = {f"{_size(evaluations, standing.line.model)}" for standing in outcome.standings.values()}
+    sizes = {f"{_size(evaluations, standing.line)}" for standing in outcome.standings.values()}
     said = (
         f"{head}{held}, for models of {' and '.join(sorted(sizes))}. Lead {points(lead.mean)} points "
         f"({points(lead.low)} to {points(lead.high)}, {lead.pairs} problems); the paper's is {points(theirs)}."
@@ -215,13 +219,14 @@ def _parts(evaluations: Evaluations) -> list[Part]:
 
 def _setting(evaluations: Evaluations) -> str:
     models = dict.fromkeys(result.line for result in evaluations.results)
-    told = [f"{NAMES[line.method]} is `{line.model}` ({_size(evaluations, line.model)})" for line in models]
-    machines = "; ".join(evaluations.setting.machines) or "a machine that was not noted"
+    called = model_names(models)
+    told = [f"{NAMES[line.method]} is `{called[line]}` ({_size(evaluations, line)})" for line in models]
+    machines = "; ".join(evaluations.machines) or "a machine that was not noted"
     return f"{', '.join(told)}. Engine: {', '.join(evaluations.engines)}, on {machines}."
 
 
-def _size(evaluations: Evaluations, model: str) -> str:
-    count = evaluations.setting.parameters.get(model)
+def _size(evaluations: Evaluations, line: Line) -> str:
+    count = evaluations.parameters.get(line)
     return "unknown size" if count is None else f"{count / 1e6:,.2f}M parameters"
 
 

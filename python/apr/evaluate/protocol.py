@@ -94,6 +94,10 @@ class Protocol:
     teacher: Teacher | None = None
     """What the models learned from, to measure how far they are from it."""
 
+    def at_once(self, condition: Condition) -> int:
+        """How many rollouts of a condition are in flight."""
+        return self.concurrency if condition.concurrency is None else condition.concurrency
+
     def rollouts(self, problems: int) -> int:
         """How many rollouts it takes for so many problems."""
         return sum(condition.rollouts(problems) for condition in self.conditions)
@@ -137,8 +141,10 @@ def read_protocol(text: str, *, quick: bool = False, count: int | None = None, *
     return build_protocol({**values, **changes})
 
 
-def build_protocol(values: dict[str, Any]) -> Protocol:
+def build_protocol(values: Any) -> Protocol:
     """A protocol from plain values. ValueError for anything it may not hold."""
+    if not isinstance(values, dict):
+        raise ValueError("a protocol is an object")
     protocol = build(Protocol, values)
     positive = {
         "concurrency": protocol.concurrency,

@@ -1,7 +1,7 @@
 """What evaluations came to: each condition with its rows, read back from their directories.
 
-Rollouts without a verdict (engine failures) are left out everywhere and counted apart; of several samples a problem
-counts with its mean.
+Rollouts that an engine failed are left out everywhere and counted apart; of several samples a problem counts with its
+mean.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from apr.evaluate.metrics import summarise
+from apr.evaluate.problems import ProblemKey
 from apr.evaluate.protocol import FREE, Condition, Protocol
+from apr.evaluate.row import Row, judged, problem_of
 from apr.evaluate.rows import read_rows
 from apr.evaluate.setting import Setting, read_setting
 from apr.evaluate.statistics import Share, share
-
-Row = dict[str, Any]
-ProblemKey = tuple[tuple[int, ...], int]
-"""Sorted numbers and target."""
 
 NAMES = {"apr": "APR", "sos+": "SoS+", "sos": "SoS"}
 
@@ -31,6 +29,8 @@ class Line:
 
     method: str
     model: str
+    identity: str = ""
+    """Tells models of one name apart; empty if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,22 @@ class Result:
     """Rollouts that an engine failure left without one."""
     concurrency: int = 32
     """Rollouts that were in flight."""
+    identity: str = ""
+    """Of the model, see `Line`."""
 
     @property
     def line(self) -> Line:
-        return Line(self.condition.method, self.condition.model_name)
+        return Line(self.condition.method, self.condition.model_name, self.identity)
 
     @property
     def alone(self) -> bool:
-        """Whether its latency is that of one problem at a time."""
-        return self.concurrency == 1
+        """Whether its latency is that of one problem at a time, on an engine that had cached nothing before."""
+        return self.concurrency == 1 and not self.warm
+
+    @property
+    def warm(self) -> bool:
+        """Whether the cache of a server could not be emptied."""
+        return any(row.get("warm") for row in self.rows)
 
     @property
     def greedy(self) -> bool:
@@ -93,7 +100,7 @@ class Result:
         """The rows of each problem."""
         samples: dict[ProblemKey, list[Row]] = defaultdict(list)
         for row in self.rows:
-            samples[tuple(sorted(row["numbers"])), row["target"]].append(row)
+            samples[problem_of(row)].append(row)
         return samples
 
 
@@ -110,48 +117,61 @@ class Evaluations:
     results: tuple[Result, ...]
     unfinished: tuple[str, ...] = ()
     """Conditions that lack rollouts, in words."""
-    setting: Setting = field(default_factory=Setting)
+    machines: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
+    parameters: dict[Line, int | None] = field(default_factory=dict)
+    """Weights of each model."""
 
 
 def load(directories: Sequence[str | Path]) -> Evaluations:
-    """What some directories hold so far. ValueError for one that holds no evaluation."""
+    """What some directories hold so far. ValueError for one that holds no evaluation, or nothing that can be read."""
     results: list[Result] = []
     unfinished: list[str] = []
     machines: list[str] = []
     engines: list[str] = []
-    parameters: dict[str, int | None] = {}
-    for directory in directories:
+    parameters: dict[Line, int | None] = {}
+    for directory in dict.fromkeys(Path(directory).resolve() for directory in directories):
         protocol, rows = read_rows(directory)
         setting = read_setting(directory)
         machines += setting.machines
-        parameters.update(setting.parameters)
         engines.append(protocol.engine)
         for place, condition in enumerate(protocol.conditions):
             own = [row for row in rows if row["condition"] == place]
-            judged = tuple(row for row in own if row["correct"] is not None)
-            asked = condition.rollouts(_problems(protocol, rows))
+            counted = tuple(row for row in own if judged(row))
+            asked = condition.rollouts(_problems(protocol, setting, rows))
             if len(own) < asked:
                 unfinished.append(f"{condition} ({condition.model_name}): {len(own)} of {asked} rollouts")
-            if judged:
-                concurrency = condition.concurrency or protocol.concurrency
-                results.append(Result(condition, judged, len(own) - len(judged), concurrency))
-    setting = Setting(tuple(dict.fromkeys(machines)), parameters)
-    return Evaluations(tuple(results), tuple(unfinished), setting, tuple(dict.fromkeys(engines)))
+            if counted:
+                failures, at_once = len(own) - len(counted), protocol.at_once(condition)
+                identity = setting.identity(condition.model_name)
+                results.append(Result(condition, counted, failures, at_once, identity))
+                parameters[results[-1].line] = setting.parameters.get(condition.model_name)
+    once = tuple(dict.fromkeys(machines)), tuple(dict.fromkeys(engines))
+    return Evaluations(tuple(results), tuple(unfinished), *once, parameters)
 
 
-def _problems(protocol: Protocol, rows: Sequence[Row]) -> int:
-    """How many problems it has: a file of them may be gone by now."""
+def _problems(protocol: Protocol, setting: Setting, rows: Sequence[Row]) -> int:
+    """How many problems it has; where that was not noted, a file of them may be gone by now."""
     if protocol.problems.file is None:
         return protocol.problems.count
-    try:
-        return len(protocol.problems.load())
-    except (OSError, ValueError):
-        return max((row["index"] + 1 for row in rows), default=1)
+    return setting.count or max((row["index"] + 1 for row in rows), default=1)
 
 
 def names(lines: Iterable[Line]) -> dict[Line, str]:
     """A short name for each line: its method, and the model where the method has several."""
     lines = list(dict.fromkeys(lines))
     alone = {line for line in lines if sum(other.method == line.method for other in lines) == 1}
-    return {line: NAMES[line.method] + ("" if line in alone else f" {line.model}") for line in lines}
+    models = model_names(lines)
+    return {line: NAMES[line.method] + ("" if line in alone else f" {models[line]}") for line in lines}
+
+
+def model_names(lines: Iterable[Line]) -> dict[Line, str]:
+    """What the model of each line is called: by its name, and by its identity where several have one name."""
+    identities: dict[str, set[str]] = defaultdict(set)
+    lines = list(lines)
+    for line in lines:
+        identities[line.model].add(line.identity)
+    return {
+        line: line.model + (f" ({line.identity or 'not known'})" if len(identities[line.model]) > 1 else "")
+        for line in lines
+    }

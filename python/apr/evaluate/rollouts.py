@@ -1,4 +1,4 @@
-"""Run a protocol: many rollouts at a time on one engine, their rows in the order of the problems.
+"""Run a protocol: many rollouts at a time on one engine, their rows as they end.
 
 A rollout's seed derives from the protocol's seed, the sample and the problem's index, so its tree does not depend on
 how many run beside it, nor on where a killed run went on.
@@ -7,16 +7,20 @@ how many run beside it, nor on where a killed run went on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from apr import Problem
 from apr._core import claimed_steps
+from apr.engine.base import EngineError
 from apr.evaluate.diagnostics import diagnose, loss
 from apr.evaluate.metrics import measure
+from apr.evaluate.problems import key_of
 from apr.evaluate.profile import Profile, profile
 from apr.evaluate.protocol import Condition, Protocol
-from apr.evaluate.schedule import makespan
+from apr.evaluate.row import Row, RowKey
+from apr.evaluate.schedule import WORKERS, makespan
 from apr.evaluate.teacher import solves, width
 from apr.events import Event
 from apr.limits import Limits, request_seed
@@ -25,11 +29,11 @@ from apr.policy import Policy, load_policy
 from apr.tree import ThreadTree
 from apr.types import SamplingParams
 
-WORKERS = (2, 4, 8, 16)
-"""Processors for which a rollout's time is simulated."""
+PATIENCE = 16
+"""Rollouts that an engine may fail one after another before nothing more is asked of it."""
 
-Watch = Callable[[dict[str, Any]], None]
-"""Gets each row, in order, as soon as those before it are there."""
+Watch = Callable[[Row], None]
+"""Gets each row as soon as it is there."""
 
 
 async def run_protocol(
@@ -37,60 +41,80 @@ async def run_protocol(
     problems: Sequence[Any],
     watch: Watch,
     *,
-    done: int = 0,
+    done: Collection[RowKey] = (),
     load: Callable[[str, str | None, Any], Policy] = load_policy,
+    refresh: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Run all conditions, but for the first `done` rollouts. PolicyError if a model cannot be loaded."""
-    policy, loaded = None, None
+    """Run all conditions on distinct problems, but for the rollouts that are done. PolicyError if a model cannot be
+    loaded, EngineError if the engine fails one rollout after another.
+
+    `refresh` is called after each load, to empty a cache that outlives an engine, and says whether it is empty: where
+    it is not, rows are marked as warm."""
+    policy, loaded, fresh = None, None, True
     try:
         for place, condition in enumerate(protocol.conditions):
-            size = condition.rollouts(len(problems))
-            skip, done = min(done, size), max(0, done - size)
-            if skip == size:
+            jobs = [job for job in _jobs(condition, problems) if job.key(place) not in done]
+            if not jobs:
                 continue
             # A fresh engine where latency is measured: it must not find what earlier conditions left in its cache.
             wanted = condition.model, condition.method, condition.concurrency
-            if policy is None or loaded != wanted:
+            if policy is None or loaded != wanted or protocol.at_once(condition) == 1:
                 if policy is not None:
                     await policy.close()
+                    policy = None
                 loaded = wanted
                 policy = load(protocol.engine, condition.model, condition.method)
-            await run_condition(place, protocol, problems, policy, watch, skip=skip)
+                fresh = refresh()
+            marks = {"condition": place} if fresh else {"condition": place, "warm": True}
+            await _run_condition(protocol, condition, jobs, policy, marks, watch)
     finally:
         if policy is not None:
             await policy.close()
 
 
-async def run_condition(
-    place: int, protocol: Protocol, problems: Sequence[Any], policy: Policy, watch: Watch, *, skip: int = 0
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A rollout to run."""
+
+    sample: int
+    index: int
+    problem: Problem
+
+    def key(self, condition: int) -> RowKey:
+        return condition, key_of(self.problem.numbers, self.problem.target), self.sample
+
+
+def _jobs(condition: Condition, problems: Sequence[Problem]) -> Iterator[_Job]:
+    for sample in range(condition.samples):
+        for index, problem in enumerate(problems[: condition.problems]):
+            yield _Job(sample, index, problem)
+
+
+async def _run_condition(
+    protocol: Protocol, condition: Condition, jobs: Sequence[_Job], policy: Policy, marks: Row, watch: Watch
 ) -> None:
-    """Run the condition at `place`, but for its first `skip` rollouts. An engine failure is a row of its own kind,
+    """Run some rollouts of a condition, whose rows all have these marks. An engine failure is a row of its own kind,
     never a wrong answer."""
-    condition = protocol.conditions[place]
-    problems = problems[: condition.problems]
-    finished: dict[int, dict[str, Any]] = {}
-    waiting = iter(range(skip, condition.samples * len(problems)))
-    told = skip
+    waiting = iter(jobs)
+    failures = 0
 
     async def worker() -> None:
-        nonlocal told
+        nonlocal failures
         for job in waiting:
-            sample, index = divmod(job, len(problems))
-            row = await _run(problems[index], sample, index, protocol, condition, policy)
-            finished[job] = {"condition": place, **row}
-            while told in finished:
-                watch(finished.pop(told))
-                told += 1
+            row = await _run(job, protocol, condition, policy)
+            watch({**marks, **row})
+            failures = failures + 1 if row["failed"] else 0
+            if failures == PATIENCE:
+                raise EngineError(f"the engine failed {PATIENCE} rollouts in a row: {row['error']}")
 
     async with asyncio.TaskGroup() as workers:
-        for _ in range(condition.concurrency or protocol.concurrency):
+        for _ in range(protocol.at_once(condition)):
             workers.create_task(worker())
 
 
-async def _run(
-    problem: Any, sample: int, index: int, protocol: Protocol, condition: Condition, policy: Policy
-) -> dict[str, Any]:
-    seed = request_seed(protocol.seed, f"sample {sample}", index)
+async def _run(job: _Job, protocol: Protocol, condition: Condition, policy: Policy) -> Row:
+    problem = job.problem
+    seed = request_seed(protocol.seed, f"sample {job.sample}", job.index)
     events: list[Event] = []
     tree = await rollout(
         problem,
@@ -101,12 +125,12 @@ async def _run(
         budget=condition.budget,
         join=condition.join,
         emit=events.append,
-        rollout_id=f"{sample}/{index}",
+        rollout_id=f"{job.sample}/{job.index}",
         stream=False,
     )
     return {
-        "sample": sample,
-        "index": index,
+        "sample": job.sample,
+        "index": job.index,
         **policy.grammar.describe(problem),
         "seed": seed,
         **_outcome(tree),
@@ -124,7 +148,9 @@ async def _run(
 def _outcome(tree: ThreadTree) -> dict[str, Any]:
     end, answer = tree.finished, tree.main.result
     assert end is not None
+    why = [thread.detail for thread in tree.threads.values() if thread.reason == "engine_error"]
     return {
+        **({"error": next(filter(None, why), "no reason given")} if end.failed else {}),
         "correct": end.correct,
         "failed": end.failed,
         "reason": end.reason,

@@ -1,58 +1,86 @@
-"""The results of an evaluation on disk: a directory that a killed run goes on in.
+"""The results of an evaluation on disk: a directory that a killed run goes on in, one process at a time.
 
 DIR/protocol.json    what was asked for
-DIR/rows.jsonl       one JSON object a rollout, in the order of conditions, samples and problems
+DIR/rows.jsonl       one JSON object a rollout, as they ended
 """
 
 from __future__ import annotations
 
 import json
-import os
+from bisect import insort
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
+from apr import Problem
+from apr.evaluate.problems import key_of
 from apr.evaluate.protocol import Protocol, build_protocol
-from apr.run import write_atomically
+from apr.evaluate.row import Row, RowKey, judged, place, problem_of, row_key
+from apr.evaluate.shape import check_row
+from apr.files import write_atomically
+from apr.jsonl import Appended, parse, read_lines, write
+from apr.lock import hold
 
 PROTOCOL_FILE = "protocol.json"
 ROWS_FILE = "rows.jsonl"
 
 
 class Rows:
-    """The rows of one evaluation, appended in order; in memory only if there is no directory."""
+    """The rows of one evaluation, in the order of conditions, samples and problems; in memory only if there is no
+    directory."""
 
-    def __init__(self, protocol: Protocol, directory: str | Path | None = None) -> None:
-        """Begin, or go on with what `directory` holds. ValueError if that is of another protocol or broken."""
-        self.rows: list[dict[str, Any]] = []
-        self._file = None
+    def __init__(
+        self, protocol: Protocol, directory: str | Path | None = None, problems: Sequence[Problem] | None = None
+    ) -> None:
+        """Begin, or go on with what `directory` holds of these problems; rollouts that the engine failed are forgotten,
+        to be run again. ValueError if the directory is in use, of another protocol or problems, or broken."""
+        self.rows: list[Row] = []
+        self.forgotten = 0
+        self._protocol = protocol
+        self._file: Appended | None = None
+        self._open = ExitStack()
         if directory is None:
             return
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        told, asked = directory / PROTOCOL_FILE, json.dumps(asdict(protocol), indent=2) + "\n"
+        with ExitStack() as opening:
+            held = opening.enter_context(hold(directory))
+            self._begin(Path(directory), problems)
+            self._open.callback(held.release)
+            opening.pop_all()
+
+    def _begin(self, directory: Path, problems: Sequence[Problem] | None) -> None:
+        told, asked = directory / PROTOCOL_FILE, json.dumps(asdict(self._protocol), indent=2) + "\n"
         if not told.exists():
             write_atomically(told, asked)
         elif told.read_text() != asked:
             raise ValueError(f"{directory} holds results of another protocol (see {told}); choose another directory")
         path = directory / ROWS_FILE
-        self.rows, whole = _complete(path)
-        self._file = path.open("ab")
-        # A killed run leaves at most one line half-written.
-        self._file.truncate(whole)
+        rows = _read(path, self._protocol)
+        if problems is not None:
+            keys = [key_of(problem.numbers, problem.target) for problem in problems]
+            if any(keys[row["index"] : row["index"] + 1] != [problem_of(row)] for row in rows):
+                raise ValueError(f"{directory} holds results of other problems; choose another directory")
+        self.rows = [row for row in rows if judged(row)]
+        self.forgotten = len(rows) - len(self.rows)
+        if self.forgotten:
+            write_atomically(path, "".join(write(row) + "\n" for row in self.rows))
+        self._file = Appended(path)
+        self._open.callback(self._file.close)
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add the next row; it is in the file when this returns."""
-        self.rows.append(row)
+    @property
+    def done(self) -> set[RowKey]:
+        """What need not be run."""
+        return set(map(row_key, self.rows))
+
+    def append(self, row: Row) -> None:
+        """Add a row; it is in the file when this returns."""
         if self._file is not None:
-            self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-            self._file.flush()
+            self._file.append(row)
+        insort(self.rows, row, key=place)
 
     def close(self) -> None:
-        if self._file is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        self._open.close()
 
     def __enter__(self) -> Rows:
         return self
@@ -63,26 +91,28 @@ class Rows:
         self.close()
 
 
-def read_rows(directory: str | Path) -> tuple[Protocol, list[dict[str, Any]]]:
-    """What an evaluation's directory holds so far. ValueError if it is none."""
+def read_rows(directory: str | Path) -> tuple[Protocol, list[Row]]:
+    """What an evaluation's directory holds so far, in order. ValueError if it is none."""
     directory = Path(directory)
     try:
-        protocol = build_protocol(json.loads((directory / PROTOCOL_FILE).read_text()))
+        protocol = build_protocol(parse((directory / PROTOCOL_FILE).read_text()))
     except (OSError, ValueError) as error:
         raise ValueError(f"{directory} holds no evaluation: {error}") from None
-    return protocol, _complete(directory / ROWS_FILE)[0]
+    return protocol, _read(directory / ROWS_FILE, protocol)
 
 
-def _complete(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows of the complete lines, and the bytes these take."""
-    if not path.exists():
-        return [], 0
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
+def _read(path: Path, protocol: Protocol) -> list[Row]:
+    """The rows of the whole lines, in order. ValueError names the line that is none, or that is one for the second
+    time."""
+    lines: dict[RowKey, int] = {}
     rows = []
-    for number, line in enumerate(data[:whole].splitlines(), 1):
+    for number, value in read_lines(path):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise ValueError(f"{path}, line {number}: not a row") from None
-    return rows, whole
+            row = check_row(value, protocol)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+        first = lines.setdefault(row_key(row), number)
+        if first != number:
+            raise ValueError(f"{path}, line {number}: the rollout of line {first} again")
+        rows.append(row)
+    return sorted(rows, key=place)

@@ -11,6 +11,9 @@ from heapq import heappop, heappush
 
 from apr.tree import MAIN, Thread, ThreadTree
 
+WORKERS = (2, 4, 8, 16)
+"""Processors for which a rollout's time is simulated."""
+
 
 def makespan(tree: ThreadTree, workers: int) -> int:
     """Tokens decoded one after another, from the first to the last, on so many processors.

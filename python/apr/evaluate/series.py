@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from apr.evaluate.profile import Profile
-from apr.evaluate.results import Line, Result, Row, at_pace
-from apr.evaluate.rollouts import WORKERS
+from apr.evaluate.results import Line, Result, at_pace
+from apr.evaluate.row import Row
+from apr.evaluate.schedule import WORKERS
 from apr.evaluate.statistics import Share
 
 TITLES = {
@@ -107,16 +108,14 @@ def stages(found: Sequence[Result]) -> list[Stage]:
     made = []
     for method in dict.fromkeys(result.line.method for result in cold):
         own = [result for result in cold if result.line.method == method]
-        models = list(dict.fromkeys(result.line.model for result in own))
-        budgets = [{r.condition.budget for r in own if r.line.model == model} for model in models]
+        models = list(dict.fromkeys(result.line for result in own))
+        budgets = [{r.condition.budget for r in own if r.line == model} for model in models]
         shared = budgets[0].intersection(*budgets)
         enforced = [budget for budget in shared if budget is not None]
         if len(models) > 1:
             wanted = [*([None] if None in shared else []), *([max(enforced)] if enforced else [])]
             made += [
-                Stage(
-                    next(r for r in own if r.line.model == model and r.condition.budget == budget), budget is not None
-                )
+                Stage(next(r for r in own if r.line == model and r.condition.budget == budget), budget is not None)
                 for budget in wanted
                 for model in models
             ]

@@ -1,6 +1,7 @@
-"""What an evaluation ran on: machines, and models with their sizes and weights.
+"""What an evaluation ran on, and what its rows are made of: machines, problems, models.
 
-DIR/setting.json; an evaluation that goes on elsewhere names all its machines, and goes on with the same weights only.
+DIR/setting.json; an evaluation that goes on elsewhere names all its machines. It goes on with the same problems and
+models only: each is told by a digest.
 """
 
 from __future__ import annotations
@@ -11,15 +12,26 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from apr.run import write_atomically
+from apr import Problem
+from apr.evaluate.problems import digest_problems
+from apr.files import write_atomically
+from apr.jsonl import parse
 
 SETTING_FILE = "setting.json"
+
+PARTS = {
+    "weights": ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.index.json"),
+    "config.json": ("config.json",),
+    "tokenizer": ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"),
+}
+"""What of a checkpoint decides what it writes, and the files that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +41,95 @@ class Setting:
     machines: tuple[str, ...] = ()
     parameters: dict[str, int | None] = field(default_factory=dict)
     """By model, as the conditions name it; None: not known."""
-    weights: dict[str, str] = field(default_factory=dict)
-    """The digest of each model's weights."""
+    digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By model, of each of its `PARTS`."""
+    problems: str = ""
+    """The problems' digest; empty if it is not known."""
+    count: int | None = None
+    """How many they are."""
+    served: str = ""
+    """What a server said it serves; empty if it is what the digests tell of."""
+
+    def identity(self, model: str) -> str:
+        """What tells a model from another of the same name; empty if it is not known."""
+        parts = self.digests.get(model)
+        if not parts:
+            return ""
+        return hashlib.sha256(json.dumps([sorted(parts.items()), self.served]).encode()).hexdigest()[:8]
 
 
 def read_setting(directory: str | Path) -> Setting:
-    """What is noted there; nothing if there is no note that can be read."""
+    """What is noted there; nothing if there is no note. ValueError if it cannot be read."""
+    path = Path(directory) / SETTING_FILE
     try:
-        values = json.loads((Path(directory) / SETTING_FILE).read_text())
-        return Setting(tuple(map(str, values["machines"])), dict(values["parameters"]), dict(values.get("weights", {})))
-    except (OSError, ValueError, TypeError, KeyError):
+        return _setting(parse(path.read_text()))
+    except FileNotFoundError:
         return Setting()
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
 
 
-def note_setting(directory: str | Path, models: Mapping[str, Path]) -> Setting:
-    """Add this machine and these models, by name and checkpoint, to what is noted there.
+def _setting(values: Any) -> Setting:
+    plain = Setting(
+        tuple(values.get("machines", ())),
+        dict(values.get("parameters", {})),
+        {model: dict(parts) for model, parts in values.get("digests", {}).items()},
+        values.get("problems", ""),
+        values.get("count"),
+        values.get("served", ""),
+    )
+    texts = [
+        *plain.machines,
+        plain.problems,
+        plain.served,
+        *(d for own in plain.digests.values() for d in own.values()),
+    ]
+    counts = [count for count in (*plain.parameters.values(), plain.count) if count is not None]
+    if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
+        raise ValueError("a value is of another kind")
+    return plain
 
-    ValueError if a model's weights are not those that are noted: its rows would be of two models.
+
+def note_setting(
+    directory: str | Path,
+    models: Mapping[str, Path],
+    problems: Sequence[Problem] | None = None,
+    served: str = "",
+    *,
+    begun: bool = False,
+) -> Setting:
+    """Add this machine to what is noted there, and what is run: models by name and checkpoint, problems, and what a
+    server serves. `begun`: there are rows already.
+
+    ValueError if something is not what is noted: rows would be of two kinds.
     """
     before = read_setting(directory)
-    weights = {name: digest_weights(checkpoint) for name, checkpoint in models.items()}
-    for name, digest in weights.items():
-        if before.weights.get(name, digest) != digest:
-            raise ValueError(f"{directory} holds results of other weights of {name}; choose another directory")
     setting = Setting(
         tuple(dict.fromkeys((*before.machines, machine()))),
         {**before.parameters, **{name: count_parameters(checkpoint) for name, checkpoint in models.items()}},
-        {**before.weights, **weights},
+        {**before.digests, **{name: {part: digest(path, part) for part in PARTS} for name, path in models.items()}},
+        before.problems if problems is None else digest_problems(problems),
+        before.count if problems is None else len(problems),
+        served,
     )
+    for what in _others(before, setting, begun=begun):
+        raise ValueError(f"{directory} holds results of {what}; choose another directory")
     write_atomically(Path(directory) / SETTING_FILE, json.dumps(asdict(setting), indent=2) + "\n")
     return setting
+
+
+def _others(before: Setting, after: Setting, *, begun: bool) -> Iterator[str]:
+    """What is not what it was, in words."""
+    if begun and not (before.problems and before.digests):
+        yield f"models and problems that {SETTING_FILE} does not name"
+    for model, parts in before.digests.items():
+        for part, known in parts.items():
+            if after.digests[model].get(part) != known:
+                yield f"other {part} of {model}"
+    if before.problems not in ("", after.problems):
+        yield "other problems"
+    if begun and before.served != after.served:
+        yield "another model of a server"
 
 
 def machine() -> str:
@@ -90,10 +161,12 @@ def _gpus() -> list[str]:
     return [line.strip() for line in names.splitlines() if line.strip()]
 
 
-def digest_weights(directory: str | Path) -> str:
-    """SHA-256 over the safetensors files of a checkpoint, the first 16 hexadecimal digits."""
+def digest(directory: str | Path, part: str) -> str:
+    """SHA-256 over the files of one of a checkpoint's `PARTS` and their names, the first 16 hexadecimal digits."""
     whole = hashlib.sha256()
-    for file in sorted(Path(directory).glob("*.safetensors")):
+    files = {file for pattern in PARTS[part] for file in Path(directory).glob(pattern) if file.is_file()}
+    for file in sorted(files):
+        whole.update(file.name.encode() + b"\0")
         with file.open("rb") as handle:
             whole.update(hashlib.file_digest(handle, "sha256").digest())
     return whole.hexdigest()[:16]

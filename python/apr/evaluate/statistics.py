@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 
+FEW = 30
+"""Problems below which intervals are exact, and no claim is judged."""
+
 _Z95 = 1.959963984540054
 _SUBSETS = 10_000
 """More subsets of a pool than these are sampled rather than listed."""
 
 
-def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
+def wilson(successes: float, trials: int, z: float = _Z95) -> tuple[float, float]:
     """The Wilson score interval of a share, by default at 95 %; (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
@@ -24,6 +27,16 @@ def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
     low = 0.0 if successes == 0 else max(0.0, middle - half)
     high = 1.0 if successes == trials else min(1.0, middle + half)
+    return low, high
+
+
+def exact(successes: float, trials: int) -> tuple[float, float]:
+    """The exact interval of a share at 95 % (Clopper and Pearson 1934). Successes may be the sum of values from 0 to 1,
+    which vary less than those that are one or the other, so the interval is then wider than it need be."""
+    from scipy.special import betaincinv
+
+    low = 0.0 if successes <= 0 else float(betaincinv(successes, trials - successes + 1, 0.025))
+    high = 1.0 if successes >= trials else float(betaincinv(successes + 1, trials - successes, 0.975))
     return low, high
 
 
@@ -80,14 +93,26 @@ class Share:
 
 def share(values: Sequence[float], *, draws: int = 4000, seed: int = 0) -> Share:
     """The mean of one value a problem, with Wilson's interval where each is 0 or 1, else the bootstrap's over problems.
+    Of few problems it is the exact one, and where all came out alike the one that rests on that alone.
 
     The same seed gives the same interval. ValueError without values."""
     if not values:
         raise ValueError("no values")
     size, total = len(values), sum(values)
+    if min(values) == max(values):
+        return Share(values[0], *_alike(values[0], size, 0, 1), size)
+    if size < FEW:
+        return Share(total / size, *exact(total, size), size)
     if all(value in (0, 1) for value in values):
         return Share(total / size, *wilson(round(total), size), size)
     return Share(total / size, *_bootstrap(values, draws, seed), size)
+
+
+def _alike(value: float, size: int, least: float, most: float) -> tuple[float, float]:
+    """The exact 95 % interval of a mean of which one value is all that was seen: as many others as could have stayed
+    unseen may be as far off as can be."""
+    others = 1 - 0.025 ** (1 / size)
+    return value + others * (least - value), value + others * (most - value)
 
 
 def _bootstrap(values: Sequence[float], draws: int, seed: int) -> tuple[float, float]:
@@ -104,7 +129,7 @@ class Difference:
 
     mean: float
     low: float
-    """Ends of the 95 % percentile interval."""
+    """Ends of the 95 % interval."""
     high: float
     pairs: int
 
@@ -112,14 +137,21 @@ class Difference:
 def paired_bootstrap(
     first: Sequence[float], second: Sequence[float], *, draws: int = 4000, seed: int = 0
 ) -> Difference:
-    """The mean of `first[i] - second[i]` over problems i, with an interval from resampled problems.
+    """The mean of `first[i] - second[i]`, of values from 0 to 1, over problems i, with an interval from resampled
+    problems. Of few problems it is the exact one, and where all differ alike the one that rests on that alone.
 
     The same seed gives the same interval. ValueError without pairs."""
     differences = [a - b for a, b in zip(first, second, strict=True)]
     if not differences:
         raise ValueError("no pairs")
-    size = len(differences)
-    return Difference(sum(differences) / size, *_bootstrap(differences, draws, seed), size)
+    size, total = len(differences), sum(differences)
+    if min(differences) == max(differences):
+        return Difference(differences[0], *_alike(differences[0], size, -1, 1), size)
+    if size < FEW:
+        # From -1 to 1, they are shares of that span.
+        low, high = exact((total + size) / 2, size)
+        return Difference(total / size, 2 * low - 1, 2 * high - 1, size)
+    return Difference(total / size, *_bootstrap(differences, draws, seed), size)
 
 
 def cumulative(costs: Sequence[float], correct: Sequence[bool], limits: Sequence[float]) -> list[float]:

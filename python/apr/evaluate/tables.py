@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from apr.evaluate.claims import Candidate, Match, Outcome
-from apr.evaluate.results import NAMES, Line, Result, at_pace
-from apr.evaluate.rollouts import WORKERS
+from apr.evaluate.results import NAMES, Line, Result, at_pace, model_names
+from apr.evaluate.schedule import WORKERS
 from apr.evaluate.series import (
     diagnostics,
     distances,
@@ -70,7 +70,7 @@ def conditions_table(found: Sequence[Result], names: Names) -> Table:
                 names[result.line],
                 result.budget + join,
                 f"{result.condition.temperature:g}",
-                str(result.concurrency),
+                f"{result.concurrency}{', warm cache' * result.warm}",
                 str(accuracy.problems),
                 str(result.condition.samples),
                 *cells(accuracy),
@@ -133,10 +133,11 @@ def temperatures_table(found: Sequence[Result], names: Names) -> Table:
 
 def models_table(found: Sequence[Result]) -> Table:
     rows = [["method", "budget", "model", "solved", "interval", "children", "total tokens", "sequential", "context"]]
+    models = model_names(result.line for result in found)
     for row in stages(found):
         result = row.result
         costs = [result.mean(name) for name in COSTS]
-        where = [NAMES[result.line.method], f"{result.budget}{' (enforced)' * row.enforced}", result.line.model]
+        where = [NAMES[result.line.method], f"{result.budget}{' (enforced)' * row.enforced}", models[result.line]]
         rows.append([*where, *cells(result.accuracy), f"{row.children:.1f}", *(f"{cost:,.0f}" for cost in costs)])
     return rows if len(rows) > 1 else []
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from apr.evaluate.results import ProblemKey, Result, Row
+from apr.evaluate.problems import ProblemKey
+from apr.evaluate.results import Result
+from apr.evaluate.row import Row
 from apr.evaluate.statistics import cons_at, pass_at
 
 MOST = 8

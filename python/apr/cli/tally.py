@@ -1,0 +1,102 @@
+"""An evaluation in lines of text: as it runs, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from apr.cli.common import note
+
+
+class Progress:
+    """One line on stderr: rewritten in place in a terminal, else written now and then."""
+
+    def __init__(self, total: int, before: Sequence[dict[str, Any]] = ()) -> None:
+        self.total = total
+        self.begin = time.monotonic()
+        self.seconds = 0.0
+        self.before = len(before)
+        self.done = len(before)
+        self.correct = sum(bool(row["correct"]) for row in before)
+        self.failures = 0
+        self.tokens = 0
+        self._told = 0.0
+        self._in_place = sys.stderr.isatty()
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(self.seconds, 1e-9)
+
+    def count(self, row: dict[str, Any]) -> None:
+        """Take in one finished rollout."""
+        self.done += 1
+        self.correct += bool(row["correct"])
+        self.failures += row["failed"]
+        self.tokens += row["total_tokens"]
+        now = time.monotonic()
+        self.seconds = now - self.begin
+        if now - self._told >= (0.1 if self._in_place else 10.0) or self.done == self.total:
+            self._told = now
+            self._tell()
+
+    def _tell(self) -> None:
+        judged = self.done - self.failures
+        share = f"{self.correct / judged:.1%} solved" if judged else "none judged"
+        left = self.seconds / (self.done - self.before) * (self.total - self.done)
+        line = f"{self.done}/{self.total}  {share}  {self.tokens_per_second:,.0f} tokens/s  {left:.0f} s left"
+        if self.failures:
+            line += f"  {self.failures} engine failures"
+        if self._in_place:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+        else:
+            note(line)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._in_place and self.done > self.before:
+            sys.stderr.write("\n")
+
+
+def report(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    judged = summary["judged"]
+    if not judged:
+        return f"no rollout could be judged: {summary['engine_failures']} engine failures{_why(summary)}"
+    lines = [
+        f"accuracy      {summary['accuracy']:.1%}  ({summary['correct']} of {judged}; 95 % interval "
+        f"{summary['accuracy_low']:.1%} to {summary['accuracy_high']:.1%})",
+    ]
+    if summary["engine_failures"]:
+        lines.append(f"failures      {summary['engine_failures']} by the engine, not counted above{_why(summary)}")
+    lines.append(f"{'':14}{'mean':>10}{'max':>10}   {'Llama-2 mean':>12}{'max':>10}")
+    for label, name in (
+        ("total tokens", "total_tokens"),
+        ("sequential", "sequential_tokens"),
+        ("context", "context"),
+    ):
+        ours, theirs = summary[name], summary[f"llama2_{name}"]
+        lines.append(
+            f"{label:<14}{ours:>10,.0f}{summary[f'{name}_max']:>10,}   {theirs:>12,.0f}"
+            f"{summary[f'llama2_{name}_max']:>10,}"
+        )
+    lines.append(f"{'threads':<14}{summary['threads']:>10.1f}{summary['threads_max']:>10,}")
+    lines.append(f"{'latency, s':<14}{summary['latency']:>10.2f}{summary['latency_max']:>10.2f}")
+    warm = ", some cached before this evaluation" if summary["warm"] else ""
+    lines.append(f"{'cached':<14}{summary['cached_share']:>10.1%} of prompt tokens{warm}")
+    ends = ", ".join(f"{name} {share:.1%}" for name, share in summary["reasons"].items())
+    lines.append(f"ended         {ends}")
+    return "\n".join(lines)
+
+
+def _why(summary: dict[str, Any]) -> str:
+    """Why the first rollout failed."""
+    error = summary["engine_error"]
+    return "" if error is None else f" ({plain(error)})"
+
+
+def plain(text: str) -> str:
+    """What a server said, fit for a line of a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,33 @@
+"""One rollout's row: a JSON object, known by its condition, its problem and its sample, never by where it stands.
+
+A row with an engine failure is neither right nor wrong: it is in no figure but the count of failures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apr.evaluate.problems import ProblemKey, key_of
+
+Row = dict[str, Any]
+RowKey = tuple[int, ProblemKey, int]
+"""Condition, problem and sample: there is one row of each."""
+
+
+def problem_of(row: Row) -> ProblemKey:
+    """The problem of a row."""
+    return key_of(row["numbers"], row["target"])
+
+
+def row_key(row: Row) -> RowKey:
+    return row["condition"], problem_of(row), row["sample"]
+
+
+def place(row: Row) -> tuple[int, int, int]:
+    """Rows are told in this order: conditions, samples, problems."""
+    return row["condition"], row["sample"], row["index"]
+
+
+def judged(row: Row) -> bool:
+    """Whether it counts: the judge has spoken, and no engine failed."""
+    return row["correct"] is not None and not row["failed"]

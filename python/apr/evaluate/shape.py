@@ -1,0 +1,102 @@
+"""What a row must be to be read: its values, and its place in a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from apr.evaluate.metrics import Measures
+from apr.evaluate.profile import Profile
+from apr.evaluate.protocol import Protocol
+from apr.evaluate.row import Row
+from apr.evaluate.schedule import WORKERS
+
+_MOST = 1 << 62
+
+
+def check_row(value: Any, protocol: Protocol) -> Row:
+    """The value, if it is a row of this protocol. ValueError says what it is not."""
+    if not isinstance(value, dict):
+        raise ValueError("not a row: no object")
+    for name, fits in _SHAPE.items():
+        if name not in value:
+            raise ValueError(f"not a row: {name} is missing")
+        if not fits(value[name]):
+            raise ValueError(f"not a row: {name} is {_short(value[name])}")
+    for name, fits in _EXTRA.items():
+        if name in value and not fits(value[name]):
+            raise ValueError(f"not a row: {name} is {_short(value[name])}")
+    if value["condition"] >= len(protocol.conditions):
+        raise ValueError(f"a row of condition {value['condition']}, which the protocol does not have")
+    condition = protocol.conditions[value["condition"]]
+    for name, most in (("sample", condition.samples), ("index", condition.problems)):
+        if most is not None and value[name] >= most:
+            raise ValueError(f"a row of {name} {value[name]}, of which its condition has {most}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _number(value: Any) -> bool:
+    # NaN is not in any range.
+    return type(value) in (int, float) and 0 <= value < _MOST
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _many(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _mapping(fits: Callable[[Any], bool], names: Sequence[str] = ()) -> Callable[[Any], bool]:
+    """An object that has these names at least."""
+    return lambda value: isinstance(value, dict) and value.keys() >= set(names) and all(map(fits, value.values()))
+
+
+def _natural(value: Any) -> bool:
+    # A problem's numbers have no bound.
+    return type(value) is int and value >= 0
+
+
+_SHAPE: dict[str, Callable[[Any], bool]] = {
+    "condition": _whole,
+    "sample": _whole,
+    "index": _whole,
+    "numbers": _many(_natural),
+    "target": _natural,
+    "seed": _natural,
+    "correct": _or_none(_truth),
+    "failed": _truth,
+    "reason": _text,
+    "verdict": _text,
+    "answer": _or_none(_text),
+    "vote": _or_none(_many(_text)),
+    **dict.fromkeys(Measures.__dataclass_fields__, _number),
+    "makespan": _mapping(_number, [str(workers) for workers in WORKERS]),
+    "profile": _or_none(_mapping(_number, list(Profile.__dataclass_fields__))),
+    "width": _whole,
+    "teacher": _or_none(_truth),
+    "ends": _mapping(_text),
+    "loss": _or_none(_text),
+    "diagnostics": _mapping(_number),
+}
+"""What each value of a row must be."""
+_EXTRA = {"error": _text, "warm": _truth}
+"""What some rows have: why the engine failed; that its cache was not empty when the condition began."""
