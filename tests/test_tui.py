@@ -717,7 +717,9 @@ def test_it_imports_of_apr_only_what_it_may() -> None:
         "apr",
         *(
             f"apr.{part}"
-            for part in ("_core", "engine", "events", "grammar", "limits", "policy", "run", "tree", "types")
+            for part in (
+                *("_core", "engine", "events", "grammar", "limits", "plain", "policy", "run", "tree", "types"),
+            )
         ),
     }
     for file in Path(apr_tui.__file__).parent.glob("*.py"):

@@ -16,7 +16,6 @@ from apr.types import SamplingParams
 from apr_tui.log import Batch
 from apr_tui.settings import Models, Settings
 
-THREADS = 64
 MIN_NUMBERS, MAX_NUMBERS = 2, 6
 DIFFICULTIES = {"easy": 3, "medium": 4, "hard": 5}
 """Name of a difficulty -> how many numbers its problems have."""
@@ -76,7 +75,7 @@ class Solve:
         await apr.rollout(
             self._problem,
             policy.engine,
-            Limits(threads=THREADS, children=THREADS),
+            Limits(),
             grammar=policy.grammar,
             params=SamplingParams(temperature=settings.temperature, seed=settings.seed),
             budget=settings.budget,

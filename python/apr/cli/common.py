@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from apr.engine import API_KEY
+from apr.plain import clean
 
 if TYPE_CHECKING:
     from apr._core import Problem
@@ -177,7 +178,7 @@ class Waiting:
 
 def note(text: str) -> None:
     """One line for people, beside the data."""
-    print(text, file=sys.stderr, flush=True)
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def compact(value: Any) -> str:

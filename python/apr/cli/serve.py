@@ -35,8 +35,8 @@ def parser() -> Parser:
     add_engine_arguments(made)
     made.add_argument("--host", default=LOOPBACK, help=f"default {LOOPBACK}: this machine alone")
     made.add_argument("--port", type=_port, default=30000, help="default 30000")
-    made.add_argument("--api-key", metavar="KEY", help=f"what clients must bear (default: ${API_KEY}, which others on this "
-        "machine do not see)")  # fmt: skip
+    made.add_argument("--api-key", metavar="KEY", help=f"what clients must bear (default: ${API_KEY}, which others do "
+        "not see)")  # fmt: skip
     made.add_argument("--servers", type=positive, default=1, metavar="N", help="SGLang servers behind its router")
     made.add_argument("--log", metavar="DIR", default="logs", help="the servers' output (default: logs)")
     add = made.add_argument_group("with --threads").add_argument
