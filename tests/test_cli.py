@@ -16,11 +16,12 @@ import pytest
 import apr
 from apr.cli import main
 from apr.cli.common import UsageError
-from apr.engine.scripted import Fault
+from apr.engine.scripted import Fault, ScriptedEngine
 from apr.events import Event, RolloutFinished, RolloutStarted, ThreadSpawned, from_json, to_json
 from apr.orchestrator import run_threads
 from apr.tree import ThreadTree
 from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
+from toy import Characters, Toy
 
 SOLVE = ["solve", "22", "26", "31", "53", "--target", "27"]
 BUDGET = 10
@@ -127,6 +128,40 @@ def test_known_solution_is_shown_when_asked(
     assert "one exists" in capsys.readouterr().out
     assert main([*SOLVE, "--show-solution"]) == 1
     assert re.search(r"a solution is \S+ = 27", capsys.readouterr().out)
+
+
+def rows_of_all_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[Event]]:
+    """The first events of a rollout of each command that runs any."""
+    from starlette.testclient import TestClient
+
+    from apr.serving import thread_server
+
+    assert main([*SOLVE, "--json"]) == 0
+    found = {"solve": [from_json(line) for line in capsys.readouterr().out.splitlines()]}
+    with TestClient(thread_server(teacher_policy(), "teacher")) as made:
+        body = {"prompt": apr._core.prompt(SOLVED, "apr"), "temperature": 0, "stream": True, "apr": {"events": True}}
+        lines = [line[6:] for line in made.post("/v1/completions", json=body).text.splitlines() if line[5:7] == " {"]
+    told = [json.loads(line)["apr"] for line in lines]
+    found["serve"] = [from_json(json.dumps(one["event"])) for one in told if "event" in one]
+    return found
+
+
+@pytest.mark.usefixtures("teacher")
+def test_the_children_a_spawn_may_have_do_not_differ_by_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many as there may be threads, whoever runs the rollout."""
+    pytest.importorskip("starlette")
+    for name, events in rows_of_all_commands(tmp_path, capsys).items():
+        [start] = [event for event in events if isinstance(event, RolloutStarted)]
+        assert (start.limits["threads"], start.limits["children"]) == (64, None), name
+    words = [f"a{i}" for i in range(63)]
+    texts = [f"?think[{','.join(words)}]", *(f"{word} no" for word in words), "?think{" + ",".join("-" * 63) + "}!win"]
+    tree = run_threads("win", ScriptedEngine(texts, Characters()), grammar=Toy())
+    assert (tree.main.reason, len(tree.threads)) == ("answered", 64)
+    texts[0] = texts[0].replace("]", ",b]")
+    tree = run_threads("win", ScriptedEngine(texts, Characters()), grammar=Toy())
+    assert (tree.main.reason, len(tree.threads)) == ("limit_threads", 1)
 
 
 def test_engine_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -299,7 +299,8 @@ def _apply_to_thread(
         case ThreadSpawned():
             after = thread.spawned + len(event.children)
             if event.children != tuple(f"{thread.id}.{i}" for i in range(thread.spawned, after)):
-                raise ValueError(f"thread {thread.id} spawns {', '.join(event.children)[:80]}, not its next children")
+                named = ", ".join(event.children)[:80]
+                raise ValueError(f"thread {thread.id} spawns threads that cannot be its children: {named}")
             thread.rounds.append(Round(event.children))
             thread.spawned = after
         case ThreadJoined():

@@ -63,6 +63,8 @@ class Solve:
     def __init__(self, models: Models, problem: Any, settings: Settings, log: EventLog) -> None:
         self.context: int | None = None
         """Tokens that fit a thread, once the model is loaded."""
+        self.unsaved: str | None = None
+        """Why its events are no longer logged."""
         self._models, self._problem, self._settings, self._log = models, problem, settings, log
         self._fresh: list[Event] = []
         self._begun = time.monotonic()
@@ -84,7 +86,12 @@ class Solve:
         )
 
     def _emit(self, event: Event) -> None:
-        self._log.append(event)
+        # A full disk ends the log, not the search. A log with a hole could not be folded.
+        if self.unsaved is None:
+            try:
+                self._log.append(event)
+            except OSError as error:
+                self.unsaved = error.strerror or str(error)
         self._fresh.append(event)
 
     def take(self) -> Batch:
