@@ -91,6 +91,7 @@ def test_models_are_listed(client: Any) -> None:
         {"logit_bias": {}}, {"stream_options": {"include_usage": True}}, {"stream_options": {}},
         {"frequency_penalty": 0}, {"presence_penalty": 0.0}, {"logprobs": None}, {"suffix": ""}, {"suffix": None},
         {"user": "somebody"}, {"seed": 3}, {"max_tokens": 100_000}, {"apr": None}, {"apr": {}},
+        {"temperature": 1e-4}, {"temperature": 1e4}, {"temperature": None},
     ],
     ids=str,
 )  # fmt: skip

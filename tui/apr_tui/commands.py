@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from apr.engine import ENGINES
 from apr.grammar import Method
 from apr.policy import Policy, PolicyError, load_policy
-from apr.types import SamplingParams
+from apr.types import temperature_fault
 from apr_tui.app import AprApp
 from apr_tui.feed import Refused
 from apr_tui.log import Library, Player
@@ -116,11 +116,11 @@ def _natural(text: str) -> int:
 
 def _temperature(text: str) -> float:
     try:
-        value = SamplingParams(temperature=float(text)).temperature
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if (fault := temperature_fault(value)) is not None:
+        raise argparse.ArgumentTypeError(fault)
     return value
 
 

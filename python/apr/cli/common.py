@@ -75,13 +75,12 @@ def not_negative(text: str) -> float:
 
 def temperature(text: str) -> float:
     """A temperature that every engine samples at."""
-    from apr.types import SamplingParams
+    from apr.types import temperature_fault
 
     value = not_negative(text)
-    try:
-        return SamplingParams(temperature=value).temperature
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    if (fault := temperature_fault(value)) is not None:
+        raise argparse.ArgumentTypeError(fault)
+    return value
 
 
 def share(text: str) -> float:

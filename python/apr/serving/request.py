@@ -154,14 +154,14 @@ def _spelled(ids: list[int], grammar: Grammar) -> str:
 
 def _params(fields: dict[str, Any]) -> SamplingParams:
     temperature, seed = _number(fields, "temperature", float, 0), _number(fields, "seed", int, None)
-    try:
-        return SamplingParams(
-            # The API's own default.
-            temperature=1.0 if temperature is None else temperature,
-            seed=uuid4().int & _LARGEST - 1 if seed is None else seed,
-        )
-    except ValueError as error:
-        raise Refusal(400, str(error)) from None
+    params = SamplingParams(
+        # The API's own default.
+        temperature=1.0 if temperature is None else temperature,
+        seed=uuid4().int & _LARGEST - 1 if seed is None else seed,
+    )
+    if params.fault is not None:
+        raise Refusal(400, params.fault)
+    return params
 
 
 def _includes_usage(options: Any) -> bool:
