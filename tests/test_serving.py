@@ -454,12 +454,19 @@ def test_a_stream_that_nobody_reads_gives_its_place_back() -> None:
 
 
 SERVER = """
-import sys
+import asyncio, sys
 sys.path.insert(0, {tests!r})
 from tiny import teacher_policy
 import apr.cli.serve
 import apr.serving
-apr.cli.serve.open_policy = lambda *_: teacher_policy(seconds_per_token=0.05)
+policy = teacher_policy(seconds_per_token=0.05)
+if {hangs!r}:
+    async def hang(*_, **__):
+        while True:
+            try: await asyncio.sleep(100)
+            except asyncio.CancelledError: pass
+    policy.engine.generate = policy.engine.close = hang
+apr.cli.serve.open_policy = lambda *_: policy
 limits = apr.serving.ServingLimits
 apr.serving.ServingLimits = lambda **given: limits(**given, **{limits!r})
 sys.exit(apr.cli.main(["serve", "--threads", "--port", {port!r}]))
@@ -467,10 +474,10 @@ sys.exit(apr.cli.main(["serve", "--threads", "--port", {port!r}]))
 
 
 @contextmanager
-def serving_process(**limits: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving_process(*, hangs: bool = False, **limits: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`apr serve --threads` as a program of its own, and its port."""
     port = free_port()
-    code = SERVER.format(tests=str(Path(__file__).parent), port=str(port), limits=limits)
+    code = SERVER.format(tests=str(Path(__file__).parent), port=str(port), limits=limits, hangs=hangs)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -521,6 +528,17 @@ def test_a_signal_interrupts_what_runs_and_tells_the_clients(number: signal.Sign
         assert time.monotonic() - begun < 5
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_an_engine_that_hangs_does_not_keep_the_process() -> None:
+    with serving_process(hangs=True) as (process, port):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+        stream = client.completions.create(
+            model="apr-tiny", prompt=PROMPT, stream=True, extra_body={"apr": {"events": True}}
+        )
+        next(iter(stream))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143
 
 
 def test_a_connection_has_deadlines() -> None:

@@ -819,3 +819,18 @@ def test_the_screen_looks_as_it_did(tmp_path: Path, size: tuple[int, int], theme
     (new := tmp_path / golden.name).write_text(shown)
     same = shown == golden.read_text()
     assert same, f"{new} differs from {golden}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--budget", value] for value in ("9" * 20, "9" * 5000, "-1", "x", "\u00b2")),
+        *(["--seed", value] for value in ("9" * 20, "-1")),
+        *(["--temperature", value] for value in ("nan", "-1", "5e-5", "1e9", "x")),
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_numbers_that_make_no_sense_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
