@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Callable
+from dataclasses import fields, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import apr
 from apr.cli import main
-from apr.engine.scripted import Fault
-from apr.events import RolloutFinished, from_json
+from apr.cli.common import UsageError
+from apr.engine.scripted import Fault, ScriptedEngine
+from apr.events import Event, RolloutFinished, RolloutStarted, ThreadSpawned, from_json, to_json
+from apr.orchestrator import run_threads
 from apr.tree import ThreadTree
 from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
+from toy import Characters, Toy
 
 SOLVE = ["solve", "22", "26", "31", "53", "--target", "27"]
 BUDGET = 10
@@ -123,6 +130,40 @@ def test_known_solution_is_shown_when_asked(
     assert re.search(r"a solution is \S+ = 27", capsys.readouterr().out)
 
 
+def rows_of_all_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[Event]]:
+    """The first events of a rollout of each command that runs any."""
+    from starlette.testclient import TestClient
+
+    from apr.serving import thread_server
+
+    assert main([*SOLVE, "--json"]) == 0
+    found = {"solve": [from_json(line) for line in capsys.readouterr().out.splitlines()]}
+    with TestClient(thread_server(teacher_policy(), "teacher")) as made:
+        body = {"prompt": apr._core.prompt(SOLVED, "apr"), "temperature": 0, "stream": True, "apr": {"events": True}}
+        lines = [line[6:] for line in made.post("/v1/completions", json=body).text.splitlines() if line[5:7] == " {"]
+    told = [json.loads(line)["apr"] for line in lines]
+    found["serve"] = [from_json(json.dumps(one["event"])) for one in told if "event" in one]
+    return found
+
+
+@pytest.mark.usefixtures("teacher")
+def test_the_children_a_spawn_may_have_do_not_differ_by_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many as there may be threads, whoever runs the rollout."""
+    pytest.importorskip("starlette")
+    for name, events in rows_of_all_commands(tmp_path, capsys).items():
+        [start] = [event for event in events if isinstance(event, RolloutStarted)]
+        assert (start.limits["threads"], start.limits["children"]) == (64, None), name
+    words = [f"a{i}" for i in range(63)]
+    texts = [f"?think[{','.join(words)}]", *(f"{word} no" for word in words), "?think{" + ",".join("-" * 63) + "}!win"]
+    tree = run_threads("win", ScriptedEngine(texts, Characters()), grammar=Toy())
+    assert (tree.main.reason, len(tree.threads)) == ("answered", 64)
+    texts[0] = texts[0].replace("]", ",b]")
+    tree = run_threads("win", ScriptedEngine(texts, Characters()), grammar=Toy())
+    assert (tree.main.reason, len(tree.threads)) == ("limit_threads", 1)
+
+
 def test_engine_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     play(monkeypatch, Fault("", "error", after=3))
     assert main(SOLVE) == 1
@@ -130,6 +171,117 @@ def test_engine_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "engine broke down" in out
     assert "scripted error" in out
     assert "unsolved" not in out
+
+
+@pytest.fixture(scope="module")
+def recorded() -> list[Event]:
+    """The events of a search that failed at its end."""
+    events: list[Event] = []
+    policy = teacher_policy(budget=BUDGET, faults=[Fault("Goal Reached in Sub Search", "error")])
+    run_threads(SOLVED, policy.engine, emit=events.append, grammar=policy.grammar, budget=BUDGET)
+    return events
+
+
+def write_log(path: Path, events: list[Event]) -> str:
+    path.write_text("".join(f"{to_json(event)}\n" for event in events))
+    return str(path)
+
+
+def changed(events: list[Event], kind: type[Event], **values: Any) -> list[Event]:
+    return [replace(e, **values) if isinstance(e, kind) else e for e in events]
+
+
+def solved_by_nothing(events: list[Event]) -> list[Event]:
+    return changed(events, RolloutFinished, correct=True, failed=False, steps=("1+1=27",))
+
+
+HOSTILE: dict[str, Callable[[list[Event]], list[Event]]] = {
+    "nothing": lambda events: [],
+    "no start": lambda events: events[1:],
+    "no problem": lambda events: changed(events, RolloutStarted, problem={}),
+    "numbers of texts": lambda events: changed(events, RolloutStarted, problem={"numbers": ["a"], "target": 3}),
+    "a number as a text": lambda events: changed(events, RolloutStarted, problem={"numbers": "12", "target": "x"}),
+    "many numbers": lambda events: changed(events, RolloutStarted, problem={"numbers": [1] * 99, "target": 3}),
+    "large numbers": lambda events: changed(events, RolloutStarted, problem={"numbers": [10**60, 2], "target": 3}),
+    "two starts": lambda events: [events[0], *events],
+    "a cycle": lambda events: changed(events, ThreadSpawned, children=("0",)),
+    "an orphan": lambda events: [e for e in events if not isinstance(e, ThreadSpawned)],
+    "no threads": lambda events: [events[0], events[-1]],
+    "solved by nothing": solved_by_nothing,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_log_that_is_none_is_one_line(
+    name: str, recorded: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = write_log(tmp_path / "log.jsonl", HOSTILE[name](recorded))
+    assert main(["solve", "--replay", log]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize("line", ['{"event":{}}', "[" * 100_000, "\x1b[2J", "\ud800", '{"event":"thread_opened"}'])
+def test_a_line_that_is_no_event_is_one_line(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.jsonl").write_text(line + "\n", errors="surrogatepass")
+    assert main(["solve", "--replay", str(tmp_path / "log.jsonl")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert err.isprintable() or err[:-1].isprintable()
+
+
+def test_a_log_that_is_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["solve", "--replay", str(tmp_path / "pipe")]) == 2
+    assert "not a regular file" in capsys.readouterr().err
+
+
+def test_a_log_of_many_rollouts_shows_the_first(
+    recorded: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = write_log(tmp_path / "log.jsonl", recorded)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write("what follows is not read\n")
+    assert main(["solve", "--replay", log]) == 1
+    assert "the engine broke down" in capsys.readouterr().out
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\ud800\r\nsecond"
+
+
+def test_no_text_of_a_log_commands_the_terminal(
+    recorded: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bad(name: str, text: str) -> str:
+        # Later events say how much of a thread's text they keep.
+        return (EVIL + text)[: len(text)] if name == "text" else EVIL
+
+    texts = {"text", "detail", "error", "result", "verdict", "method", "join"}
+    named = [{f.name: getattr(e, f.name) for f in fields(e) if f.name in texts} for e in recorded]
+    hostile = [
+        replace(event, **{name: bad(name, text) for name, text in own.items() if text is not None})
+        for event, own in zip(recorded, named, strict=True)
+    ]
+    log = write_log(tmp_path / "log.jsonl", hostile)
+    shown: list[str] = []
+    for events in (hostile, hostile[: len(hostile) // 2], changed(hostile, RolloutFinished, failed=False)):
+        write_log(tmp_path / "log.jsonl", events)
+        assert main(["solve", "--replay", log]) == 1
+        shown.append(capsys.readouterr().out)
+    for out in shown:
+        assert all(line.isprintable() for line in out.split("\n"))
+    assert any("owned" in out for out in shown)
+
+
+def test_an_error_of_a_server_commands_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise UsageError(EVIL)
+
+    monkeypatch.setattr("apr.cli.solve.open_policy", refuse)
+    assert main(SOLVE) == 2
+    assert all(line.isprintable() for line in capsys.readouterr().err.split("\n"))
 
 
 @pytest.mark.parametrize("arguments", [["1", "1", "--target", "50"], ["2", "4", "6", "--target", "97"]])
@@ -187,7 +339,13 @@ def test_limits_reach_the_rollout(model: str, capsys: pytest.CaptureFixture[str]
         [*SOLVE, "--join", "some"],
         [*SOLVE, "--budget", "-1"],
         [*SOLVE, "--temperature", "hot"],
-        [*SOLVE, "--temperature", "-1"],
+        *([*SOLVE, "--temperature", heat] for heat in ("-1", "5e-5", "1e5", "nan", "inf", "x")),
+        ["eval", "--temperature", "5e-5"],
+        *([*SOLVE, option, "9" * 20] for option in ("--budget", "--seed", "--max-threads", "--max-tokens")),
+        [*SOLVE, "--budget", "9" * 5000],
+        ["problems", "-n", "9" * 20],
+        ["problems", "--seed", "9" * 20],
+        *(["eval", option, "9" * 20] for option in ("--budget", "--seed", "--samples", "--problems", "--concurrency")),
         [*SOLVE, "--max-threads", "0"],
         [*SOLVE, "--model", "/no/such/place"],
         [*SOLVE, "--model", "/"],

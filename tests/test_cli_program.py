@@ -66,6 +66,34 @@ def test_a_reader_that_leaves_is_no_error(model: str) -> None:
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("words", [["problems", "-n", "3"], ["--help"], [*SOLVE, "-q"], [*SOLVE, "--json"], [*SOLVE]])
+def test_streams_that_are_closed_or_full_are_no_traceback(words: list[str], model: str) -> None:
+    words = [*words, "--model", model, "--max-tokens", "9"] if words[0] == "solve" else words
+    command = " ".join([sys.executable, "-m", "apr", *words])
+    done = [
+        subprocess.run(f"{command} {how}", shell=True, capture_output=True, timeout=120)
+        for how in (">/dev/full", ">&-", "<&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-", "2>&-")
+    ]
+    full, *others = done
+    assert full.stderr.count(b"\n") <= 1
+    assert full.returncode == 1
+    assert all(b"Traceback" not in one.stderr for one in done)
+    assert len({one.returncode for one in others if one is not others[2]}) == 1
+
+
+@pytest.mark.parametrize("size", ["²", "99999999999", "0", "-1", "x"])
+def test_a_terminal_of_a_strange_size(size: str, model: str) -> None:
+    environment = {**os.environ, "COLUMNS": size, "LINES": size}
+    done = shell(*SOLVE, "--model", model, "--max-tokens", "9", env=environment)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert shell("solve", "--help", env=environment).returncode == 0
+
+
+def test_an_encoding_that_cannot_say_it(model: str) -> None:
+    done = shell(*SOLVE, "--model", model, "--max-tokens", "9", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 SLOW = """
 import sys
 sys.path.insert(0, {tests!r})

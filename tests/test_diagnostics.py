@@ -138,3 +138,10 @@ def test_an_unfinished_rollout_has_no_loss() -> None:
 def test_hostile_texts_have_diagnostics(text: str) -> None:
     assert apr._core.inspect(text)["steps"] == 0
     assert apr._core.first_state(text) is None
+
+
+def test_every_step_of_a_long_text_is_looked_up_once() -> None:
+    """A text of megabytes: what was tried before is found without going through all of it."""
+    lines = [f"Exploring Operation: {i}+2={i + 2}, Resulting Numbers: [{i + 2}]\n" for i in range(100_000)]
+    found = apr._core.inspect(f"Current State: 5:[1, 2], Operations: []\n{''.join(lines)}{''.join(lines[:1000])}")
+    assert (found["steps"], found["repeated_steps"]) == (101_000, 1000)

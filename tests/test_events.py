@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +48,99 @@ def test_events_are_frozen() -> None:
         '{"event":"thread_grew","rollout":"r","time":0}',
         '{"event":"thread_spawned","rollout":"r"}',
         '"x"',
+        '{"event":{}}',
+        '{"event":[]}',
+        '{"event":null}',
+        "[" * 100_000,
+        '{"event":"rollout_started","problem":' + '{"a":' * 100_000,
     ],
+    ids=lambda line: line[:40],
 )
 def test_other_lines_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match="not an event"):
         from_json(line)
+
+
+WRONG: dict[str, list[Any]] = {
+    "str": [None, 3, True, [], {}],
+    "str | None": [3, False, ["x"], {}],
+    "int": [None, True, 1.5, "1", [1], {}, 2**63, -(10**40)],
+    "int | None": [True, 1.5, "1", [1], 10**30],
+    "float": [None, True, "1", [], {}, 1e300, 10**400],
+    "bool": [None, 0, 1, "true"],
+    "bool | None": [0, 1, "x", []],
+    "tuple[int, ...]": [None, 3, "12", {}, [None], [1.0], [True], [[1]], [2**63]],
+    "tuple[float, ...]": [None, "x", ["0"], [True], [None], [1e300]],
+    "tuple[str, ...]": [None, "abc", [1], [None], [["0.0"]]],
+    "tuple[Outcome, ...]": [None, "found", ["lost"], [1], [{}]],
+    "dict[str, Any]": [None, [], "x", 1],
+    "CloseReason": [None, "tired", 1, {}, []],
+    "ForcedCause": [None, "split", {}],
+    "FinishReason": [None, "halt", []],
+}
+
+
+def test_fields_of_other_types_are_refused() -> None:
+    """A log may come from anywhere; whoever folds or draws it relies on the types."""
+    tried = 0
+    for event in {type(event): event for event in recorded()}.values():
+        values = json.loads(to_json(event))
+        for field in dataclasses.fields(event):
+            for wrong in WRONG[str(field.type)]:
+                with pytest.raises(ValueError, match="not an event"):
+                    from_json(json.dumps({**values, field.name: wrong}))
+                tried += 1
+    assert tried > 200
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_refused(word: str) -> None:
+    line = to_json(recorded()[0])
+    assert '"temperature":1.0' in line
+    with pytest.raises(ValueError, match="no number"):
+        from_json(line.replace('"temperature":1.0', f'"temperature":{word}'))
+
+
+def test_a_reader_tells_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(f"{to_json(recorded()[0])}\n\n")
+    with pytest.raises(ValueError, match=r"^line 2: "):
+        list(read_events(path))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_only_files_are_logs(tmp_path: Path, kind: str) -> None:
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "directory": tmp_path}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(OSError, match=r"regular file|directory"):
+        list(read_events(path))
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk's."""
+    path, seen = tmp_path / "log.jsonl", recorded()
+    code = (
+        "import resource, signal, sys\n"
+        "from apr.events import EventLog, read_events\n"
+        "path, other = sys.argv[1:]\n"
+        "events = list(read_events(other))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\n"
+        "log, failed = EventLog(path), 0\n"
+        "for event in events:\n"
+        "    try: log.append(event)\n"
+        "    except OSError: failed += 1\n"
+        "log.close()\n"
+        "sys.exit(0 if failed else 3)\n"
+    )
+    with EventLog(tmp_path / "other.jsonl") as log:
+        for event in seen:
+            log.append(event)
+    subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path / "other.jsonl")], check=True, timeout=60)
+    data = path.read_bytes()
+    assert data.endswith(b"\n")
+    assert all(event in seen for event in read_events(path))
 
 
 def test_unknown_field_is_refused() -> None:

@@ -313,3 +313,45 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert monitor([]) == 2
     assert monitor([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_alarms_of_a_long_run_are_those_of_its_steps() -> None:
+    lines = [json.dumps({"step": step, "alarms": ["a", "b"]}).encode() for step in range(20_000)]
+    run = fold(fold(Run(), lines), lines[5:6])
+    assert len(run.alarms) == 40_000
+    assert run.alarms[-2:] == ((5, "a"), (5, "b"))
+    assert fold(run, [b'{"step": 5}']).alarms[-1] == (19_999, "b")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": %s}' % ("9" * 400), '{"step": 1, "loss": 1e308, "reward": -1e308}', '{"step": -3, "loss": 1}',
+        '{"step": 1, "alarms": {"a": 1}}', '{"step": 1, "alarms": [{}, null, 3]}', '{"step": true}', '{"step": null}',
+        '{"step": 1, "loss": %s}' % ("9" * 400), '{"event": {}}', "[" * 100_000, '{"step": 1, "seconds": 1e-320}',
+        '{"step": 1, "tokens_per_second": 1e-320, "tokens": 1e308, "step_seconds": 1e308, "memory": 1e308}',
+    ],
+    ids=lambda line: line[:40],
+)  # fmt: skip
+def test_a_hostile_line_of_a_run_is_shown_or_passed_over(line: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for folder in ("watched", "groups"):
+        (run / folder).mkdir(parents=True)
+    (run / "recipe.toml").write_text("steps = %s" % ("9" * 400))
+    (run / "log.jsonl").write_text(line + "\n" + json.dumps({"step": 7, "loss": 0.5, "step_seconds": 2}) + "\n")
+    (run / "watched" / "000001.jsonl").write_text(line + "\n")
+    os.mkfifo(run / "groups" / "000001.json")
+
+    async def watch() -> None:
+        app = AprApp(MonitorScreen([run]))
+        async with app.run_test(size=(100, 30)) as pilot:
+            for key in ("2", "3", "4", "1"):
+                await pilot.press(key)
+                await pilot.pause()
+
+    asyncio.run(watch())
+
+
+def test_a_run_whose_log_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.jsonl")
+    assert not RunFeed(tmp_path).take()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +20,19 @@ import pytest
 pytest.importorskip("starlette")
 openai = pytest.importorskip("openai")
 
+import httpx  # noqa: E402
 import uvicorn  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from apr._core import check_solution, prompt  # noqa: E402
+from apr.cli import main  # noqa: E402
 from apr.engine.scripted import Fault  # noqa: E402
 from apr.engine.server import free_port  # noqa: E402
 from apr.events import from_json  # noqa: E402
 from apr.limits import Limits  # noqa: E402
 from apr.policy import Policy  # noqa: E402
 from apr.serving import ServingLimits, thread_server  # noqa: E402
+from apr.serving.turns import Full, Turns  # noqa: E402
 from apr.tree import ThreadTree  # noqa: E402
 from tiny import SOLVED, teacher_policy  # noqa: E402
 
@@ -71,6 +79,56 @@ def test_a_plain_client_gets_the_main_threads_text(client: Any) -> None:
 
 def test_models_are_listed(client: Any) -> None:
     assert [model.id for model in client.models.list()] == ["teacher"]
+    assert client.models.retrieve("teacher").id == "teacher"
+    with pytest.raises(openai.NotFoundError, match="no model"):
+        client.models.retrieve("other")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"top_p": 1}, {"top_p": 1.0}, {"n": 1}, {"best_of": 1}, {"echo": False}, {"stop": []}, {"stop": None},
+        {"logit_bias": {}}, {"stream_options": {"include_usage": True}}, {"stream_options": {}},
+        {"frequency_penalty": 0}, {"presence_penalty": 0.0}, {"logprobs": None}, {"suffix": ""}, {"suffix": None},
+        {"user": "somebody"}, {"seed": 3}, {"max_tokens": 100_000}, {"apr": None}, {"apr": {}},
+        {"temperature": 1e-4}, {"temperature": 1e4}, {"temperature": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_fields_that_ask_for_nothing_are_taken(raw: TestClient, field: dict[str, Any]) -> None:
+    answer = raw.post("/v1/completions", json={"prompt": PROMPT, "temperature": 0, **field})
+    assert answer.status_code == 200
+    assert answer.json()["apr"]["correct"]
+
+
+def test_usage_ends_a_stream_that_asks_for_it(client: Any) -> None:
+    ask = {"model": "teacher", "prompt": PROMPT, "temperature": 0}
+    whole = client.completions.create(**ask).usage
+    *chunks, last = client.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    assert last.usage == whole
+    assert last.choices == []
+    assert {chunk.usage for chunk in chunks} == {None}
+    assert all("usage" in chunk.model_fields_set for chunk in chunks)
+    plain = list(client.completions.create(**ask, stream=True))
+    assert {chunk.usage for chunk in plain} == {None}
+    assert len(plain) == len(chunks)
+
+
+def test_prompts_come_as_texts_token_ids_and_lists(client: Any) -> None:
+    ids = [int(i) for i in teacher_policy().grammar.open(PROMPT)]
+    whole = client.completions.create(model="teacher", prompt=PROMPT, temperature=0).choices[0].text
+    for prompts in (ids, ids[1:], [PROMPT], [ids], [PROMPT, PROMPT], [ids, PROMPT, ids]):
+        answer = client.completions.create(model="teacher", prompt=prompts, temperature=0)
+        assert [choice.text for choice in answer.choices] == [whole] * len(answer.choices)
+        assert [choice.index for choice in answer.choices] == list(range(len(answer.choices)))
+        several = isinstance(prompts[0], str | list) and len(prompts) > 1
+        assert len(answer.choices) == (len(prompts) if several else 1)
+        told = [choice.model_extra["apr"] for choice in answer.choices] if several else [answer.model_extra["apr"]]
+        assert all(extension["correct"] for extension in told)
+        texts = [""] * len(answer.choices)
+        for chunk in client.completions.create(model="teacher", prompt=prompts, temperature=0, stream=True):
+            texts[chunk.choices[0].index] += chunk.choices[0].text
+        assert texts == [whole] * len(answer.choices)
 
 
 def test_a_stream_gives_the_same_text_and_takes_none_back(client: Any) -> None:
@@ -154,6 +212,76 @@ def raw() -> Iterator[TestClient]:
         (json.dumps({"prompt": PROMPT, "apr": {"what": 1}}).encode(), 400),
         (json.dumps({"prompt": PROMPT, "model": "other"}).encode(), 404),
         (b" " * 5000, 413),
+        *(
+            (json.dumps({"prompt": PROMPT, "temperature": 0, **field}).encode(), 400)
+            for field in (
+                {"stream": "yes"},
+                {"stream": 1},
+                {"n": True},
+                {"n": "1"},
+                {"n": [1]},
+                {"best_of": True},
+                {"top_p": 0.9},
+                {"top_p": True},
+                {"top_p": "1"},
+                {"echo": True},
+                {"echo": 0},
+                {"stop": ["x"]},
+                {"stop": "x"},
+                {"stop": {}},
+                {"logit_bias": {"3": 1}},
+                {"logit_bias": []},
+                {"logprobs": 0},
+                {"logprobs": 3},
+                {"frequency_penalty": 0.1},
+                {"frequency_penalty": False},
+                {"presence_penalty": "0"},
+                {"suffix": "x"},
+                {"user": 3},
+                {"user": []},
+                {"seed": "x"},
+                {"seed": 1.5},
+                {"seed": True},
+                {"model": 5},
+                {"what": 1},
+                {"\ud800" * 99: 1},
+                {"temperature": True},
+                {"temperature": -1},
+                {"temperature": 1e400},
+                {"max_tokens": 0},
+                {"max_tokens": 1.5},
+                {"max_tokens": 10**30},
+                {"stream_options": []},
+                {"stream_options": {"include_usage": 1}},
+                {"stream_options": {"x": True}},
+                {"apr": []},
+                {"apr": ""},
+                {"apr": False},
+                {"apr": {"join": []}},
+                {"apr": {"join": ""}},
+                {"apr": {"join": {}}},
+                {"apr": {"events": "yes"}},
+                {"apr": {"events": 1}},
+                {"apr": {"budget": -1}},
+                {"apr": {"budget": True}},
+                {"apr": {"budget": 99999999999999999999}},
+                {"apr": {"budget": "6"}},
+                {"prompt": []},
+                {"prompt": [[]]},
+                {"prompt": [True]},
+                {"prompt": [1.0]},
+                {"prompt": [-1]},
+                {"prompt": [2**70]},
+                {"prompt": [10**6]},
+                {"prompt": [[1], "x", 3]},
+                {"prompt": [[[1]]]},
+                {"prompt": {}},
+                {"prompt": [PROMPT, None]},
+                {"prompt": "\ud800"},
+                {"prompt": False},
+            )
+        ),
+        (json.dumps({"prompt": PROMPT, "model": "\ud800"}).encode(), 404),
     ],
 )
 def test_what_cannot_be_served_is_refused(raw: TestClient, body: bytes, status: int) -> None:
@@ -167,7 +295,23 @@ def test_a_key_is_asked_for() -> None:
         body = {"prompt": PROMPT, "temperature": 0}
         assert made.post("/v1/completions", json=body).status_code == 401
         assert made.get("/v1/models", headers={"Authorization": "Bearer other"}).status_code == 401
+        for wrong in (b"", b"Bearer", b"Bearer ", b"Bearer \xed\xa0\x80", b"Bearer \xff", f"bearer {KEY}x".encode()):
+            headers = {b"Authorization": wrong}
+            assert made.post("/v1/completions", json=body, headers=headers).status_code == 401
+            assert made.get("/v1/models/teacher", headers=headers).status_code == 401
         assert made.post("/v1/completions", json=body, headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["\ud800", "clé"])
+def test_a_key_that_no_header_holds_opens_nothing(key: str) -> None:
+    with TestClient(thread_server(teacher_policy(), "teacher", api_key=key)) as made:
+        assert made.get("/v1/models", headers={b"Authorization": b"Bearer \xff"}).status_code == 401
+
+
+def test_other_addresses_are_told_in_the_same_form(raw: TestClient) -> None:
+    for answer, status in ((raw.get("/v1/nothing"), 404), (raw.get("/v1/completions"), 405)):
+        assert answer.status_code == status
+        assert answer.json()["error"]["message"]
 
 
 def together(calls: list[Callable[[], Any]]) -> list[Any]:
@@ -193,6 +337,81 @@ def test_too_many_requests_are_refused_and_the_rest_are_served() -> None:
     assert texts
 
 
+def test_a_queue_takes_as_many_as_it_says_however_many_come_at_once() -> None:
+    policy = teacher_policy(seconds_per_token=0.001)
+    app = thread_server(policy, "teacher", limits=ServingLimits(running=2, waiting=5))
+    most = 0
+
+    async def ask(http: Any, stream: bool) -> int:
+        nonlocal most
+        body = {"prompt": PROMPT, "temperature": 0, "max_tokens": 5, "stream": stream}
+        status: int = (await http.post("/v1/completions", json=body)).status_code
+        most = max(most, len({request.partition("/")[0] for request in policy.engine._open}))  # type: ignore[attr-defined]
+        return status
+
+    async def all_at_once() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
+            return await asyncio.gather(*(ask(http, stream) for stream in (True, False) for _ in range(20)))
+
+    statuses = asyncio.run(all_at_once())
+    assert sorted(statuses) == [200] * 7 + [429] * 33
+    assert most <= 2
+
+
+def test_clients_take_turns() -> None:
+    """A client's short request waits for no long one of another's, in the queue nor for a place."""
+    policy = teacher_policy(seconds_per_token=0.002)
+    app = thread_server(policy, "teacher", limits=ServingLimits(running=2, waiting=8, newcomers=1))
+    ended: list[str] = []
+
+    async def ask(http: Any, user: str, tokens: int) -> int:
+        body = {"prompt": PROMPT, "temperature": 0, "max_tokens": tokens, "user": user}
+        status: int = (await http.post("/v1/completions", json=body)).status_code
+        ended.append(user)
+        return status
+
+    async def all_at_once() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here", timeout=60) as http:
+            greedy = [asyncio.create_task(ask(http, "greedy", 100)) for _ in range(12)]
+            await asyncio.sleep(0)
+            others = [asyncio.create_task(ask(http, user, 3)) for user in ("second", "third")]
+            return await asyncio.gather(*greedy, *others)
+
+    statuses = asyncio.run(all_at_once())
+    assert statuses == [200] * 10 + [429] * 2 + [200, 429]
+    served = ended[2:]  # the refused come first
+    assert served.index("second") < 2
+
+
+def test_turns_are_fair_and_places_come_back() -> None:
+    async def play() -> None:
+        turns = Turns(running=2, waiting=4, newcomers=1)
+        a = turns.join("a", 3)
+        [b] = turns.join("b", 1)
+        assert [place.turn.is_set() for place in (*a, b)] == [True, True, False, True]
+        with pytest.raises(Full):
+            turns.join("a", 3)
+        [c] = turns.join("c", 1)
+        more = turns.join("a", 1)
+        assert not c.turn.is_set()
+        with pytest.raises(Full):
+            turns.join("a", 1)
+        [d] = turns.join("d", 1)
+        with pytest.raises(Full):
+            turns.join("e", 1)
+        turns.leave(a[0])
+        # Three were under way and two may be, so one more has to end; then those who have none come first.
+        assert c.turn.is_set()
+        assert not d.turn.is_set()
+        turns.leave(c)
+        assert d.turn.is_set()
+        for place in (a[1], a[2], b, d, *more):
+            turns.leave(place)
+        assert all(place.turn.is_set() for place in turns.join("f", 2))
+
+    asyncio.run(play())
+
+
 def test_time_is_limited() -> None:
     limits = ServingLimits(rollout=Limits(seconds=0.2))
     with serving(teacher_policy(seconds_per_token=0.05), limits=limits) as url:
@@ -212,3 +431,162 @@ def test_threads_of_a_client_that_left_end() -> None:
         while policy.engine._open and time.monotonic() < deadline:  # type: ignore[attr-defined]
             time.sleep(0.05)
         assert not policy.engine._open  # type: ignore[attr-defined]
+
+
+def test_a_stream_that_nobody_reads_gives_its_place_back() -> None:
+    limits = ServingLimits(running=1, waiting=0, newcomers=0)
+    policy = teacher_policy(seconds_per_token=0.01)
+    with serving(policy, limits=limits) as url:
+        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+        stream = client.completions.create(model="teacher", prompt=PROMPT, stream=True)
+        next(iter(stream))
+        with pytest.raises(openai.RateLimitError):
+            client.completions.create(model="teacher", prompt=PROMPT, max_tokens=2)
+        stream.close()
+        for _ in range(500):
+            try:
+                client.completions.create(model="teacher", prompt=PROMPT, max_tokens=2)
+                break
+            except openai.RateLimitError:
+                time.sleep(0.02)
+        else:
+            pytest.fail("the place never came back")
+
+
+SERVER = """
+import asyncio, sys
+sys.path.insert(0, {tests!r})
+from tiny import teacher_policy
+import apr.cli.serve
+import apr.serving
+policy = teacher_policy(seconds_per_token=0.05)
+if {hangs!r}:
+    async def hang(*_, **__):
+        while True:
+            try: await asyncio.sleep(100)
+            except asyncio.CancelledError: pass
+    policy.engine.generate = policy.engine.close = hang
+apr.cli.serve.open_policy = lambda *_: policy
+limits = apr.serving.ServingLimits
+apr.serving.ServingLimits = lambda **given: limits(**given, **{limits!r})
+sys.exit(apr.cli.main(["serve", "--threads", "--port", {port!r}]))
+"""
+
+
+@contextmanager
+def serving_process(*, hangs: bool = False, **limits: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`apr serve --threads` as a program of its own, and its port."""
+    port = free_port()
+    code = SERVER.format(tests=str(Path(__file__).parent), port=str(port), limits=limits, hangs=hangs)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert "/v1" in process.stderr.readline()
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield process, port
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_interrupts_what_runs_and_tells_the_clients(number: signal.Signals, status: int) -> None:
+    with serving_process() as (process, port):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+        silent = socket.create_connection(("127.0.0.1", port))
+        half = socket.create_connection(("127.0.0.1", port))
+        half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n{")
+        stream = iter(client.completions.create(model="apr-tiny", prompt=PROMPT, temperature=0, stream=True))
+        next(stream)
+        whole: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                client.completions.create(model="apr-tiny", prompt=PROMPT, temperature=0)
+            except openai.APIError as error:
+                whole.append(error)
+
+        waits = threading.Thread(target=wait)
+        waits.start()
+        # Its own events show that it has begun: the stream goes on beside it.
+        next(stream)
+        begun = time.monotonic()
+        process.send_signal(number)
+        with pytest.raises(openai.APIError, match="the server stops"):
+            list(stream)
+        waits.join()
+        assert "the server stops" in str(whole[0])
+        assert b" 503 " in half.recv(1000)
+        assert silent.recv(1000) == b""
+        assert process.wait(timeout=30) == status
+        assert time.monotonic() - begun < 5
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_an_engine_that_hangs_does_not_keep_the_process() -> None:
+    with serving_process(hangs=True) as (process, port):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+        stream = client.completions.create(
+            model="apr-tiny", prompt=PROMPT, stream=True, extra_body={"apr": {"events": True}}
+        )
+        next(iter(stream))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143
+
+
+def test_a_connection_has_deadlines() -> None:
+    with serving_process(head_seconds=0.3, body_seconds=0.3) as (_, port):
+        silent, half_head, half_body = (socket.create_connection(("127.0.0.1", port)) for _ in range(3))
+        half_head.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n")
+        half_body.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n{")
+        assert silent.recv(1000) == half_head.recv(1000) == b""
+        assert b" 408 " in half_body.recv(1000)
+
+
+def test_connections_are_limited() -> None:
+    with serving_process(connections=4) as (_, port):
+        many = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
+        # One that looked whether the server is up may still count.
+        assert all(b" 503 " in connection.recv(1000) for connection in many[6:])
+        for connection in many:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--server", "http://127.0.0.1:1"], ["--method", "sos+"], ["--running", "3"], ["--max-seconds", "3"],
+        ["--cache", "64"], ["--engine", "torch"], ["--threads", "--log", "x"], ["--threads", "--servers", "2"],
+        ["--threads", "--server", "http://127.0.0.1:1"], ["--threads", "--cache", "0"],
+        ["--threads", "--cache", "99999999999999999999"], ["--threads", "--engine", "torch", "--cache", "64"],
+        ["--threads", "--temperature", "1"], ["--threads", "--api-key", "cl\udce9"], ["--threads", "--api-key", "a\nb"],
+        ["--threads", "--host", "no such host"], ["--threads", "--port", "9" * 5000],
+    ],
+    ids=lambda words: " ".join(words)[:40].encode("ascii", "replace").decode(),
+)  # fmt: skip
+def test_arguments_that_make_no_sense_are_refused_before_anything_starts(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("APR_API_KEY", raising=False)
+    if "--server" not in words:
+        monkeypatch.setattr("apr.policy.load_policy", lambda *_, **__: pytest.fail("a model is loaded"))
+    assert main(["serve", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+
+
+def test_a_port_that_is_taken_is_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("apr.policy.load_policy", lambda *_, **__: pytest.fail("a model is loaded"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "--threads", "--port", port]) == 2
+    assert f"127.0.0.1:{port} cannot be had" in capsys.readouterr().err

@@ -125,6 +125,35 @@ def test_a_longer_stream_begins_with_the_shorter() -> None:
         assert [key(p) for p in islice(apr.problems(1000, 9, split=split), 20)] == long[:20]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("largest", [5, 12, 99, 900])
+def test_distinct_problems_are_those_of_the_stream_without_repeats(largest: int) -> None:
+    """Whether a problem came before is remembered in packed form; the plain way gives the same."""
+    space: dict[str, Any] = {"numbers": (4, 4), "max_number": largest, "target": (10, 12), "split": "test"}
+    drawn = ProblemStream(5, **space).get(0, 300)
+    first: dict[Any, apr.Problem] = {}
+    for problem in drawn:
+        first.setdefault(key(problem), problem)
+    plain = list(first.values())[:150]
+    options: dict[str, Any] = {**space, "min_target": 10, "max_target": 12}
+    del options["target"]
+    assert list(apr.problems(len(plain), 5, **options)) == plain
+
+
+def test_what_came_before_costs_few_bytes() -> None:
+    code = (
+        "import resource, sys, apr\n"
+        "seen = apr._core.SeenProblems()\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "begun = peak()\n"
+        "numbers = ([a, b, c, 1] for a in range(80) for b in range(a, 80) for c in range(b, 80))\n"
+        "new = sum(seen.add(apr.Problem(four, 10)) for four in numbers)\n"
+        "assert new == 88_560 and not seen.add(apr.Problem([1, 9, 7, 5], 10))\n"
+        "print((peak() - begun) / new)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert float(done.stdout) < 60
+
+
 def test_held_out_targets() -> None:
     for split in SPLITS:
         for problem in apr.problems(100, 4, split=split, held_out_targets=[24, 77]):  # type: ignore[arg-type]

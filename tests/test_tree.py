@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,10 @@ from apr import _core
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
 from apr.events import (
     Event,
+    RolloutFinished,
     RolloutStarted,
     ThreadClosed,
+    ThreadJoined,
     ThreadOpened,
     ThreadSpawned,
     TokensForced,
@@ -36,6 +40,20 @@ STARTED = RolloutStarted(
     policy_version=0,
 )  # type: ignore[arg-type]
 
+FINISHED = RolloutFinished(
+    rollout="r",
+    time=0.0,
+    reason="no_answer",
+    failed=False,
+    correct=False,
+    verdict="",
+    steps=(),
+    total_tokens=0,
+    sequential_tokens=0,
+    longest_context=0,
+    cached_tokens=0,
+)
+
 
 def opened(thread: str, parent: str | None = None) -> ThreadOpened:
     return ThreadOpened(
@@ -53,6 +71,14 @@ def sampled(thread: str, text: str) -> TokensSampled:
     return TokensSampled(rollout="r", time=0.0, thread=thread, token_ids=tuple(map(ord, text)), text=text)
 
 
+def spawned(thread: str, *children: str) -> ThreadSpawned:
+    return ThreadSpawned(rollout="r", time=0.0, thread=thread, children=children)
+
+
+def joined(thread: str, *outcomes: Any) -> ThreadJoined:
+    return ThreadJoined(rollout="r", time=0.0, thread=thread, outcomes=outcomes)
+
+
 def test_an_empty_tree_has_numbers_too() -> None:
     tree = ThreadTree()
     assert (tree.total_tokens, tree.sequential_tokens, tree.longest_context, tree.children) == (0, 0, 0, 0)
@@ -62,8 +88,7 @@ def test_an_empty_tree_has_numbers_too() -> None:
 
 def test_sequential_tokens_are_the_longest_child_of_each_round() -> None:
     def spawn(thread: str, *children: str) -> list[Event]:
-        spawned = ThreadSpawned(rollout="r", time=0.0, thread=thread, children=children)
-        return [spawned, *(opened(child, thread) for child in children)]
+        return [spawned(thread, *children), *(opened(child, thread) for child in children)]
 
     tree = ThreadTree.fold(
         [
@@ -108,11 +133,42 @@ def test_sequential_tokens_are_the_longest_child_of_each_round() -> None:
             opened("0"),
             TokensForced(rollout="r", time=0.0, thread="0", cause="join", kept=3, kept_text=1, token_ids=(), text=""),
         ],
+        [
+            STARTED,
+            opened("0"),
+            TokensForced(rollout="r", time=0.0, thread="0", cause="join", kept=1, kept_text=-1, token_ids=(), text=""),
+        ],
+        [STARTED, opened("1")],
+        [STARTED, opened("0"), opened("0.0", "0")],
+        [STARTED, opened("0"), spawned("0", "0")],
+        [STARTED, opened("0"), spawned("0", "0.1")],
+        [STARTED, opened("0"), spawned("0", "0.0", "0.0")],
+        [STARTED, opened("0"), spawned("0", "0.00")],
+        [STARTED, opened("0"), spawned("0", "1")],
+        [STARTED, opened("0"), spawned("0", "0.0"), opened("0.1", "0")],
+        [STARTED, opened("0"), spawned("0", "0.0"), opened("0.0", "0.0")],
+        [STARTED, opened("0"), spawned("0", "0.0"), opened("0.0")],
+        [STARTED, opened("0"), spawned("0", "0.0"), replace(opened("0.0", "0"), depth=5)],
+        [STARTED, replace(opened("0"), depth=-1)],
+        [STARTED, opened("0"), joined("0")],
+        [STARTED, opened("0"), spawned("0", "0.0"), joined("0", "found", "failed")],
+        [STARTED, opened("0"), spawned("0"), joined("0"), joined("0")],
+        [STARTED, FINISHED],
     ],
 )
 def test_events_out_of_place_are_refused(events: Sequence[Event]) -> None:
     with pytest.raises(ValueError, match=r"."):
         ThreadTree.fold(events)
+
+
+def test_a_deep_chain_of_threads_has_numbers_too() -> None:
+    tree, thread = ThreadTree.fold([STARTED, opened("0"), sampled("0", "ab")]), "0"
+    for _ in range(3000):
+        child = f"{thread}.0"
+        for event in (spawned(thread, child), opened(child, thread), sampled(child, "c")):
+            tree.apply(event)
+        thread = child
+    assert (tree.sequential_tokens, tree.total_tokens, tree.depth) == (3002, 3002, 3000)
 
 
 def test_every_prefix_of_a_log_is_a_tree() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import copy
+import errno
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from textual.widgets import Input, Static
 import apr
 import apr_tui
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
-from apr.events import Event, EventLog, ThreadClosed, ThreadSpawned, TokensForced, to_json
+from apr.events import Event, EventLog, RolloutFinished, ThreadClosed, ThreadSpawned, TokensForced, to_json
 from apr.grammar import Countdown
 from apr.orchestrator import run_threads
 from apr.policy import Policy
@@ -522,6 +523,70 @@ def test_a_live_solve_is_stopped_by_escape() -> None:
     asyncio.run(watch())
 
 
+@pytest.mark.parametrize("key", ["w", "x"])
+def test_what_cannot_be_written_is_told(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room, no permission or no folder any more: the search on screen stays."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    log = write(tmp_path / "log.jsonl", recorded())
+
+    async def watch() -> None:
+        app = watching(log)
+        async with app.run_test(size=(80, 24), notifications=True) as pilot:
+            await until(pilot, lambda: said(app, "headline").startswith("solved"))
+            await pilot.press(key)
+            await until(pilot, lambda: any("nothing is kept" in n.message for n in app._notifications))
+            assert said(app, "headline").startswith("solved")
+
+    asyncio.run(watch())
+
+
+def test_a_log_that_was_deleted_is_told(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", [*recorded("a"), *recorded("b")])
+
+    async def watch() -> None:
+        app = watching(log)
+        async with app.run_test(size=(80, 24), notifications=True) as pilot:
+            await until(pilot, lambda: "rollout 2 of 2" in said(app, "title"))
+            log.unlink()
+            for key in ("w", "p", "left_square_bracket", "right_square_bracket"):
+                await pilot.press(key)
+            await until(pilot, lambda: any("nothing is kept: No such file" in n.message for n in app._notifications))
+            assert len(listed(app)) == 4
+
+    asyncio.run(watch())
+
+
+def test_a_full_disk_ends_the_log_and_not_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Event] = []
+
+    def append(log: EventLog, event: Event) -> None:
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(event)
+
+    monkeypatch.setattr(EventLog, "append", append)
+
+    async def watch() -> None:
+        app = solving()
+        async with app.run_test(size=(120, 36), notifications=True) as pilot:
+            await fill(app, pilot, "66 3 4 22", "40")
+            await until(pilot, lambda: said(app, "headline").startswith("solved"))
+            assert "not logged: No space left on device" in said(app, "title")
+            await pilot.press("w")
+            await until(pilot, lambda: any("No space left" in n.message for n in app._notifications))
+            # The next search tries again.
+            written.clear()
+            monkeypatch.setattr(EventLog, "append", lambda log, event: written.append(event))
+            await pilot.press("s")
+            await until(pilot, lambda: any(isinstance(event, RolloutFinished) for event in written))
+            await until(pilot, lambda: "not logged" not in said(app, "title"))
+
+    asyncio.run(watch())
+
+
 def test_an_empty_form_stands_for_the_example_it_shows() -> None:
     async def watch() -> None:
         app = solving()
@@ -717,7 +782,9 @@ def test_it_imports_of_apr_only_what_it_may() -> None:
         "apr",
         *(
             f"apr.{part}"
-            for part in ("_core", "engine", "events", "grammar", "limits", "policy", "run", "tree", "types")
+            for part in (
+                *("_core", "engine", "events", "grammar", "limits", "plain", "policy", "run", "tree", "types"),
+            )
         ),
     }
     for file in Path(apr_tui.__file__).parent.glob("*.py"):
@@ -752,3 +819,18 @@ def test_the_screen_looks_as_it_did(tmp_path: Path, size: tuple[int, int], theme
     (new := tmp_path / golden.name).write_text(shown)
     same = shown == golden.read_text()
     assert same, f"{new} differs from {golden}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--budget", value] for value in ("9" * 20, "9" * 5000, "-1", "x", "\u00b2")),
+        *(["--seed", value] for value in ("9" * 20, "-1")),
+        *(["--temperature", value] for value in ("nan", "-1", "5e-5", "1e9", "x")),
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_numbers_that_make_no_sense_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)

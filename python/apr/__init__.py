@@ -71,19 +71,17 @@ def problems(
 
 
 def _first(n: int, stream: _core.ProblemStream, distinct: bool) -> Iterator[Problem]:
-    seen: set[tuple[tuple[int, ...], int]] = set()
+    seen = _core.SeenProblems() if distinct else None
     given, start, chunk = 0, 0, 256
     repeated = 0
     while given < n:
         for problem in stream.get(start, min(chunk, max(16, n - given))):
             start += 1
-            key = (tuple(sorted(problem.numbers)), problem.target)
-            if distinct and key in seen:
+            if seen is not None and not seen.add(problem):
                 repeated += 1
                 if repeated > 100_000:
                     raise ValueError(f"the split holds fewer than {n} distinct problems")
                 continue
-            seen.add(key)
             yield problem
             given += 1
             if given == n:

@@ -13,6 +13,7 @@ __all__ = [
     "Lessons",
     "Problem",
     "ProblemStream",
+    "SeenProblems",
     "Solution",
     "Tokenizer",
     "Trace",
@@ -107,6 +108,11 @@ class ProblemStream:
         held_out_targets: Sequence[int] = ...,
     ) -> ProblemStream: ...
     def get(self, start: int, count: int) -> list[Problem]: ...
+
+@final
+class SeenProblems:
+    def __new__(cls) -> SeenProblems: ...
+    def add(self, problem: Problem) -> bool: ...
 
 @final
 class Traces:

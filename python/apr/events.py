@@ -3,17 +3,22 @@
 A log is only ever appended to; each line names its rollout, so many rollouts may share one file. Every field
 holds JSON scalars, tuples of them, or (`problem`, `limits`) a plain JSON object: `from_json(to_json(event))
 == event`. A line without its newline is half-written: readers leave it for later, a writer that resumes the
-file cuts it off.
+file cuts it off. A log may come from anywhere: what is read has the types that are written here, numbers are
+finite and of 64 bits.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from types import NoneType, TracebackType, UnionType
+from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias, get_args, get_origin, get_type_hints
 
 from apr.types import FinishReason
 
@@ -203,14 +208,58 @@ def to_json(event: Event) -> str:
 
 def from_json(line: str | bytes) -> Event:
     """The event of one line; ValueError if it is none."""
-    values = json.loads(line)
-    kind = _KINDS.get(values.pop("event", "")) if isinstance(values, dict) else None
-    if kind is None:
-        raise ValueError(f"not an event: {line[:80]!r}")
     try:
-        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        values = json.loads(line, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError(f"not an event: {_begin(line)} is nested too deeply") from None
+    name = values.pop("event", None) if isinstance(values, dict) else None
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"not an event: {_begin(line)}")
+    holds = _holds(kind)
+    for key, value in values.items():
+        if isinstance(value, list):
+            values[key] = value = tuple(value)
+        if key in holds and not holds[key](value):
+            raise ValueError(f"not an event: {key} of {name} cannot be {_begin(repr(value))}")
+    try:
+        return kind(**values)
     except TypeError as error:
         raise ValueError(f"not an event: {error}") from error
+
+
+def _begin(line: str | bytes) -> str:
+    return ascii(line[:80])
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"not an event: {word} is no number")
+
+
+@cache
+def _holds(kind: Callable[..., Event]) -> dict[str, Callable[[Any], bool]]:
+    """Field -> whether it may hold a value."""
+    return {name: _check(hint) for name, hint in get_type_hints(kind).items()}
+
+
+def _check(hint: Any) -> Callable[[Any], bool]:
+    if hint is int:
+        return lambda value: type(value) is int and -(1 << 63) <= value < 1 << 63
+    if hint is float:
+        return lambda value: type(value) in (int, float) and -(2.0**63) <= value <= 2.0**63 and math.isfinite(value)
+    if hint in (str, bool, NoneType):
+        return lambda value: type(value) is hint
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return lambda value: isinstance(value, str) and value in inner
+    if origin is UnionType:
+        checks = [_check(one) for one in inner]
+        return lambda value: any(check(value) for check in checks)
+    if origin is tuple:
+        check = _check(inner[0])
+        return lambda value: type(value) is tuple and all(map(check, value))
+    assert origin is dict, hint
+    return lambda value: type(value) is dict
 
 
 class EventLog:
@@ -219,15 +268,22 @@ class EventLog:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)
         whole = _end_of_last_line(self.path)
         if whole != self._file.tell():
             self._file.truncate(whole)
 
     def append(self, event: Event) -> None:
-        """Write one event; readers see it when this returns."""
-        self._file.write(to_json(event).encode() + b"\n")
-        self._file.flush()
+        """Write one event; readers see it when this returns. OSError if there is no room for it; nothing of it stays
+        then."""
+        line = to_json(event).encode() + b"\n"
+        before, written = os.fstat(self._file.fileno()).st_size, 0
+        try:
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError:
+            self._file.truncate(before)
+            raise
 
     def close(self) -> None:
         self._file.close()
@@ -241,12 +297,26 @@ class EventLog:
         self.close()
 
 
+def open_log(path: str | Path) -> BinaryIO:
+    """Open a log to read it. OSError if it is no regular file: a pipe would be waited for, a device has no end."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} is not a regular file")
+    return file
+
+
 def read_events(path: str | Path) -> Iterator[Event]:
-    """The events of a log as it is now."""
-    with Path(path).open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield from_json(line)
+    """The events of a log as it is now. ValueError for a line that is none, with its number."""
+    with open_log(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                event = from_json(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+            yield event
 
 
 def _end_of_last_line(path: Path, block: int = 1 << 16) -> int:

@@ -13,8 +13,8 @@ class Limits:
 
     threads: int = 64
     """Threads of the rollout, the main thread included."""
-    children: int = 32
-    """Children of one spawn."""
+    children: int | None = None
+    """Children of one spawn; None: as many as `threads` allows."""
     rounds: int = 8
     """Spawns of one thread."""
     depth: int = 1

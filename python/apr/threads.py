@@ -226,7 +226,7 @@ class Rollout:
             return "limit_depth", None
         if len(thread.rounds) >= self.limits.rounds:
             return "limit_rounds", None
-        if len(prompts) > self.limits.children:
+        if self.limits.children is not None and len(prompts) > self.limits.children:
             return "limit_children", None
         if len(self.tree.threads) + len(prompts) > self.limits.threads:
             return "limit_threads", None

@@ -78,6 +78,8 @@ class Thread:
     opened_at: float
     calls: list[Call] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
+    spawned: int = 0
+    """Children of all rounds."""
     token_ids: list[int] = field(default_factory=list)
     """The current sequence: that of the last call."""
     context: int = 0
@@ -100,6 +102,13 @@ class Thread:
     def children(self) -> list[str]:
         """Ids of all children, in spawn order over all rounds."""
         return [child for spawn in self.rounds for child in spawn.children]
+
+    def is_child(self, thread_id: str) -> bool:
+        """Whether one of its spawns announced this thread."""
+        parent, _, index = thread_id.rpartition(".")
+        # Not `in self.children`, which would make the opening of many children quadratic.
+        small = index.isascii() and index.isdigit() and len(index) < 12
+        return parent == self.id and small and int(index) < self.spawned and index == str(int(index))
 
     def branches(self) -> list[tuple[Segment, ...]]:
         """Every sequence that no later call extends, cut in segments; the last one is `token_ids`.
@@ -153,6 +162,8 @@ class ThreadTree:
             case ThreadOpened():
                 self._open(event)
             case RolloutFinished():
+                if MAIN not in self.threads:
+                    raise ValueError(f"rollout {event.rollout} finishes before its main thread opened")
                 self.finished = event
             case _:
                 thread = self.threads.get(event.thread)
@@ -163,8 +174,17 @@ class ThreadTree:
     def _open(self, event: ThreadOpened) -> None:
         if event.thread in self.threads:
             raise ValueError(f"thread {event.thread} opens twice")
-        if event.parent is not None and event.parent not in self.threads:
-            raise ValueError(f"thread {event.thread} has an unknown parent {event.parent}")
+        if event.parent is None:
+            announced, depth = event.thread == MAIN, 0
+        else:
+            parent = self.threads.get(event.parent)
+            if parent is None:
+                raise ValueError(f"thread {event.thread} has an unknown parent {event.parent}")
+            announced, depth = parent.is_child(event.thread), parent.depth + 1
+        if not announced:
+            raise ValueError(f"thread {event.thread} opens, but nobody spawned it")
+        if event.depth != depth:
+            raise ValueError(f"thread {event.thread} says depth {event.depth}, and is at {depth}")
         ids = event.token_ids
         self.threads[event.thread] = Thread(
             event.thread, event.parent, event.depth, event.text, event.text, event.time,
@@ -208,16 +228,13 @@ class ThreadTree:
     @property
     def sequential_tokens(self) -> int:
         """Sampled tokens on the longest chain of dependent threads."""
-        return self._chain(MAIN) if self.threads else 0
-
-    def _chain(self, thread_id: str) -> int:
-        # A child may be announced by its parent's spawn and not yet be open.
-        thread = self.threads.get(thread_id)
-        if thread is None:
-            return 0
-        return thread.sampled_tokens + sum(
-            max((self._chain(child) for child in spawn.children), default=0) for spawn in thread.rounds
-        )
+        # Thread -> those of the longest chain from there on. Children open after their parents, and one that its
+        # parent's spawn announced may not be open yet.
+        chain: dict[str, int] = {}
+        for thread in reversed(self.threads.values()):
+            rounds = (max((chain.get(child, 0) for child in spawn.children), default=0) for spawn in thread.rounds)
+            chain[thread.id] = thread.sampled_tokens + sum(rounds)
+        return chain.get(MAIN, 0)
 
     @property
     def longest_context(self) -> int:
@@ -272,8 +289,8 @@ def _apply_to_thread(
                     raise ValueError(f"thread {thread.id} cannot replace {dropped} tokens")
                 del call.sampled[-dropped:], call.logprobs[-dropped:], thread.token_ids[-dropped:]
                 call.dropped += dropped
-            if not 0 <= event.kept <= len(thread.token_ids):
-                raise ValueError(f"thread {thread.id} cannot keep {event.kept} tokens")
+            if not (0 <= event.kept <= len(thread.token_ids) and 0 <= event.kept_text <= len(thread.text)):
+                raise ValueError(f"thread {thread.id} cannot keep {event.kept} tokens, {event.kept_text} characters")
             thread.calls.append(Call(event.kept, event.token_ids, event.cause))
             thread.token_ids[event.kept :] = event.token_ids
             thread.text = thread.text[: event.kept_text] + event.text
@@ -285,8 +302,15 @@ def _apply_to_thread(
             call.finish_reason = event.finish_reason
             call.cached_tokens = event.cached_tokens
         case ThreadSpawned():
+            after = thread.spawned + len(event.children)
+            if event.children != tuple(f"{thread.id}.{i}" for i in range(thread.spawned, after)):
+                named = ", ".join(event.children)[:80]
+                raise ValueError(f"thread {thread.id} spawns threads that cannot be its children: {named}")
             thread.rounds.append(Round(event.children))
+            thread.spawned = after
         case ThreadJoined():
+            if not thread.waiting or len(event.outcomes) != len(thread.rounds[-1].children):
+                raise ValueError(f"thread {thread.id} joins {len(event.outcomes)} children that it does not wait for")
             thread.rounds[-1].outcomes = event.outcomes
         case ThreadClosed():
             thread.reason, thread.detail = event.reason, event.detail

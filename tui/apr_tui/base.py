@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -50,12 +52,29 @@ class WatchScreen(Screen[object]):
         self.app.push_screen(HelpScreen(self, self.ABOUT))
 
     def action_picture(self) -> None:
-        path = free_path("apr", ".svg")
-        path.write_text(self.app.export_screenshot(title="apr"))
-        self.notify(f"the screen is in {path}")
+        def write(path: Path) -> str:
+            path.write_text(self.app.export_screenshot(title="apr"), encoding="utf-8")
+            return f"the screen is in {path}"
+
+        self.keep("apr", ".svg", write)
+
+    def keep(self, name: str, suffix: str, write: Callable[[Path], str]) -> None:
+        """Write a file that is not there yet, and say what `write` says of it, or why it could not be written."""
+        path = None
+        try:
+            path = free_path(name, suffix)
+            self.notify(write(path), markup=False)
+        except OSError as error:
+            self.notify(f"nothing is kept: {error.strerror or error}", severity="error", markup=False)
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink()
 
 
 def free_path(name: str, suffix: str) -> Path:
-    """A file of this name in the working directory that is not there yet."""
-    paths = (Path(f"{name}{f'-{i}' if i else ''}{suffix}") for i in range(10_000))
-    return next(path for path in paths if not path.exists())
+    """A file of this name in the working directory that is not there yet. OSError if there are too many."""
+    for i in range(10_000):
+        path = Path(f"{name}{f'-{i}' if i else ''}{suffix}")
+        if not path.exists():
+            return path
+    raise FileExistsError(f"all names from {name}{suffix} on are taken")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -16,9 +17,11 @@ from typing import Any, NoReturn
 from apr.engine import ENGINES
 from apr.grammar import Method
 from apr.policy import Policy, PolicyError, load_policy
+from apr.types import temperature_fault
 from apr_tui.app import AprApp
 from apr_tui.feed import Refused
 from apr_tui.log import Library, Player
+from apr_tui.plain import clean
 from apr_tui.settings import Models, Settings
 from apr_tui.solve import SearchScreen, SolveScreen
 from apr_tui.track import Track
@@ -56,7 +59,7 @@ def run(name: str, arguments: list[str], make: Parser, open_app: Callable[[argpa
         if not (served or (sys.stdin.isatty() and sys.stderr.isatty())):
             raise Refused("this is a screen and needs a terminal")
     except (Refused, PolicyError) as refused:
-        print(f"apr {name}: {refused}", file=sys.stderr)
+        print(clean(f"apr {name}: {refused}"), file=sys.stderr)
         return 2
     app.run()
     return app.return_code or 0
@@ -96,13 +99,29 @@ def watch(arguments: list[str]) -> int:
         help="child threads or tokens to ask for at first; free: the model's choice",
     )
     add("--join", choices=("all", "first"), help="wait for all children (default), or for the first solution")
-    add("--temperature", type=float, metavar="T", help="0 (default): greedy")
-    add("--seed", type=int, metavar="N")
+    add("--temperature", type=_temperature, metavar="T", help="0 (default): greedy")
+    add("--seed", type=_natural, metavar="N")
     return run("watch", arguments, made, _watch)
 
 
 def _budget(text: str) -> int | str:
-    return FREE if text == FREE else int(text)
+    return FREE if text == FREE else _natural(text)
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 40 and int(text) < 1 << 63):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 on, or too large")
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if (fault := temperature_fault(value)) is not None:
+        raise argparse.ArgumentTypeError(fault)
+    return value
 
 
 def _watch(options: argparse.Namespace) -> AprApp:

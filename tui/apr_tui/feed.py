@@ -16,7 +16,6 @@ from apr.types import SamplingParams
 from apr_tui.log import Batch
 from apr_tui.settings import Models, Settings
 
-THREADS = 64
 MIN_NUMBERS, MAX_NUMBERS = 2, 6
 DIFFICULTIES = {"easy": 3, "medium": 4, "hard": 5}
 """Name of a difficulty -> how many numbers its problems have."""
@@ -64,6 +63,8 @@ class Solve:
     def __init__(self, models: Models, problem: Any, settings: Settings, log: EventLog) -> None:
         self.context: int | None = None
         """Tokens that fit a thread, once the model is loaded."""
+        self.unsaved: str | None = None
+        """Why its events are no longer logged."""
         self._models, self._problem, self._settings, self._log = models, problem, settings, log
         self._fresh: list[Event] = []
         self._begun = time.monotonic()
@@ -76,7 +77,7 @@ class Solve:
         await apr.rollout(
             self._problem,
             policy.engine,
-            Limits(threads=THREADS, children=THREADS),
+            Limits(),
             grammar=policy.grammar,
             params=SamplingParams(temperature=settings.temperature, seed=settings.seed),
             budget=settings.budget,
@@ -85,7 +86,12 @@ class Solve:
         )
 
     def _emit(self, event: Event) -> None:
-        self._log.append(event)
+        # A full disk ends the log, not the search. A log with a hole could not be folded.
+        if self.unsaved is None:
+            try:
+                self._log.append(event)
+            except OSError as error:
+                self.unsaved = error.strerror or str(error)
         self._fresh.append(event)
 
     def take(self) -> Batch:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import apr
+from apr.events import open_log
 from apr.run import RunDirectory
 from apr.tree import Thread
 from apr_tui.state import Span, View
@@ -60,7 +61,8 @@ def watched_steps(run: Path) -> list[int]:
 def read_group(run: Path, step: int) -> dict[str, RolloutFigures]:
     """Rollout -> its figures; empty where there are none yet, or none that can be read."""
     try:
-        rollouts = json.loads(RunDirectory(run).group(step).read_bytes())["rollouts"]
+        with open_log(RunDirectory(run).group(step)) as file:
+            rollouts = json.load(file)["rollouts"]
         return {str(entry["rollout"]): _rollout(entry) for entry in rollouts}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}

@@ -32,6 +32,8 @@ _SPEEDS = {
 _SILENT_S = 120.0
 """Seconds without news after which a run may be dead; or so many steps' time."""
 _SILENT_STEPS = 5
+_LARGEST = 1 << 63
+"""No step is beyond it: a log may come from anywhere."""
 _RECENT = 50
 """Steps that tell how fast a run is now."""
 
@@ -72,14 +74,17 @@ class Run:
 
 def fold(run: Run, lines: Iterable[bytes]) -> Run:
     """The run after these lines of its log. What is no JSON object with a step is passed over."""
-    figures, alarms, names = dict(run.figures), list(run.alarms), dict.fromkeys(run.names)
+    figures, names = dict(run.figures), dict.fromkeys(run.names)
+    alarms: dict[int, list[str]] = {}
+    for place, text in run.alarms:
+        alarms.setdefault(place, []).append(text)
     for line in lines:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
         step = entry.get("step") if isinstance(entry, dict) else None
-        if not isinstance(step, int) or isinstance(step, bool):
+        if not isinstance(step, int) or isinstance(step, bool) or abs(step) >= _LARGEST:
             continue
         values = dict(_numbers(entry, ""))
         values.pop("step", None)
@@ -88,11 +93,15 @@ def fold(run: Run, lines: Iterable[bytes]) -> Run:
             finite = {**figures[step], **finite}  # a second line about one step, such as a validation's
         figures[step] = finite
         names.update(dict.fromkeys(finite))
-        alarms = [alarm for alarm in alarms if alarm[0] != step]
+        # The last alarm is that of the last line that had one.
+        alarms.pop(step, None)
         said = entry.get("alarms")
-        alarms += ((step, str(text)) for text in (said if isinstance(said, list) else ()))
-        alarms += ((step, f"{name} is not a finite number") for name in values if name not in finite)
-    return replace(run, figures=figures, alarms=tuple(alarms), names=tuple(sorted(names, key=_rank)))
+        raised = [str(text) for text in (said if isinstance(said, list) else ())]
+        raised += (f"{name} is not a finite number" for name in values if name not in finite)
+        if raised:
+            alarms[step] = raised
+    told = tuple((place, text) for place, texts in alarms.items() for text in texts)
+    return replace(run, figures=figures, alarms=told, names=tuple(sorted(names, key=_rank)))
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -135,7 +144,9 @@ class Plan:
             if line.startswith("#") and ":" in line
         )
         steps = recipe.get("steps")
-        return cls(said.get("trainer", "sft"), said.get("method", ""), steps if isinstance(steps, int) else None)
+        if not isinstance(steps, int) or isinstance(steps, bool) or abs(steps) >= _LARGEST:
+            steps = None
+        return cls(said.get("trainer", "sft"), said.get("method", ""), steps)
 
 
 class RunFeed:

@@ -19,7 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, Static
 
 from apr.events import EventLog
-from apr_tui.base import WatchScreen, free_path
+from apr_tui.base import WatchScreen
 from apr_tui.feed import DIFFICULTIES, Refused, Solve, random_problem, read_problem
 from apr_tui.lines import LineList
 from apr_tui.log import Library, Player
@@ -104,7 +104,8 @@ class SearchScreen(WatchScreen):
         """What stands behind the title of a search."""
         here, count = track.library.position(track.state.rollout)
         many = f"rollout {here:,} of {count:,}" if count > 1 and here and len(self.tracks) == 1 else ""
-        return " · ".join(part for part in (many, clock(track)) if part)
+        unsaved = f"not logged: {track.unsaved}" if track.unsaved is not None else ""
+        return " · ".join(part for part in (many, clock(track), unsaved) if part)
 
     @property
     def track(self) -> Track:
@@ -145,9 +146,16 @@ class SearchScreen(WatchScreen):
         self.track.step(by)
 
     def action_save(self) -> None:
-        path = free_path(f"apr-{''.join(c for c in str(self.track.state.rollout) if c.isalnum())}", ".jsonl")
-        count = self.track.save(path)
-        self.notify(f"{count:,} events are in {path}" if count else "there is nothing to save")
+        track = self.track
+        if track.unsaved is not None:
+            self.notify(f"nothing is kept: {track.unsaved}", severity="error", markup=False)
+            return
+
+        def write(path: Path) -> str:
+            count = track.save(path)
+            return f"{count:,} events are in {path}" if count else "there is nothing to save"
+
+        self.keep(f"apr-{''.join(c for c in str(track.state.rollout) if c.isalnum())}", ".jsonl", write)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
@@ -180,7 +188,7 @@ class SolveScreen(SearchScreen):
     ]
 
     def __init__(self, models: Models, settings: Settings | None = None) -> None:
-        self._folder = TemporaryDirectory(prefix="apr-solve-")
+        self._folder = TemporaryDirectory(prefix="apr-solve-", ignore_cleanup_errors=True)
         self._log = EventLog(Path(self._folder.name) / "events.jsonl")
         super().__init__([Track(Library(self._log.path))], _INVITATION)
         self.models = models

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Literal
 
 import apr
-from apr.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, ThreadSpawned, TokensForced
+from apr.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
 from apr.tree import MAIN, Thread, ThreadTree
 
 KEEP = 64
@@ -77,7 +77,7 @@ def fold_all(state: State, events: Iterable[Event]) -> State:
             draft = _Draft(known)
         try:
             draft.take(event)
-        except (ValueError, LookupError, TypeError) as error:
+        except ValueError as error:
             problem = str(error)
             break
         if starts:
@@ -131,10 +131,6 @@ class _Draft:
         self._own: set[str] = set()
 
     def take(self, event: Event) -> None:
-        if isinstance(event, ThreadSpawned) and any(
-            not isinstance(child, str) or not child.startswith(f"{event.thread}.") for child in event.children
-        ):
-            raise ValueError(f"thread {event.thread} spawns threads that cannot be its children")
         touched = getattr(event, "thread", None)
         if touched in self.tree.threads and touched not in self._own:
             self.tree.threads[touched] = _copy(self.tree.threads[touched])

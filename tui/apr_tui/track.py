@@ -25,6 +25,8 @@ class Track:
         self.paused = False
         self.complaint: str | None = None
         """What went wrong, in one sentence."""
+        self.unsaved: str | None = None
+        """Why the log lacks the search on screen."""
         self._restarts = 0
 
     @classmethod
@@ -45,7 +47,8 @@ class Track:
 
     def start(self, solve: Solve) -> None:
         """Show this search from now on."""
-        self.feed, self.player, self.paused, self.complaint = solve, None, False, None
+        self.feed, self.player, self.paused = solve, None, False
+        self.complaint = self.unsaved = None
         self.state = expect(self.state)
 
     def tick(self, seconds: float) -> None:
@@ -64,7 +67,7 @@ class Track:
                 self.state = fold_all(self.state, batch)
             case Solve() as solve:
                 self.state = fold_all(self.state, solve.take())
-                self.capacity = solve.context
+                self.capacity, self.unsaved = solve.context, solve.unsaved
                 if solve.ended:
                     self.feed, self.complaint = None, solve.failure
 
@@ -100,7 +103,7 @@ class Track:
             self.feed.stop()
 
     def save(self, path: Path) -> int:
-        """Write the rollout on screen to a log of its own; how many events it has."""
+        """Write the rollout on screen to a log of its own; how many events it has. OSError if it cannot be."""
         self.library.scan()
         lines = self.library.lines(self.state.rollout) if self.state.rollout is not None else []
         if lines:

@@ -7,12 +7,14 @@ group `apr.commands`: a name and such a function.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from apr.cli.common import UsageError
+from apr.cli.surroundings import give_up, prepare
+from apr.plain import clean
 
 COMMANDS = {
     "solve": "solve a problem and watch the threads search",
@@ -35,33 +37,34 @@ Command = Callable[[list[str]], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _believe_the_terminal()
     name = words[0] if words else "--help"
+    where = f"apr {name}" if name in COMMANDS else "apr"
     try:
-        status = _run(name, words[1:])
+        status, complaint = _run(name, words[1:]), ""
         sys.stdout.flush()
-        return status
     except UsageError as error:
-        where = f"apr {name}" if name in COMMANDS else "apr"
-        print(f"{where}: {error}", file=sys.stderr)
-        return 2
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
+        status, complaint = 2, str(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        status, complaint = INTERRUPTED, ""
     except BrokenPipeError:
-        # Whoever read has enough. The interpreter's own last flush must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return BROKEN_PIPE
+        # Whoever read has enough.
+        status, complaint = BROKEN_PIPE, ""
+    except OSError as error:
+        # A disk is full, a file is gone or not ours: nothing that a traceback would explain.
+        status, complaint = 1, _said(error)
+    if complaint:
+        with suppress(OSError):
+            print(clean(f"{where}: {complaint}"), file=sys.stderr)
+    give_up()
+    return status
 
 
-def _believe_the_terminal() -> None:
-    """Forget sizes in the environment that are none: libraries would fail on them."""
-    for name in ("COLUMNS", "LINES"):
-        value = os.environ.get(name, "1")
-        if not (value.isascii() and value.isdigit() and len(value) < 6 and int(value)):
-            del os.environ[name]
+def _said(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def _run(name: str, arguments: list[str]) -> int:
@@ -73,7 +76,10 @@ def _run(name: str, arguments: list[str]) -> int:
 
         print(f"apr {__version__}")
         return 0
-    return _command(name)(arguments)
+    try:
+        return _command(name)(arguments)
+    except SystemExit as end:  # argparse, after help
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
 
 
 def _command(name: str) -> Command:

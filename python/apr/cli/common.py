@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from apr.engine import API_KEY
+from apr.plain import clean
 
 if TYPE_CHECKING:
     from apr._core import Problem
@@ -45,9 +46,11 @@ def integer(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """An integer from 0 on."""
+    """An integer from 0 on that fits 64 bits, signed."""
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    if len(text) > 40 or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError("it is too large")
     return int(text)
 
 
@@ -67,6 +70,16 @@ def not_negative(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value
+
+
+def temperature(text: str) -> float:
+    """A temperature that every engine samples at."""
+    from apr.types import temperature_fault
+
+    value = not_negative(text)
+    if (fault := temperature_fault(value)) is not None:
+        raise argparse.ArgumentTypeError(fault)
     return value
 
 
@@ -102,26 +115,36 @@ def make_problem(numbers: Sequence[int], target: int) -> Problem:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model runs, and how."""
+    """Which model runs, and how it is sampled."""
+    add_engine_arguments(parser)
+    add = parser.add_argument
+    add("--join", choices=("all", "first"), default="all", help=_JOIN)
+    add("--temperature", type=temperature, default=0.0, metavar="T", help="0 (default): greedy")
+    add("--seed", type=natural, default=0, metavar="N")
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model runs, and on what."""
     add = parser.add_argument
     add("--engine", default="native", help="what runs the model: native (default), torch or sglang")
     add("--server", metavar="URL", help=SERVER_HELP)
     add("--model", metavar="DIR|NAME", help="checkpoint: a Hugging Face directory, or a name on the hub, with its own "
         "tokenizer (default: the shipped model)")  # fmt: skip
     add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
-    add("--join", choices=("all", "first"), default="all", help=_JOIN)
-    add("--temperature", type=not_negative, default=0.0, metavar="T", help="0 (default): greedy")
-    add("--seed", type=natural, default=0, metavar="N")
 
 
-def open_policy(engine: str, model: str | None, method: Any, server: str | None = None) -> Policy:
-    """Load a model. UsageError if it cannot be."""
+def open_policy(
+    engine: str, model: str | None, method: Any, server: str | None = None, cache_bytes: int | None = None
+) -> Policy:
+    """Load a model; `cache_bytes` is the native engine's. UsageError if it cannot be."""
     from apr.policy import PolicyError, load_policy
 
     if engine != "sglang" and server is not None:
         raise UsageError("--server is for --engine sglang")
     waiting = Waiting()
-    options = {"url": server, "progress": waiting} if engine == "sglang" else {}
+    options: dict[str, Any] = {"url": server, "progress": waiting} if engine == "sglang" else {}
+    if cache_bytes is not None:
+        options["cache_bytes"] = cache_bytes
     try:
         return load_policy(engine, model, method, **options)
     except PolicyError as error:
@@ -154,7 +177,7 @@ class Waiting:
 
 def note(text: str) -> None:
     """One line for people, beside the data."""
-    print(text, file=sys.stderr, flush=True)
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def compact(value: Any) -> str:

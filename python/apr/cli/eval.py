@@ -20,7 +20,7 @@ from apr.cli.common import (
     positive,
     span,
 )
-from apr.cli.tally import Progress, plain, report
+from apr.cli.tally import Progress, report
 
 if TYPE_CHECKING:
     from apr.evaluate.protocol import Protocol
@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
         stopped = _evaluate(protocol, problems, rows, progress, options)
     if stopped is not None:
         how = "" if options.out is None else " - the same command goes on from there"
-        note(f"apr eval: {plain(stopped)}{how}")
+        note(f"apr eval: {stopped}{how}")
     results = []
     for place, condition in enumerate(protocol.conditions):
         figures = summarise([row for row in rows.rows if row["condition"] == place])

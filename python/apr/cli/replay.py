@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from apr.cli.common import UsageError
-from apr.cli.screen import LiveScreen, Screen
-from apr.events import Event, RolloutStarted, read_events
+from apr.cli.screen import LiveScreen, Screen, answer, problem_of
+from apr.events import Event, RolloutFinished, RolloutStarted, read_events
+from apr.tree import ThreadTree
 
 
 def replay(path: Path, screen: Screen) -> int:
@@ -24,13 +25,34 @@ def replay(path: Path, screen: Screen) -> int:
 
 
 def _first_rollout(path: Path) -> list[Event]:
+    """Its events. UsageError if they make no tree that can be shown."""
+    events: list[Event] = []
+    tree = ThreadTree()
     try:
-        events = list(read_events(path))
+        for event in read_events(path):
+            if not events and not isinstance(event, RolloutStarted):
+                break
+            if not events or event.rollout == events[0].rollout:
+                tree.apply(event)
+                events.append(event)
+            if isinstance(event, RolloutFinished) and event.rollout == events[0].rollout:
+                break
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot replay {path}: {error}") from None
-    if not events or not isinstance(events[0], RolloutStarted):
+    if not events:
         raise UsageError(f"cannot replay {path}: it does not begin with the start of a rollout")
-    return [event for event in events if event.rollout == events[0].rollout]
+    _check(path, tree)
+    return events
+
+
+def _check(path: Path, tree: ThreadTree) -> None:
+    """UsageError unless a problem was searched, and what is said to solve it does."""
+    try:
+        problem_of(tree)
+        if tree.correct:
+            answer(tree)
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"cannot replay {path}: it tells of no problem and its search: {error}") from None
 
 
 async def _play(events: list[Event], screen: Screen, *, paced: bool) -> None:
@@ -41,10 +63,7 @@ async def _play(events: list[Event], screen: Screen, *, paced: bool) -> None:
             ahead = event.time - (time.monotonic() - begin)
             if paced and ahead > 0:
                 await asyncio.sleep(ahead)
-            try:
-                screen.apply(event)
-            except (ValueError, LookupError) as error:
-                raise UsageError(f"the log is not of one whole rollout: {error}") from None
+            screen.apply(event)
     finally:
         painter.cancel()
         await asyncio.gather(painter, return_exceptions=True)

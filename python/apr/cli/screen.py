@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from apr._core import Problem, can_reach, check_solution, solution, solve
 from apr.cli.answer import equations
 from apr.events import Event, to_json
+from apr.plain import one_line
 from apr.tree import MAIN, Thread, ThreadTree
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class PlainScreen(QuietScreen):
         budget = "free budget" if started.condition is None else f"budget {started.condition:,} {unit}"
         heat = f"temperature {started.temperature:g}" if started.temperature else "greedy"
         line = Text(f"{' '.join(map(str, numbers))} {arrow} {target}", "bold", no_wrap=True)
-        line.append(f"   {started.method}, {budget}, {heat}", "not bold dim")
+        line.append(f"   {one_line(started.method)}, {budget}, {heat}", "not bold dim")
         if solvable(numbers, target):
             return [line]
         warning = "There is no solution (searched exhaustively); the model tries all the same."
@@ -130,12 +131,12 @@ class PlainScreen(QuietScreen):
             why = next((t.detail for t in self.tree.threads.values() if t.reason == "engine_error"), None)
             lines = [Text("failed   the engine broke down, which says nothing of the model", "bold red")]
             if why:
-                lines.append(Text(f"         {why}", "red"))
+                lines.append(Text(f"         {one_line(why)}", "red"))
         elif not possible:
             lines = [Text("unsolved rightly so: there is no solution", "bold yellow")]
         else:
             claimed = self.tree.main.result is not None
-            why = f"its answer is wrong: {finished.verdict}" if claimed else "the model found no solution"
+            why = f"its answer is wrong: {one_line(finished.verdict)}" if claimed else "the model found no solution"
             lines = [Text(f"unsolved {why}", "bold yellow")]
         if part := self._found_below(numbers, target):
             lines.append(Text(f"         a child thread found {part} = {target}, but the answer does not say so"))
@@ -209,16 +210,18 @@ class LiveScreen(PlainScreen):
 
 
 def problem_of(tree: ThreadTree) -> tuple[list[int], int]:
-    """The numbers and the target of a rollout."""
+    """The numbers and the target of a rollout. A LookupError, TypeError or ValueError if it has none."""
     assert tree.started is not None
-    return [int(n) for n in tree.started.problem["numbers"]], int(tree.started.problem["target"])
+    problem = Problem(tree.started.problem["numbers"], tree.started.problem["target"])
+    return problem.numbers, problem.target
 
 
 def answer(tree: ThreadTree) -> str:
-    """The solution of a correct tree as an expression."""
+    """The solution of a correct tree as an expression. ValueError if its steps are none."""
     numbers, target = problem_of(tree)
     whole = solution(Problem(numbers, target), tree.steps)
-    assert whole is not None, "the judge accepted these steps"
+    if whole is None:
+        raise ValueError("its steps do not reach the target")
     return whole.expression
 
 

@@ -11,11 +11,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from apr.cli.common import Parser, UsageError, Waiting, add_model_arguments, note, open_policy, positive
+from apr.cli.common import Parser, UsageError, Waiting, add_engine_arguments, note, open_policy, positive
 from apr.engine import API_KEY
 from apr.engine.server import LOOPBACK
 
-_SECONDS = "longest rollout (default 300)"
+MIB = 1 << 20
+_OF_THREADS = ("server", "method", "max_seconds", "running", "cache")
+"""Arguments that only make sense with --threads."""
+_OF_SERVERS = ("servers", "log")
+"""Arguments that only make sense without."""
 
 
 def parser() -> Parser:
@@ -28,22 +32,39 @@ def parser() -> Parser:
         epilog="example: apr serve --threads --port 8000",
     )
     made.add_argument("--threads", action="store_true", help="serve thread trees, from any engine")
-    add_model_arguments(made)
+    add_engine_arguments(made)
     made.add_argument("--host", default=LOOPBACK, help=f"default {LOOPBACK}: this machine alone")
     made.add_argument("--port", type=_port, default=30000, help="default 30000")
-    made.add_argument("--api-key", metavar="KEY", help=f"what clients must bear (default: ${API_KEY})")
+    made.add_argument("--api-key", metavar="KEY", help=f"what clients must bear (default: ${API_KEY}, which others do "
+        "not see)")  # fmt: skip
     made.add_argument("--servers", type=positive, default=1, metavar="N", help="SGLang servers behind its router")
     made.add_argument("--log", metavar="DIR", default="logs", help="the servers' output (default: logs)")
-    made.add_argument("--max-seconds", type=positive, default=300, metavar="S", help=f"--threads: {_SECONDS}")
-    made.add_argument("--running", type=positive, default=64, metavar="N", help="--threads: rollouts at once")
+    add = made.add_argument_group("with --threads").add_argument
+    add("--max-seconds", type=positive, default=300, metavar="S", help="longest rollout (default 300)")
+    add("--running", type=positive, default=64, metavar="N", help="rollouts at once (default 64)")
+    add(
+        "--cache",
+        type=_mebibytes,
+        metavar="MIB",
+        help="memory for cached prefixes, of the native engine (default 2048)",
+    )
     return made
 
 
 def run(arguments: Sequence[str]) -> int:
-    options = parser().parse_args(list(arguments))
+    made = parser()
+    options = made.parse_args(list(arguments))
+    for name in _OF_SERVERS if options.threads else _OF_THREADS:
+        if getattr(options, name) != made.get_default(name):
+            where = "without" if options.threads else "with"
+            raise UsageError(f"--{name.replace('_', '-')} goes {where} --threads")
+    if not options.threads and options.engine not in (made.get_default("engine"), "sglang"):
+        raise UsageError("without --threads, SGLang serves: another --engine goes with --threads")
+    if options.cache is not None and options.engine != "native":
+        raise UsageError("--cache is for --engine native")
     options.api_key = options.api_key or os.environ.get(API_KEY) or None
-    if options.host not in (LOOPBACK, "localhost", "::1") and options.api_key is None:
-        note(f"anybody who reaches {options.host} may use this server: --api-key KEY says who may")
+    if options.api_key is not None and not (options.api_key.isascii() and options.api_key.isprintable()):
+        raise UsageError("the API key has characters that a header cannot hold: letters, digits and signs of ASCII can")
     return _serve_threads(options) if options.threads else _serve_sglang(options)
 
 
@@ -51,23 +72,31 @@ def _serve_threads(options: Any) -> int:
     from apr.policy import SHIPPED_MODEL, install
 
     try:
-        import uvicorn
-
         from apr.serving import ServingLimits, thread_server
+        from apr.serving.server import listen, serve
     except ModuleNotFoundError as error:
         raise UsageError(f"serving threads needs {error.name}: {install('serve')}") from None
     from apr.limits import Limits
 
-    policy = open_policy(options.engine, options.model, options.method, options.server)
-    name = SHIPPED_MODEL if options.model is None else Path(options.model).name
-    limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
-    app = thread_server(policy, name, limits=limits, api_key=options.api_key)
-    note(f"{name} at http://{options.host}:{options.port}/v1")
     try:
-        uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
-    finally:
-        asyncio.run(policy.close())
-    return 0
+        taken = listen(options.host, options.port)
+    except OSError as error:
+        raise UsageError(f"{options.host}:{options.port} cannot be had: {error.strerror or error}") from None
+    with taken:
+        policy = open_policy(options.engine, options.model, options.method, options.server, options.cache)
+        name = SHIPPED_MODEL if options.model is None else Path(options.model).resolve().name
+        limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
+        app = thread_server(policy, name, limits=limits, api_key=options.api_key)
+
+        async def until_a_signal() -> int:
+            try:
+                return await serve(app, taken, limits)
+            finally:
+                await policy.close()
+
+        _warn(options)
+        note(f"{name} at http://{options.host}:{options.port}/v1")
+        return 128 + asyncio.run(until_a_signal())
 
 
 def _serve_sglang(options: Any) -> int:
@@ -92,6 +121,7 @@ def _serve_sglang(options: Any) -> int:
             raise UsageError(str(error)) from None
         finally:
             waiting.done()
+        _warn(options)
         for process in reversed(processes):
             stack.enter_context(process)
         note(f"{model} at {processes[0].url}, output in {options.log}; interrupt to end it")
@@ -102,7 +132,20 @@ def _serve_sglang(options: Any) -> int:
     return 1
 
 
+def _warn(options: Any) -> None:
+    if options.host not in (LOOPBACK, "localhost", "::1") and options.api_key is None:
+        note(f"anybody who reaches {options.host} may use this server: --api-key KEY says who may")
+
+
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 65535:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5) or not 1 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text!r} is no port")
     return int(text)
+
+
+def _mebibytes(text: str) -> int:
+    """Bytes of so many MiB."""
+    value = positive(text)
+    if value > 1 << 30:
+        raise ArgumentTypeError("it is too large")
+    return value * MIB

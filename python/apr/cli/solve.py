@@ -98,12 +98,7 @@ async def _run(problem: Any, options: Any, policy: Policy, screen: Screen) -> No
     from apr.types import SamplingParams
 
     budget = DEFAULT_BUDGET[options.method] if options.budget is None else options.budget
-    limits = Limits(
-        threads=options.max_threads,
-        children=max(Limits().children, options.max_threads),
-        total_tokens=options.max_tokens,
-        seconds=options.timeout,
-    )
+    limits = Limits(threads=options.max_threads, total_tokens=options.max_tokens, seconds=options.timeout)
     painter = asyncio.create_task(screen.animate())
     try:
         await rollout(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from apr.cli.common import note
+from apr.plain import one_line
 
 
 class Progress:
@@ -94,9 +95,4 @@ def report(summary: dict[str, Any]) -> str:
 def _why(summary: dict[str, Any]) -> str:
     """Why the first rollout failed."""
     error = summary["engine_error"]
-    return "" if error is None else f" ({plain(error)})"
-
-
-def plain(text: str) -> str:
-    """What a server said, fit for a line of a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return "" if error is None else f" ({one_line(error)})"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from apr.cli.answer import equations
+from apr.plain import one_line
 from apr.tree import MAIN, Thread, ThreadTree
 
 _NODE = re.compile(r"#([0-9,]+)")
@@ -103,7 +104,7 @@ def render(
         meters = meters[: max(1, height - 2)]
     lines = []
     shown, hidden = _visible(tree, None if height is None else max(2, height - len(meters)))
-    for prefix, thread in _walk(tree, MAIN, glyphs, shown):
+    for prefix, thread in _walk(tree, glyphs, shown, width):
         lines.append(_line(tree, thread, prefix, glyphs, holds, width, frame))
     if hidden:
         lines.append(Text(f"   {glyphs.more} {hidden} more", "dim"))
@@ -134,19 +135,16 @@ def _visible(tree: ThreadTree, room: int | None) -> tuple[set[str], int]:
     return set(kept[: len(ids) - surplus]), surplus
 
 
-def _walk(
-    tree: ThreadTree, thread_id: str, glyphs: Glyphs, shown: set[str], prefix: str = "", below: str = ""
-) -> Iterator[tuple[str, Thread]]:
-    """Threads in the order of their lines, each with what stands before it."""
-    thread = tree.threads.get(thread_id)
-    if thread is None or thread_id not in shown:
-        return
-    yield prefix, thread
-    children = [child for child in thread.children if child in shown]
-    for child in children:
-        end = child == children[-1]
-        sign, under = (glyphs.last, "   ") if end else (glyphs.branch, glyphs.bar)
-        yield from _walk(tree, child, glyphs, shown, below + sign, below + under)
+def _walk(tree: ThreadTree, glyphs: Glyphs, shown: set[str], width: int) -> Iterator[tuple[str, Thread]]:
+    """Threads in the order of their lines, each with what stands before it, at most as wide as the line."""
+    left = [(MAIN, "", "")] if MAIN in shown else []
+    while left:
+        thread_id, prefix, below = left.pop()
+        yield prefix, tree.threads[thread_id]
+        children = [child for child in tree.threads[thread_id].children if child in shown]
+        for child in reversed(children):
+            sign, under = (glyphs.last, "   ") if child == children[-1] else (glyphs.branch, glyphs.bar)
+            left.append((child, (below + sign)[:width], (below + under)[:width]))
 
 
 def _line(tree: ThreadTree, thread: Thread, prefix: str, glyphs: Glyphs, holds: Holds, width: int, frame: int) -> Text:
@@ -177,7 +175,7 @@ def _state(tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame
     if thread.reason is None:
         written = thread.text[len(thread.prompt_text) :] if thread.sampled_tokens else ""
         lines = [line for line in written.splitlines() if line.strip()]
-        return glyphs.spinner[frame % len(glyphs.spinner)], "cyan", lines[-1] if lines else "begins"
+        return glyphs.spinner[frame % len(glyphs.spinner)], "cyan", one_line(lines[-1]) if lines else "begins"
     if thread.result is not None:
         path = ", ".join(equations(thread.result))
         if holds(thread):
@@ -185,7 +183,7 @@ def _state(tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame
         return glyphs.failed, "red", f"claims a solution that is none: {path}"
     text = _REASONS.get(thread.reason, thread.reason)
     if thread.detail:
-        text += f": {' '.join(thread.detail.split())}"
+        text += f": {one_line(thread.detail)}"
     if thread.reason in ("cancelled", "interrupted"):
         return glyphs.cancelled, "dim", text
     if thread.reason == "no_answer":

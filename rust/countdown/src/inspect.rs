@@ -4,7 +4,7 @@
 //! it, so a fault counts once and not again wherever it is copied. Join blocks are others' words and are not read.
 //! Any text can be inspected.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::arithmetic;
 use crate::problem::{Number, Op, Step};
@@ -90,7 +90,7 @@ struct Reader<'a> {
     moved: Option<&'a str>,
     state: Option<State>,
     /// Operations tried in it, the smaller operand first.
-    tried: Vec<(Number, Op, Number)>,
+    tried: HashSet<(Number, Op, Number)>,
     /// The step of the last line, and what it left.
     explored: Option<(Step, Vec<Number>)>,
     /// Inside a join block.
@@ -151,8 +151,7 @@ impl<'a> Reader<'a> {
         self.found.steps += 1;
         self.found.wrong_results += usize::from(arithmetic::apply(left, op, right) != Some(result));
         let tried = (left.min(right), op, left.max(right));
-        self.found.repeated_steps += usize::from(self.tried.contains(&tried));
-        self.tried.push(tried);
+        self.found.repeated_steps += usize::from(!self.tried.insert(tried));
         match self.state.as_ref().and_then(|state| without(&state.numbers, [left, right])) {
             None => self.found.invented_numbers += 1,
             Some(mut rest) => {

@@ -3,6 +3,8 @@
 //! Draw k of item i of stream s under a seed is a pure function of (seed, s, i, k): any item can be made by any worker
 //! at any time and comes out the same. Splits are a hash of (sorted numbers, target), so they never overlap.
 
+use std::collections::HashSet;
+
 use crate::problem::{Error, MAX_NUMBERS, Number, Problem};
 use crate::solve;
 
@@ -294,5 +296,43 @@ impl ProblemStream {
             }
         }
         Err(Error::Parameter(format!("no solvable problem of {count} numbers reaches {target} in this split")))
+    }
+}
+
+/// The problems of a stream that came before, exactly, in some twenty bytes each where all numbers are small.
+#[derive(Clone, Debug, Default)]
+pub struct SeenProblems {
+    /// Those whose numbers and target have [`SMALL_BITS`].
+    small: HashSet<u64>,
+    /// The others.
+    large: HashSet<[u64; 3]>,
+}
+
+const SMALL_BITS: u32 = 9;
+const LARGE_BITS: u32 = 20;
+
+impl SeenProblems {
+    /// Takes a problem in, whatever the order of its numbers; whether it is new.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a number that no problem space has.
+    pub fn add(&mut self, problem: &Problem) -> Result<bool, Error> {
+        let mut values = problem.numbers().to_vec();
+        values.sort_unstable();
+        values.push(problem.target());
+        // A leading one tells how many values follow.
+        let pack = |values: &[Number], bits: u32| values.iter().fold(1, |key, &n| key << bits | n as u64);
+        let all_bits = values.iter().fold(0, |all, n| all | n);
+        if all_bits >> SMALL_BITS == 0 {
+            return Ok(self.small.insert(pack(&values, SMALL_BITS)));
+        }
+        if all_bits >> LARGE_BITS != 0 {
+            return Err(Error::Parameter(format!("a number has more than {LARGE_BITS} bits")));
+        }
+        let mut key = [0; 3];
+        for (part, values) in key.iter_mut().zip(values.chunks(3)) {
+            *part = pack(values, LARGE_BITS);
+        }
+        Ok(self.large.insert(key))
     }
 }

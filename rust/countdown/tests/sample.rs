@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use apr_countdown::sample::{Choices, ProblemSpace, Random, Split};
+use apr_countdown::sample::{Choices, ProblemSpace, Random, SeenProblems, Split};
 use apr_countdown::solve::solve;
 use apr_countdown::{Error, Number, Problem};
 use proptest::prelude::*;
@@ -208,4 +208,25 @@ proptest! {
         order.sort_unstable();
         prop_assert_eq!(order, (0..n).collect::<Vec<_>>());
     }
+}
+
+proptest! {
+    /// The packed set is the plain one of sorted numbers and targets.
+    #[test]
+    fn seen_problems_are_those_that_came_before(
+        drawn in prop::collection::vec((prop::collection::vec(0..4i128, 1..7), 1..4i128, 0..3u32), 1..60),
+    ) {
+        let (mut seen, mut plain) = (SeenProblems::default(), HashSet::new());
+        for (numbers, target, scale) in drawn {
+            let scaled = |n: Number| n * [1, 200, 340_000][scale as usize];
+            let problem = Problem::new(numbers.iter().map(|&n| scaled(n)).collect(), scaled(target)).unwrap();
+            prop_assert_eq!(seen.add(&problem).unwrap(), plain.insert(key(&problem)));
+        }
+    }
+}
+
+#[test]
+fn a_number_that_no_space_has_is_refused() {
+    let problem = Problem::new(vec![1 << 20, 2], 3).unwrap();
+    assert!(SeenProblems::default().add(&problem).is_err());
 }

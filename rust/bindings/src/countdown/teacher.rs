@@ -21,6 +21,7 @@ use super::{raise, unknown_method};
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Trace>()?;
     module.add_class::<ProblemStream>()?;
+    module.add_class::<SeenProblems>()?;
     module.add_class::<Traces>()?;
     module.add_class::<Lessons>()?;
     module.add_function(wrap_pyfunction!(search_trace, module)?)?;
@@ -243,6 +244,23 @@ impl ProblemStream {
         let problems: Result<Vec<_>, Error> =
             py.detach(|| (start..start + count).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect());
         problems.map_err(raise)
+    }
+}
+
+/// The problems that came before: some twenty bytes each.
+#[pyclass(module = "apr._core")]
+pub(super) struct SeenProblems(sample::SeenProblems);
+
+#[pymethods]
+impl SeenProblems {
+    #[new]
+    fn new() -> SeenProblems {
+        SeenProblems(sample::SeenProblems::default())
+    }
+
+    /// Take a problem in; whether it is new.
+    fn add(&mut self, problem: &Problem) -> PyResult<bool> {
+        self.0.add(&problem.0).map_err(raise)
     }
 }
 
