@@ -11,6 +11,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -72,7 +73,10 @@ class Run:
 
 def fold(run: Run, lines: Iterable[bytes]) -> Run:
     """The run after these lines of its log. What is no JSON object with a step is passed over."""
-    figures, alarms, names = dict(run.figures), list(run.alarms), dict.fromkeys(run.names)
+    figures, names = dict(run.figures), dict.fromkeys(run.names)
+    alarms: dict[int, list[str]] = {}
+    for past, text in run.alarms:
+        alarms.setdefault(past, []).append(text)
     for line in lines:
         try:
             entry = json.loads(line)
@@ -88,11 +92,12 @@ def fold(run: Run, lines: Iterable[bytes]) -> Run:
             finite = {**figures[step], **finite}  # a second line about one step, such as a validation's
         figures[step] = finite
         names.update(dict.fromkeys(finite))
-        alarms = [alarm for alarm in alarms if alarm[0] != step]
         said = entry.get("alarms")
-        alarms += ((step, str(text)) for text in (said if isinstance(said, list) else ()))
-        alarms += ((step, f"{name} is not a finite number") for name in values if name not in finite)
-    return replace(run, figures=figures, alarms=tuple(alarms), names=tuple(sorted(names, key=_rank)))
+        alarms.pop(step, None)
+        alarms[step] = [str(text) for text in (said if isinstance(said, list) else ())]
+        alarms[step] += (f"{name} is not a finite number" for name in values if name not in finite)
+    told = tuple((past, text) for past, texts in alarms.items() for text in texts)
+    return replace(run, figures=figures, alarms=told, names=tuple(sorted(names, key=_rank)))
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -129,12 +134,13 @@ class Plan:
             recipe = tomllib.loads(text)
         except (OSError, ValueError):
             return cls()
-        said = dict(
-            line[1:].replace(" ", "").partition(":")[::2]
-            for line in text.splitlines()
-            if line.startswith("#") and ":" in line
-        )
-        steps = recipe.get("steps")
+        # The comments before the recipe say what stands beside it, or replaces its own.
+        said: dict[str, str] = {}
+        for line in takewhile(lambda line: line.startswith("#"), text.splitlines()):
+            name, _, value = line[1:].replace(" ", "").partition(":")
+            said.setdefault(name, value)
+        told = said.get("steps", "")
+        steps = int(told) if told.isascii() and told.isdigit() and len(told) < 20 else recipe.get("steps")
         return cls(said.get("trainer", "sft"), said.get("method", ""), steps if isinstance(steps, int) else None)
 
 

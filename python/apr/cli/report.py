@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     from apr.evaluate.claims import paper
     from apr.evaluate.page import page
     from apr.evaluate.results import load
-    from apr.run import write_atomically
+    from apr.files import write_atomically
 
     directories = [Path(name) for name in options.evaluations] or [_newest()]
     try:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apr.evaluate.protocol import Protocol
-from apr.run import replace_atomically
+from apr.files import replace_atomically
 
 PARQUET_FILE = "rows.parquet"
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from apr.evaluate.protocol import Protocol, build_protocol
-from apr.run import write_atomically
+from apr.files import write_atomically
 
 PROTOCOL_FILE = "protocol.json"
 ROWS_FILE = "rows.jsonl"

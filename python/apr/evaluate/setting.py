@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 
-from apr.run import write_atomically
+from apr.files import write_atomically
 
 SETTING_FILE = "setting.json"
 
