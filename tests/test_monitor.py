@@ -313,3 +313,22 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert monitor([]) == 2
     assert monitor([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_what_replaces_a_recipes_steps_is_what_the_run_has(tmp_path: Path) -> None:
+    for place, (text, steps) in enumerate(
+        [
+            ("# trainer: rl\n# method: apr\n# steps: 3\n# seed: as written\nsteps = 20\n", 3),
+            ("# trainer: rl\n# method: apr\n# steps: as written\n# seed: 4\n# steps: 9\nsteps = 20\n", 20),
+        ]
+    ):
+        run = RunDirectory(tmp_path / str(place))
+        run.create(text)
+        assert (Plan.read(run).steps, Plan.read(run).trainer) == (steps, "rl")
+
+
+def test_alarms_of_many_steps_fold_at_once() -> None:
+    lines = [b'{"step":%d,"loss":1.0,"alarms":["a","b"]}' % step for step in range(1, 20_001)]
+    run = fold(Run(), lines)
+    assert len(run.alarms) == 40_000
+    assert fold(run, lines[:1]).alarms[-2:] == ((1, "a"), (1, "b"))
