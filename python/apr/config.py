@@ -243,7 +243,8 @@ class RlConfig:
     refill: Natural = 0
     """How often a step draws other problems for those whose rollouts all have one reward."""
     overlap: bool = False
-    """Sample the next step's rollouts while this one trains: they are one update old."""
+    """Sample the next step's rollouts while this one trains: they are one update old, and a checkpoint holds the
+    weights that drew them too."""
     share_trunks: bool = True
     """Compute what several sequences of a thread share once."""
     tokens_per_batch: Count = 8192

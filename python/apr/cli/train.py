@@ -217,7 +217,8 @@ def _trained(train: Callable[[], None], trainer: Any, again: str, handler: Signa
             print(trainer.run.checkpoints / str(trainer.saved))
         return 0
     if shown:
-        note(f"stopped after step {trainer.step} of {trainer.config.steps}")
+        done = f"after step {trainer.step} of" if trainer.step else "before the first of"
+        note(f"stopped {done} {trainer.config.steps}")
         note(_where(trainer, again))
     return 128 + handler.came
 
