@@ -233,7 +233,7 @@ class RlConfig:
     there is nothing to learn."""
     budgets: Annotated[tuple[Natural | Literal["free"], ...], Filled()] = ("free",)
     """Conditions of the prompts, drawn per problem; "free" is the model's choice."""
-    temperature: Annotated[float, Range(least=1e-4)] = 1.0
+    temperature: Annotated[float, Range(1e-4, 1e4)] = 1.0
     """Equal rollouts teach nothing, so it is never greedy."""
     max_threads: Count = 64
     """Of a rollout."""

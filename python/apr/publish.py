@@ -43,6 +43,11 @@ class Served:
         return self._engine.context_length
 
     @property
+    def vocab_size(self) -> int | None:
+        size: int | None = getattr(self._engine, "vocab_size", None)
+        return size
+
+    @property
     def policy_version(self) -> int:
         return self._engine.policy_version + self._ahead
 
