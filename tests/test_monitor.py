@@ -325,10 +325,3 @@ def test_what_replaces_a_recipes_steps_is_what_the_run_has(tmp_path: Path) -> No
         run = RunDirectory(tmp_path / str(place))
         run.create(text)
         assert (Plan.read(run).steps, Plan.read(run).trainer) == (steps, "rl")
-
-
-def test_alarms_of_many_steps_fold_at_once() -> None:
-    lines = [b'{"step":%d,"loss":1.0,"alarms":["a","b"]}' % step for step in range(1, 20_001)]
-    run = fold(Run(), lines)
-    assert len(run.alarms) == 40_000
-    assert fold(run, lines[:1]).alarms[-2:] == ((1, "a"), (1, "b"))

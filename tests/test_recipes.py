@@ -56,7 +56,6 @@ SFT_FAULTS = [
     ("data.children = -1", "data.children"),
     ("data.largest = 0", "data.largest"),
     ("data.held_out_targets = [-3]", r"data.held_out_targets\[0\]"),
-    (f"data.held_out_targets = {list(range(1, 200))}", "data.held_out_targets: no target is left"),
     ("methods.apr.stages = []", "data.stages: there is none"),
     ("methods.apr.stages = [{ until = 1.0, parts = [] }]", r"data.stages\[0\].parts: there is none"),
 ]
@@ -178,8 +177,16 @@ def test_zero_is_off_where_that_is_said(line: str) -> None:
 @pytest.mark.parametrize("length", [1, 10])
 def test_a_context_that_no_lesson_fits_is_refused(length: int) -> None:
     config = sft_recipe(text(changed(SFT, f"model.context_length = {length}")), "apr")
-    with pytest.raises(ValueError, match=rf"model\.context_length.*at most {length} tokens"):
+    with pytest.raises(ValueError, match=rf"data\.stages\[0\]: .*model\.context_length, {length} tokens"):
         SftData(config)
+
+
+def test_targets_that_are_all_held_out_are_refused() -> None:
+    line = f"held_out_targets = {list(range(1, 200))}"
+    with pytest.raises(ValueError, match="held_out_targets: no target is left"):
+        rl_recipe(text(changed(RL, line)), "apr")
+    with pytest.raises(ValueError, match=r"data\.stages\[0\]: no target is left"):
+        SftData(sft_recipe(text(changed(SFT, f"data.{line}")), "apr"))
 
 
 def test_problems_that_there_are_none_of_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

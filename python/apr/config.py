@@ -109,7 +109,6 @@ class DataConfig:
                 yield f"stages[{place}].until", f"{end:g} is not above {before:g}, where the stage begins"
         if ends[-1] != 1:
             yield f"stages[{len(ends) - 1}].until", f"{ends[-1]:g} is not 1, and it is the last stage's"
-        yield from _no_problem(self.held_out_targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,14 +262,10 @@ class RlConfig:
     """The newest; an older one is used where the newest is damaged. 0: all."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        yield from _no_problem(self.held_out_targets)
-
-
-def _no_problem(held_out_targets: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    try:
-        ProblemStream(0, held_out_targets=list(held_out_targets))
-    except ValueError as error:
-        yield "held_out_targets", str(error)
+        try:
+            ProblemStream(0, held_out_targets=list(self.held_out_targets))
+        except ValueError as error:
+            yield "held_out_targets", str(error)
 
 
 def recipe_text(name: str, kind: str = "") -> str:

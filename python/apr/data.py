@@ -95,13 +95,16 @@ class SftData:
     """Lessons of a run, step by step."""
 
     def __init__(self, config: SftConfig) -> None:
-        """ValueError if a stage has no lesson that fits the model."""
+        """ValueError if a stage has no lesson, or none that fits the model."""
         self._config = config
-        self._stages = [
-            (stage.until, lesson_stream(config, stage.parts, "train", config.seed)) for stage in config.data.stages
-        ]
-        for _, lessons in self._stages:
-            self._next(lessons, 0)
+        self._stages: list[tuple[float, Lessons]] = []
+        for place, stage in enumerate(config.data.stages):
+            try:
+                lessons = lesson_stream(config, stage.parts, "train", config.seed)
+                self._next(lessons, 0)
+            except ValueError as error:
+                raise ValueError(f"data.stages[{place}]: {error}") from None
+            self._stages.append((stage.until, lessons))
         self.position = 0
         """The first lesson that no step has taken yet."""
 
@@ -124,7 +127,7 @@ class SftData:
             if lesson := _samples(lessons.get(place, 1)[0]):
                 return lesson, place + 1
         length = self._config.model.context_length
-        raise ValueError(f"model.context_length: of {MISSES} lessons none has a thread of at most {length} tokens")
+        raise ValueError(f"of {MISSES} lessons none has a thread of at most model.context_length, {length} tokens")
 
     def validation(self) -> list[Sample]:
         """Held-out samples of the last stage; the same at every call."""

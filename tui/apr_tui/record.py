@@ -73,10 +73,7 @@ class Run:
 
 def fold(run: Run, lines: Iterable[bytes]) -> Run:
     """The run after these lines of its log. What is no JSON object with a step is passed over."""
-    figures, names = dict(run.figures), dict.fromkeys(run.names)
-    alarms: dict[int, list[str]] = {}
-    for past, text in run.alarms:
-        alarms.setdefault(past, []).append(text)
+    figures, alarms, names = dict(run.figures), list(run.alarms), dict.fromkeys(run.names)
     for line in lines:
         try:
             entry = json.loads(line)
@@ -92,12 +89,11 @@ def fold(run: Run, lines: Iterable[bytes]) -> Run:
             finite = {**figures[step], **finite}  # a second line about one step, such as a validation's
         figures[step] = finite
         names.update(dict.fromkeys(finite))
+        alarms = [alarm for alarm in alarms if alarm[0] != step]
         said = entry.get("alarms")
-        alarms.pop(step, None)
-        alarms[step] = [str(text) for text in (said if isinstance(said, list) else ())]
-        alarms[step] += (f"{name} is not a finite number" for name in values if name not in finite)
-    told = tuple((past, text) for past, texts in alarms.items() for text in texts)
-    return replace(run, figures=figures, alarms=told, names=tuple(sorted(names, key=_rank)))
+        alarms += ((step, str(text)) for text in (said if isinstance(said, list) else ()))
+        alarms += ((step, f"{name} is not a finite number") for name in values if name not in finite)
+    return replace(run, figures=figures, alarms=tuple(alarms), names=tuple(sorted(names, key=_rank)))
 
 
 def _rank(name: str) -> tuple[int, str]:
