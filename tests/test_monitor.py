@@ -355,3 +355,15 @@ def test_a_hostile_line_of_a_run_is_shown_or_passed_over(line: str, tmp_path: Pa
 def test_a_run_whose_log_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.jsonl")
     assert not RunFeed(tmp_path).take()
+
+
+def test_what_replaces_a_recipes_steps_is_what_the_run_has(tmp_path: Path) -> None:
+    for place, (text, steps) in enumerate(
+        [
+            ("# trainer: rl\n# method: apr\n# steps: 3\n# seed: as written\nsteps = 20\n", 3),
+            ("# trainer: rl\n# method: apr\n# steps: as written\n# seed: 4\n# steps: 9\nsteps = 20\n", 20),
+        ]
+    ):
+        run = RunDirectory(tmp_path / str(place))
+        run.create(text)
+        assert (Plan.read(run).steps, Plan.read(run).trainer) == (steps, "rl")

@@ -213,7 +213,32 @@ def test_a_name_is_looked_up_on_the_hub(checkpoint: str, monkeypatch: pytest.Mon
         load_policy("native", "nobody/llama")
     with pytest.raises(PolicyError, match="is not a directory"):
         load_policy("native", "/nowhere/llama")
-    assert asked == ["somebody/llama", "nobody/llama"]
+    assert list(dict.fromkeys(asked)) == ["somebody/llama", "nobody/llama"]
+
+
+@pytest.mark.parametrize(("weights", "calls"), [("model.safetensors", 1), ("pytorch_model.bin", 2)])
+def test_weights_are_fetched_in_one_form(
+    weights: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import ExitStack
+
+    from apr.policy import checkpoint
+
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[list[str]] = []
+
+    def snapshot(name: str, *, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        for file in ("config.json", weights):
+            if any(Path(file).match(pattern) for pattern in allow_patterns):
+                (tmp_path / file).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    with ExitStack() as files:
+        assert (checkpoint("somebody/llama", files) / weights).exists()
+    assert len(asked) == calls
+    assert "*.bin" not in asked[0]
 
 
 def test_a_tokenizer_that_is_none_is_refused(checkpoint: str, tmp_path: Path) -> None:

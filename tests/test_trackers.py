@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,3 +39,49 @@ def test_tensorboard_shows_the_log(tmp_path: Path) -> None:
     shown.Reload()
     assert [(event.step, event.value) for event in shown.Scalars("gap/main")] == [(1, 0.25)]
     assert [(event.step, event.value) for event in shown.Scalars("loss")] == [(1, 0.5)]
+
+
+def test_tensorboard_shows_a_step_once_after_a_resume(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for begun, steps in ((0, (1, 2, 3, 4)), (2, (3, 4))):
+        for track in trackers(tmp_path, begun):
+            for step in steps:
+                track({"step": step, "loss": step + begun / 10})
+    shown = EventAccumulator(str(tmp_path / "tensorboard"))
+    shown.Reload()
+    assert [(event.step, round(event.value, 1)) for event in shown.Scalars("loss")] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 3.2),
+        (4, 4.2),
+    ]
+
+
+def test_what_comes_again_is_purged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, where tensorboard is not installed."""
+    asked: list[dict[str, Any]] = []
+    writer = SimpleNamespace(SummaryWriter=lambda directory, **words: asked.append(words))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", writer)
+    monkeypatch.setattr("apr.trackers.find_spec", lambda name: name == "tensorboard" or None)
+    for step in (0, 7):
+        trackers(tmp_path, step)
+    assert asked == [{"purge_step": 1}, {"purge_step": 8}]
+
+
+def test_runs_of_one_name_are_two_runs_to_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "modules"
+    fake.mkdir()
+    (fake / "wandb.py").write_text("asked = []\ndef init(**words):\n    asked.append(words)\n")
+    monkeypatch.syspath_prepend(str(fake))
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    runs = [tmp_path / place / "run" for place in ("here", "there")]
+    for run in (*runs, runs[0]):
+        run.mkdir(parents=True, exist_ok=True)
+        trackers(run)
+    here, there, again = sys.modules["wandb"].asked
+    assert here["id"] == again["id"] != there["id"]
+    assert here["name"] == there["name"] == "run"
+    assert here["resume"] == "allow"

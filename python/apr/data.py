@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 PADDING = 0.1
 """Largest share of a batch's positions that hold no token."""
+MISSES = 1000
+"""Lessons in a row without a sample that fits, after which there are taken to be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,16 @@ class SftData:
     """Lessons of a run, step by step."""
 
     def __init__(self, config: SftConfig) -> None:
+        """ValueError if a stage has no lesson, or none that fits the model."""
         self._config = config
-        self._stages = [
-            (stage.until, lesson_stream(config, stage.parts, "train", config.seed)) for stage in config.data.stages
-        ]
+        self._stages: list[tuple[float, Lessons]] = []
+        for place, stage in enumerate(config.data.stages):
+            try:
+                lessons = lesson_stream(config, stage.parts, "train", config.seed)
+                self._next(lessons, 0)
+            except ValueError as error:
+                raise ValueError(f"data.stages[{place}]: {error}") from None
+            self._stages.append((stage.until, lessons))
         self.position = 0
         """The first lesson that no step has taken yet."""
 
@@ -112,16 +120,25 @@ class SftData:
         samples: list[Sample] = []
         tokens = 0
         while tokens < self._config.tokens_per_step:
-            lesson = _samples(lessons.get(self.position, 1)[0])
+            lesson, self.position = self._next(lessons, self.position)
             samples += lesson
             tokens += sum(len(s.token_ids) for s in lesson)
-            self.position += 1
         return samples
+
+    def _next(self, lessons: Lessons, position: int) -> tuple[list[Sample], int]:
+        """The samples of the first lesson from a position on that has any, and the position after it. Samples that are
+        longer than the model's context are left out."""
+        for place in range(position, position + MISSES):
+            if lesson := _samples(lessons.get(place, 1)[0]):
+                return lesson, place + 1
+        length = self._config.model.context_length
+        raise ValueError(f"of {MISSES} lessons none has a thread of at most model.context_length, {length} tokens")
 
     def validation(self) -> list[Sample]:
         """Held-out samples of the last stage; the same at every call."""
         lessons = lesson_stream(self._config, self._config.data.stages[-1].parts, "val", self._config.seed + 1)
-        return [s for lesson in lessons.get(0, self._config.validation_lessons) for s in _samples(lesson)]
+        found = [s for lesson in lessons.get(0, self._config.validation_lessons) for s in _samples(lesson)]
+        return found or self._next(lessons, 0)[0]
 
 
 def by_length(samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[T], Sample]) -> list[list[T]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from apr import Problem
@@ -20,6 +20,7 @@ from apr.grammar import Grammar
 from apr.limits import Limits, request_seed
 from apr.orchestrator import rollout
 from apr.processes import Processes
+from apr.stop import Stop
 from apr.threads import Emit
 from apr.tree import ThreadTree
 from apr.types import SamplingParams
@@ -57,27 +58,42 @@ class Group:
         return len(set(self.judged)) > 1
 
 
+PASSED_OVER = 1000
+"""Problems in a row with more solutions than are wanted, after which there are taken to be no others."""
+
+
 def tasks(config: RlConfig, start: int, count: int) -> list[Task]:
-    """The first `count` tasks from place `start` of the run's stream on."""
-    stream = ProblemStream(
-        config.seed, numbers=config.numbers, split="train", held_out_targets=list(config.held_out_targets)
-    )
-    places = (place for first in itertools.count(start, count) for place in enumerate(stream.get(first, count), first))
+    """The first `count` tasks from place `start` of the run's stream on. ValueError if the recipe wants problems that
+    there are none of."""
+    return _tasks(config, config.seed, "train", start, count)
+
+
+def validation_tasks(config: RlConfig) -> list[Task]:
+    """Problems that training never sees, chosen as its are and under the same conditions."""
+    return _tasks(config, config.seed + 1, "val", 0, config.validation_problems)
+
+
+def _tasks(config: RlConfig, seed: int, split: str, start: int, count: int) -> list[Task]:
+    held_out = list(config.held_out_targets)
+    stream = ProblemStream(seed, numbers=config.numbers, split=split, held_out_targets=held_out)
     most = config.max_solutions
-    wanted = ((index, problem) for index, problem in places if most is None or solutions(problem) <= most)
-    return [Task(index, problem, _budget(config, index)) for index, problem in itertools.islice(wanted, count)]
+
+    def wanted() -> Iterator[Task]:
+        passed = 0
+        for first in itertools.count(start, count):
+            for index, problem in enumerate(stream.get(first, count), first):
+                if most is None or solutions(problem) <= most:
+                    passed = 0
+                    yield Task(index, problem, _budget(config, index))
+                elif (passed := passed + 1) == PASSED_OVER:
+                    raise ValueError(f"max_solutions: {passed} problems in a row have more than {most}")
+
+    return list(itertools.islice(wanted(), count))
 
 
 def solutions(problem: Problem) -> int:
     """How many distinct solutions a problem has."""
     return len(solve_all(list(problem.numbers), problem.target))
-
-
-def validation_tasks(config: RlConfig) -> list[Task]:
-    """Problems that training never sees, under the same conditions."""
-    stream = ProblemStream(config.seed + 1, numbers=config.numbers, split="val")
-    drawn = enumerate(stream.get(0, config.validation_problems))
-    return [Task(index, problem, _budget(config, index)) for index, problem in drawn]
 
 
 def _budget(config: RlConfig, index: int) -> int | None:
@@ -104,7 +120,12 @@ class Draw:
     """The groups of one step, and the place in the stream that the next step begins at."""
 
     groups: tuple[Group, ...]
+    """Of this process, in the order of their tasks."""
+    watched: Group | None
+    """The one whose events were emitted; it need not be of the step."""
     position: int
+    version: int
+    """Of the policy that drew them."""
     seconds: float
     """How long sampling them took."""
 
@@ -116,24 +137,38 @@ async def draw_groups(
     position: int,
     processes: Processes,
     emit: Emit | None = None,
-) -> Draw:
-    """This process's share of a step's groups from place `position` on. `emit` gets the events of the first.
+    stop: Stop | None = None,
+) -> Draw | None:
+    """This process's share of a step's groups from place `position` on; None if it was stopped. `emit` gets the events
+    of the first.
 
-    With `refill`, groups whose rewards are all equal are replaced by others as long as turns are left; the first stays.
+    With `refill`, as many others are drawn as there are groups whose rewards are all equal, as long as turns are left;
+    those with different rewards are kept first.
     """
-    begun = time.monotonic()
+    begun, version = time.monotonic(), engine.policy_version
+    stop = stop or Stop()
     groups: list[Group] = []
-    wanted = len(range(processes.rank, config.groups, processes.count))
     for turn in range(1 + config.refill):
-        missing = wanted - sum(group.signal for group in groups)
-        if turn and not processes.any(missing > 0):
+        missing = config.groups
+        if turn:
+            seen = processes.gather([(group.task.index, group.signal) for group in groups])
+            missing -= sum(signal for _, signal in seen)
+        if not missing:
             break
-        drawn = tasks(config, position, config.groups)
+        drawn = tasks(config, position, missing)
         position = drawn[-1].index + 1
-        own = drawn[processes.rank :: processes.count][:missing]
-        groups += await run_groups(own, engine, grammar, config, emit=emit if not turn else None)
-    rest = sorted(groups[1:], key=lambda group: not group.signal)
-    return Draw((*groups[:1], *rest[: wanted - 1]), position, time.monotonic() - begun)
+        own = drawn[processes.rank :: processes.count]
+        # Cut short, it goes through all turns with the other processes, which wait for it there.
+        work = run_groups(own, engine, grammar, config, emit=emit if not turn else None)
+        groups += await stop.attempt(work) or []
+    if stop.asked:
+        return None
+    watched = groups[0] if groups else None
+    if config.refill:
+        seen = processes.gather([(not group.signal, group.task.index) for group in groups])
+        chosen = {index for _, index in sorted(seen)[: config.groups]}
+        groups = [group for group in groups if group.task.index in chosen]
+    return Draw(tuple(groups), watched, position, version, time.monotonic() - begun)
 
 
 async def run_groups(
@@ -147,7 +182,7 @@ async def run_groups(
     emit: Emit | None = None,
 ) -> list[Group]:
     """All rollouts of these tasks; `size` of each and at `temperature` instead of the configured ones. `emit` gets the
-    events of the first task's rollouts."""
+    events of the first task's rollouts; what it raises comes out here."""
     limits = Limits(threads=config.max_threads, total_tokens=config.max_tokens)
     heat = config.temperature if temperature is None else temperature
 
@@ -164,12 +199,16 @@ async def run_groups(
             stream=emit is not None,
         )
 
-    async with asyncio.TaskGroup() as running:
-        members = range(config.group_size if size is None else size)
-        started = [
-            (task, [running.create_task(run(task, m, None if place else emit)) for m in members])
-            for place, task in enumerate(wanted)
-        ]
+    members = range(config.group_size if size is None else size)
+    try:
+        async with asyncio.TaskGroup() as running:
+            started = [
+                (task, [running.create_task(run(task, m, None if place else emit)) for m in members])
+                for place, task in enumerate(wanted)
+            ]
+    except ExceptionGroup as errors:
+        # One of them ended all the others.
+        raise errors.exceptions[0] from None
     groups = []
     for task, rollouts in started:
         trees = tuple(done.result() for done in rollouts)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,13 +28,14 @@ from apr.files import write_atomically
 from apr.grammar import Grammar
 from apr.groups import Draw, Group, draw_groups, run_groups, tasks, validation_tasks
 from apr.learner import Learner
-from apr.model import CAUSAL, load_model, save_model
-from apr.optimizers import keep_freed_memory
+from apr.model import CAUSAL, load_model
+from apr.optimizers import Diverged, keep_freed_memory
 from apr.packs import Row, judged_rollouts, rows_of
 from apr.processes import Processes
-from apr.publish import publisher
+from apr.publish import Served
 from apr.run import RunDirectory
 from apr.step_metrics import Alarms, records, summarise
+from apr.stop import Stop
 from apr.trainer_state import TrainerState
 
 OpenEngine = Callable[[LlamaForCausalLM, Path], Engine]
@@ -52,133 +52,209 @@ class GrpoTrainer:
         grammar: Grammar,
         open_engine: OpenEngine,
         *,
-        start_from: str | Path,
+        start_from: str | Path | None = None,
         device: str = "cpu",
     ) -> None:
-        """Begin with the weights in `start_from`, or go on from the run's newest checkpoint."""
+        """Begin with the weights in `start_from`, or those that the run keeps as its start; or go on from the run's
+        newest checkpoint."""
         self.config = config
         self.run = run
         self.grammar = grammar
         self.processes = Processes(torch.device(device))
         self.tokenizer = _core.Tokenizer()
         self.step = 0
-        """Steps done; the version of the policy too."""
+        """Steps done."""
         self.position = 0
         """The first task that no step has taken yet."""
         self.alarms = Alarms()
-        self._ahead: Future[Draw] | None = None
+        self._ahead: Future[Draw | None] | None = None
         """The next step's rollouts, where steps overlap."""
+        self._behind: dict[str, Tensor] | None = None
+        """The weights that they are drawn with: those before the last update."""
+        self._sampled = False
+        """The engine has sampled with the weights that it has."""
+        self._untold: dict[str, Any] | None = None
+        """The line of the last step, where its validation was cut short."""
+        self._stop = Stop()
         if device == "cpu":
             keep_freed_memory()
-        if self.processes.rank == 0:
-            self._keep_start(start_from)
+        if start_from is not None and self.processes.rank == 0:
+            run.keep_start(Path(start_from))
         self.processes.wait()
-        latest = run.latest()
-        source = latest or run.start
+        latest, start = run.latest(), run.whole_start()
+        if start is None:
+            raise ValueError(f"{run.path} keeps no policy to begin with")
+        source = latest or start
         model = self._load(source)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable()
-        reference = self._load(run.start) if config.loss.kl else None
+        reference = self._load(start) if config.loss.kl else None
         self.learner = Learner(config, model, reference, self.tokenizer, self.processes)
         torch.manual_seed(config.seed)
         if latest:
-            self._go_on(latest)
-        self.engine = open_engine(model, source)
-        if config.overlap and getattr(self.engine, "model", None) is model:
-            raise ValueError("overlap: this engine samples with the very weights that train")
-        if config.overlap and config.refill and self.processes.count > 1:
-            raise ValueError("overlap and refill: several processes cannot do both")
+            state = TrainerState.restore(latest, self.learner.optimizers, self.processes.device)
+            self.step, self.position = state.step, state.position
+            self._behind, self._untold = state.behind, state.untold
+        self.saved = self.step
+        """The step of the newest checkpoint; 0: there is none."""
+        self._whole = True
+        """The weights are those of the last step, and its line is written."""
+        if self.processes.rank == 0:
+            run.rewind(self.step - (self._untold is not None))
+        self.processes.wait()
+        for line in (*run.entries(), *([self._untold] if self._untold else [])):
+            self.alarms.look(line)
         probe = grammar.open(grammar.prompt(tasks(config, 0, 1)[0].problem, None))
-        self._publish = publisher(self.engine, model, self.tokenizer, probe)
+        engine = open_engine(model, source)
+        try:
+            if config.overlap and getattr(engine, "model", None) is model:
+                raise ValueError("overlap: this engine samples with the very weights that train")
+            if config.overlap and config.refill and self.processes.count > 1:
+                raise ValueError("overlap and refill: several processes cannot do both")
+            self.engine = Served(engine, model, self.tokenizer, probe)
+        except BaseException:
+            asyncio.run(engine.close())
+            raise
 
-    def train(self, watch: Callable[[dict[str, Any]], None], *, until: int | None = None) -> None:
-        """Train to the recipe's last step, or to step `until`; `watch` gets each step's log line.
+    def train(
+        self, watch: Callable[[dict[str, Any]], None], *, until: int | None = None, stop: Stop | None = None
+    ) -> None:
+        """Train to the recipe's last step, or to step `until`, or until it is asked to stop; leave a checkpoint there.
+        `watch` gets each step's log line.
 
-        EngineError if nothing can be sampled any more.
+        EngineError if nothing can be sampled any more, Diverged if a number is not finite, OSError if nothing can be
+        written: the run then goes on from its newest checkpoint, which is the last step's where its weights are there.
         """
+        self._stop = stop or Stop()
         last = min(self.config.steps, until or self.config.steps)
-        # A server that was running before serves whatever it likes.
-        asyncio.run(_run(self._publish))
         with ThreadPoolExecutor(1, thread_name_prefix="apr-rollouts") as sampler:
-            while self.step < last:
-                line = self._run_step(sampler, ahead=self.config.overlap and self.step + 1 < last)
-                if self.processes.rank == 0:
-                    self.run.log(line)
-                    watch(line)
-                if self.step % self.config.checkpoint_every == 0 or self.step == last:
-                    self.save()
+            try:
+                self._serve(sampler)
+                if self._untold is not None:
+                    self._tell(self._untold, watch)
+                while self.step < last and not self.processes.any(self._stop.asked):
+                    line = self._run_step(sampler, ahead=self.config.overlap and self.step + 1 < last)
+                    if line is None:
+                        break
+                    self._tell(line, watch)
+                    every = self.config.checkpoint_every
+                    if every and self.step % every == 0 and self._untold is None:
+                        self.save()
+                self._leave()
+            except (EngineError, Diverged) as error:
+                if self._whole and not (isinstance(error, Diverged) and error.updated):
+                    self._leave()
+                raise
+            finally:
+                # Whatever is being drawn is for nobody.
+                self._stop.ask()
 
     def close(self) -> None:
         """Release the engine."""
         asyncio.run(self.engine.close())
 
-    def validate(self) -> dict[str, float]:
-        """Greedy, one rollout of each validation problem."""
+    def validate(self) -> dict[str, float] | None:
+        """Greedy, one rollout of each validation problem; None if it was stopped."""
         own = validation_tasks(self.config)[self.processes.rank :: self.processes.count]
-        groups = asyncio.run(run_groups(own, self.engine, self.grammar, self.config, size=1, temperature=0.0))
-        found = summarise(self.processes.gather(records(groups)))
+        work = run_groups(own, self.engine, self.grammar, self.config, size=1, temperature=0.0)
+        self._sampled = True
+        groups = asyncio.run(self._stop.attempt(work))
+        if self.processes.any(groups is None):
+            return None
+        found = summarise(self.processes.gather(records(groups or [])))
         names = {"accuracy": "solved", "children": "children", "tokens": "total_tokens"}
         return {f"validation_{ours}": found[name] for ours, name in names.items() if name in found}
 
     def save(self) -> None:
         """Leave a checkpoint of this step."""
-
         if self.processes.rank == 0:
-            state, learner = TrainerState(self.step, self.position), self.learner
+            state = TrainerState(self.step, self.position, self._behind, self._untold)
+            learner = self.learner
             state.save(self.run, learner.model, self.tokenizer, learner.optimizers, self.config.keep_checkpoints)
+        self.saved = self.step
         self.processes.wait()
 
-    def _go_on(self, checkpoint: Path) -> None:
-        state = TrainerState.restore(checkpoint, self.learner.optimizers, self.processes.device)
-        self.step, self.position = state.step, state.position
+    def _leave(self) -> None:
+        if self.step > self.saved:
+            self.save()
+
+    def _serve(self, sampler: ThreadPoolExecutor) -> None:
+        """Have the engine serve this run's weights, whatever it served before; the next step's rollouts are drawn first
+        where they are a step behind."""
+        if self._behind is not None and self.step < self.config.steps:
+            model = self.learner.model
+            now = _copy(model)
+            model.load_state_dict(self._behind)
+            self._publish(self.step - 1)
+            self._ahead = self._draw(sampler, self.step + 1, self.position)
+            self._ahead.exception()
+            model.load_state_dict(now)
+        self._publish(self.step)
+
+    def _publish(self, steps: int) -> None:
+        asyncio.run(self.engine.publish(steps))
+        self._sampled = False
+
+    def _draw(self, sampler: ThreadPoolExecutor, step: int, position: int) -> Future[Draw | None]:
+        """Begin to draw the rollouts of a step, on the sampler's thread in any case: a signal finds this one."""
+        if self._sampled:
+            # No cache holds what was sampled before: a run that went on from here would not have it either.
+            self._publish(self.step)
+        self._sampled = True
+        return sampler.submit(self._sample, step, position)
+
+    def _tell(self, line: dict[str, Any], watch: Callable[[dict[str, Any]], None]) -> None:
+        """Write a step's line, with what was held out where that is due."""
+        every, self._untold = self.config.validate_every, None
+        if every and (self.step % every == 0 or self.step == self.config.steps):
+            begun = time.monotonic()
+            figures = self.validate()
+            if figures is None:
+                self._untold = line
+                return
+            spent = round(time.monotonic() - begun, 3)
+            seconds = {**line["seconds"], "validate": spent}
+            line = {**line, **figures, "seconds": seconds, "step_seconds": line["step_seconds"] + spent}
         if self.processes.rank == 0:
-            self.run.rewind(self.step)
-        self.processes.wait()
-        for entry in self.run.entries():
-            self.alarms.look(entry)
+            self.run.log(line)
+            watch(line)
+        self._whole = True
 
     def _load(self, directory: Path) -> LlamaForCausalLM:
         return load_model(directory, attention=CAUSAL).to(self.processes.device).eval()
 
-    def _keep_start(self, start_from: str | Path) -> None:
-        """The run holds what it began with: the KL's reference, and where it begins anew without a checkpoint."""
-        if self.run.start.exists():
-            return
-        draft = self.run.path / ".start.partial"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        save_model(load_model(start_from), self.tokenizer, draft)
-        draft.rename(self.run.start)
-
-    def _run_step(self, sampler: ThreadPoolExecutor, *, ahead: bool) -> dict[str, Any]:
+    def _run_step(self, sampler: ThreadPoolExecutor, *, ahead: bool) -> dict[str, Any] | None:
+        """What a step did; None if it was stopped before it did anything. `ahead`: draw for the next one meanwhile."""
         begun = time.monotonic()
         timed = self.learner.timed
         self.learner.seconds.clear()
         with timed("wait"):
-            # On the sampler's thread in any case, so that a signal finds this one.
-            coming = self._ahead or sampler.submit(self._sample, self.step + 1, self.position)
+            coming = self._ahead or self._draw(sampler, self.step + 1, self.position)
             drawn = coming.result()
-        groups, self.position = drawn.groups, drawn.position
+        if self.processes.any(drawn is None) or drawn is None:
+            return None
+        groups = drawn.groups
         self.learner.seconds["generate"] = drawn.seconds
-        self._ahead = sampler.submit(self._sample, self.step + 2, drawn.position) if ahead else None
         metrics = summarise(self.processes.gather(records(groups)))
         if metrics["failures"] == metrics["rollouts"]:
             raise EngineError(f"step {self.step + 1}: no rollout came to its end: {_failure(groups)}")
+        behind = _copy(self.learner.model) if self.config.overlap else None
+        self._ahead = self._draw(sampler, self.step + 2, drawn.position) if ahead else None
         rollouts = judged_rollouts(groups, self.config.loss, share_trunks=self.config.share_trunks)
         rows = rows_of(rollouts, self.config.loss, self.processes)
         told, before = self.learner.learn(rows, self.step)
+        self._whole = False
+        self.position, self._behind = drawn.position, behind
         metrics |= told
-        if groups and self.processes.rank == 0:
-            self._write_group(groups[0], [row for row in rows if row.rollout.group == 0], before)
+        if drawn.watched is not None and self.processes.rank == 0:
+            place = next((n for n, group in enumerate(groups) if group is drawn.watched), None)
+            self._write_group(drawn.watched, [row for row in rows if row.rollout.group == place], before)
         if self._ahead is not None:
             with timed("wait"):
                 self._ahead.exception()
-        with timed("publish"):
-            asyncio.run(_run(self._publish))
         self.step += 1
-        if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
-            with timed("validate"):
-                metrics |= self.validate()
+        with timed("publish"):
+            self._publish(self.step)
         seconds = {name: round(spent, 3) for name, spent in self.learner.seconds.items()}
         trained = metrics["trained_tokens"]
         speeds = {
@@ -189,7 +265,7 @@ class GrpoTrainer:
             "step": self.step,
             "steps": self.config.steps,
             **metrics,
-            "policy_version": self.step,
+            "policy_version": drawn.version,
             "seconds": seconds,
             "step_seconds": round(time.monotonic() - begun, 3),
             "tokens_per_second": {name: round(speed, 1) for name, speed in speeds.items()},
@@ -197,12 +273,13 @@ class GrpoTrainer:
             "alarms": self.alarms.look(metrics),
         }
 
-    def _sample(self, step: int, position: int) -> Draw:
-        """The rollouts of a step; beside training where steps overlap, so it changes nothing here."""
+    def _sample(self, step: int, position: int) -> Draw | None:
+        """The rollouts of a step; beside training where steps overlap, so it changes nothing here. None if it was
+        stopped."""
 
-        def draw(emit: Callable[[Any], None] | None) -> Draw:
-            work = draw_groups(self.engine, self.grammar, self.config, position, self.processes, emit)
-            return asyncio.run(work)
+        def draw(emit: Callable[[Any], None] | None) -> Draw | None:
+            config, processes = self.config, self.processes
+            return asyncio.run(draw_groups(self.engine, self.grammar, config, position, processes, emit, self._stop))
 
         if self.processes.rank:
             return draw(None)
@@ -233,8 +310,8 @@ class GrpoTrainer:
         write_atomically(path, json.dumps({"problem": problem, "rollouts": rollouts}, separators=(",", ":")))
 
 
-async def _run(work: Callable[[], Any]) -> Any:
-    return await work()
+def _copy(model: LlamaForCausalLM) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def _failure(groups: Sequence[Group]) -> str:

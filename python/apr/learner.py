@@ -5,6 +5,7 @@ Shapes: B rows, T positions, V vocabulary; tensors that speak of predicted token
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,9 @@ from apr import _core
 from apr.config import RlConfig
 from apr.losses import grpo_loss
 from apr.model import compiled, token_logprobs
-from apr.optimizers import Optimizers, rate_at
+from apr.optimizers import Diverged, Optimizers, rate_at
 from apr.packs import Pack, Row, packs_of
+from apr.precision import autocast
 from apr.processes import Processes
 
 
@@ -51,7 +53,7 @@ class Learner:
         """Update the weights by these rows in step `step`, counted from 0.
 
         Returns what there is to tell, and by the identity of each row the log-probabilities of its loss tokens before
-        the first update. Without rows in any process the weights stay. FloatingPointError for a gradient that is not
+        the first update. Without rows in any process the weights stay. Diverged for a loss or a gradient that is not
         finite.
         """
         config = self.config.loss
@@ -73,9 +75,19 @@ class Learner:
                             for row, lp, mask in zip(pack.rows, logprobs_BT, pack.mask_BT, strict=True)
                         }
                 self.processes.add_gradients(self.model)
-                norm = self.optimizers.update(step, self.config.steps)
+                norm = self._update(step, sums["loss"], first=update == 0)
         self.model.eval()
         return self._tell(packs, sums, norm, updates, step), before
+
+    def _update(self, step: int, loss: float, *, first: bool) -> float:
+        if self.processes.any(not math.isfinite(loss)):
+            self.optimizers.forget()
+            raise Diverged(f"step {step + 1}: the loss is not finite", updated=not first)
+        try:
+            return self.optimizers.update(step, self.config.steps)
+        except Diverged as error:
+            error.updated |= not first
+            raise
 
     def _score(self, packs: Sequence[Pack]) -> None:
         for pack in packs:
@@ -90,7 +102,7 @@ class Learner:
         layout: dict[str, Tensor | None] = {}
         if batch.positions_BT is not None:
             layout = {"position_ids": batch.positions_BT, "attention_mask": batch.visible_B1TT}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
+        with autocast(self.config.autocast, self.device):
             logits_BTV: Tensor = forward(input_ids=batch.token_ids_BT, use_cache=False, **layout).logits
         return token_logprobs(logits_BTV, batch.token_ids_BT, self.config.temperature), logits_BTV
 
@@ -115,7 +127,7 @@ class Learner:
             kl=config.kl,
         )
         torch.autograd.backward(loss)
-        entropy_BT = _entropy(logits_BTV.detach()[:, :-1])
+        entropy_BT = _entropy(logits_BTV.detach()[:, :-1] / self.config.temperature)
         spawns_BT = mask_BT & (pack.batch.token_ids_BT[:, 1:] == self._spawn_token)
         main_BT, child_BT = mask_BT & pack.main_B1, mask_BT & ~pack.main_B1
         found = {

@@ -5,7 +5,6 @@ Shapes: B rows, H heads, T positions, D head size, V vocabulary.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -107,9 +106,6 @@ def save_model(
         f'"model_max_length": {model.config.max_position_embeddings}}}\n'
     )
     (directory / "tokenizer_config.json").write_text(settings)
-    for file in directory.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
 
 
 def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor, temperature: float = 1.0) -> Tensor:

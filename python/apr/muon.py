@@ -15,14 +15,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from apr.precision import has_bfloat16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 MOMENTUM = 0.95
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 matrices are faster there than those of float32."""
-    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Muon(torch.optim.Optimizer):

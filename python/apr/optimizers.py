@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from apr.config import OptimizerConfig
+from apr.muon import Muon
 
 
 def keep_freed_memory() -> None:
@@ -29,6 +30,15 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError):
         # Another C library: it keeps what it likes.
         return
+
+
+class Diverged(FloatingPointError):
+    """Training has left the finite numbers: one line for people."""
+
+    def __init__(self, text: str, *, updated: bool) -> None:
+        super().__init__(f"{text}; a lower learning rate may help")
+        self.updated = updated
+        """The weights are no longer those of the last whole step."""
 
 
 class Optimizers:
@@ -50,24 +60,31 @@ class Optimizers:
             )
         ]
         if hidden:
-            muon = torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=decay)
+            muon = Muon(hidden, lr=config.muon_learning_rate, weight_decay=decay)
             self._all.append((config.muon_learning_rate, muon))
 
     def update(self, step: int, steps: int) -> float:
         """Take step `step` of `steps`, counted from 0, that the gradients say; their norm before they are clipped.
 
-        FloatingPointError if it is not finite, and the weights stay.
+        Diverged if it is not finite, and the weights stay; or if the weights are not finite any more.
         """
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.clip or math.inf)
         if not torch.isfinite(norm):
-            raise FloatingPointError(f"step {step + 1}: the gradient is not finite")
+            raise Diverged(f"step {step + 1}: the gradient is not finite", updated=False)
         rate = rate_at(step, steps, self._config)
         for peak, optimizer in self._all:
             for group in optimizer.param_groups:
                 group["lr"] = peak * rate
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.forget()
+        if not torch.stack([parameter.isfinite().all() for parameter in self._parameters]).all():
+            raise Diverged(f"step {step + 1}: the weights are not finite any more", updated=True)
         return float(norm)
+
+    def forget(self) -> None:
+        """Drop the gradients of a step that is given up."""
+        for _, optimizer in self._all:
+            optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict[str, Any]]:
         return [optimizer.state_dict() for _, optimizer in self._all]

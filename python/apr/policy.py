@@ -95,7 +95,11 @@ def _download(name: str) -> Path:
             f"{name} is not a directory; names on a hub need huggingface_hub: {install('train')}"
         ) from None
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"]))
+        directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+        if not any(directory.glob("*.safetensors")):
+            # Older weights, which newer ones often stand beside.
+            directory = Path(snapshot_download(name, allow_patterns=["*.bin"]))
+        return directory
     except Exception as error:
         # The client raises what its many layers raise.
         raise PolicyError(f"{name} is not a directory, nor on the hub: {_first_line(error)}") from None

@@ -1,32 +1,86 @@
-"""Hands a trainer's weights to whatever engine samples for it."""
+"""Hands a trainer's weights to whatever engine samples for it.
+
+The policy version is how many steps the weights have been trained for, in every event and every line of a log; an
+engine by itself counts how often it got weights.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import torch
 from transformers import LlamaForCausalLM
 
 from apr._core import Tokenizer
-from apr.engine.base import Engine
+from apr.engine.base import Engine, OnTokens
 from apr.engine.native import NativeEngine
 from apr.engine.torch import TorchEngine
+from apr.handover import directory_of_weights
 from apr.model import save_model, token_logprobs
+from apr.optimizers import Diverged
+from apr.types import Completion, SamplingParams
 
-Publish = Callable[[], Awaitable[int]]
-"""Makes the engine serve the weights as they are now; its new policy version."""
-
-MEMORY = Path("/dev/shm")
-"""Where a directory of weights costs no disk, on systems that have it."""
+_HandOver = Callable[[], Awaitable[int]]
+"""Makes the engine serve the weights as they are now; its own version of them."""
 
 
-def publisher(engine: Engine, model: LlamaForCausalLM, tokenizer: Tokenizer, probe: tuple[int, ...]) -> Publish:
-    """How this model's weights reach this engine. `probe` is a prompt whose log-probabilities a server must then
-    compute as the trainer does. TypeError for an engine that cannot take weights."""
+class Served:
+    """An engine that samples with a trainer's weights, which `publish` hands over."""
+
+    def __init__(self, engine: Engine, model: LlamaForCausalLM, tokenizer: Tokenizer, probe: tuple[int, ...]) -> None:
+        """`probe` is a prompt whose log-probabilities a server must compute as the trainer does. TypeError for an
+        engine that cannot take weights."""
+        self._engine = engine
+        self._model = model
+        self._hand_over = _way(engine, model, tokenizer, probe)
+        self._ahead = 0
+        """Steps of the weights less the engine's own version."""
+
+    @property
+    def context_length(self) -> int:
+        return self._engine.context_length
+
+    @property
+    def vocab_size(self) -> int | None:
+        size: int | None = getattr(self._engine, "vocab_size", None)
+        return size
+
+    @property
+    def policy_version(self) -> int:
+        return self._engine.policy_version + self._ahead
+
+    async def generate(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        *,
+        request_id: str,
+        on_tokens: OnTokens | None = None,
+    ) -> Completion:
+        """See `Engine.generate`."""
+        completion = await self._engine.generate(prompt, params, request_id=request_id, on_tokens=on_tokens)
+        return replace(completion, policy_version=completion.policy_version + self._ahead)
+
+    def abort(self, request_id: str) -> None:
+        """See `Engine.abort`."""
+        self._engine.abort(request_id)
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        await self._engine.close()
+
+    async def publish(self, steps: int) -> None:
+        """Have the engine serve the weights as they are now, trained for so many steps. Diverged if they are not all
+        finite, and it keeps those it has; EngineError if it does not take them."""
+        for name, parameter in self._model.named_parameters():
+            if not parameter.isfinite().all():
+                raise Diverged(f"step {steps}: {name} is not finite", updated=True)
+        self._ahead = steps - await self._hand_over()
+
+
+def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Tokenizer, probe: tuple[int, ...]) -> _HandOver:
     if isinstance(engine, NativeEngine):
 
         async def hand_over() -> int:
@@ -49,14 +103,13 @@ def publisher(engine: Engine, model: LlamaForCausalLM, tokenizer: Tokenizer, pro
         raise TypeError(f"{type(engine).__name__} takes no weights")
 
     async def write() -> int:
-        directory = Path(tempfile.mkdtemp(prefix="apr-weights-", dir=MEMORY if MEMORY.is_dir() else None))
-        try:
-            ids = torch.tensor([probe], device=model.device)
-            with torch.no_grad():
-                expected = token_logprobs(model(input_ids=ids, use_cache=False).logits, ids)[0].tolist()
+        ids = torch.tensor([probe], device=model.device)
+        with torch.no_grad():
+            expected_T = token_logprobs(model(input_ids=ids, use_cache=False).logits, ids)[0]
+        if not expected_T.isfinite().all():
+            raise Diverged("the weights make log-probabilities that are not finite", updated=True)
+        with directory_of_weights() as directory:
             await asyncio.to_thread(save_model, model, tokenizer, directory)
-            return await engine.update_weights(directory, Probe(probe, tuple(expected)))
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            return await engine.update_weights(directory, Probe(probe, tuple(expected_T.tolist())))
 
     return write

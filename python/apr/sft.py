@@ -30,9 +30,11 @@ from apr.data import (
 )
 from apr.losses import sft_loss
 from apr.model import CAUSAL, compiled, load_model, new_model
-from apr.optimizers import Optimizers, keep_freed_memory, rate_at
+from apr.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
+from apr.precision import autocast
 from apr.processes import Processes
 from apr.run import RunDirectory
+from apr.stop import Stop
 from apr.trainer_state import TrainerState
 
 
@@ -66,6 +68,8 @@ class SftTrainer:
         device: str = "cpu",
         start_from: str | Path | None = None,
     ) -> None:
+        """Begin with the weights in `start_from`, else those that the run keeps as its start, else random ones; or go
+        on from the run's newest checkpoint."""
         self.config = config
         self.run = run
         self.device = torch.device(device)
@@ -73,58 +77,74 @@ class SftTrainer:
         self.tokenizer = Tokenizer()
         self.data = SftData(config)
         self.step = 0
+        """Steps done."""
         if self.device.type == "cpu":
             keep_freed_memory()
+        if start_from is not None and self.processes.rank == 0:
+            run.keep_start(Path(start_from))
+        self.processes.wait()
         latest = run.latest()
-        source = latest or start_from
+        source = latest or run.whole_start()
         model = load_model(source, attention=CAUSAL) if source else new_model(config.model, self.tokenizer, config.seed)
         self.model = model.to(self.device).train()
         self.optimizers = Optimizers(self.model, config.optimizer)
+        torch.manual_seed(config.seed)
         if latest:
             state = TrainerState.restore(latest, self.optimizers, self.device)
             self.step, self.data.position = state.step, state.position
-            if self.processes.rank == 0:
-                run.rewind(self.step)
-        else:
-            torch.manual_seed(config.seed)
+        self.saved = self.step
+        """The step of the newest checkpoint; 0: there is none."""
+        if self.processes.rank == 0:
+            run.rewind(self.step)
         self._forward: Callable[..., Any] = compiled(self.model) if config.compile else self.model
 
-    def train(self, watch: Callable[[Progress], None], *, until: int | None = None) -> None:
-        """Train to the recipe's last step, or to step `until`, and leave a checkpoint there."""
+    def train(self, watch: Callable[[Progress], None], *, until: int | None = None, stop: Stop | None = None) -> None:
+        """Train to the recipe's last step, or to step `until`, or until it is asked to stop; leave a checkpoint there.
+
+        Diverged, with a checkpoint of the step before where its weights are still there, if a number is not finite;
+        OSError if nothing can be written any more, which leaves the run as it was at its last checkpoint."""
+        stop = stop or Stop()
         last = min(self.config.steps, until or self.config.steps)
-        while self.step < last:
-            begun = time.monotonic()
-            loss, norm, tokens = self._train_step()
-            self.step += 1
-            elapsed = time.monotonic() - begun
-            due = self.step % self.config.validate_every == 0 or self.step == self.config.steps
-            validation = self.validate() if due else (None, None)
-            progress = Progress(
-                step=self.step,
-                steps=self.config.steps,
-                loss=loss,
-                learning_rate=rate_at(self.step - 1, self.config.steps, self.config.optimizer),
-                gradient_norm=norm,
-                tokens=tokens,
-                tokens_per_second=tokens / elapsed,
-                validation_loss=validation[0],
-                validation_results=validation[1],
-            )
+        while self.step < last and not self.processes.any(stop.asked):
+            position = self.data.position
+            try:
+                progress = self._run_step()
+            except Diverged as error:
+                self.data.position = position
+                if not error.updated:
+                    self._leave()
+                raise
             if self.processes.rank == 0:
-                self.run.log(
-                    {
-                        "step": progress.step,
-                        "loss": progress.loss,
-                        "rate": progress.learning_rate,
-                        "gradient_norm": progress.gradient_norm,
-                        "tokens": progress.tokens,
-                        "tokens_per_second": round(progress.tokens_per_second, 1),
-                        **({"validation_loss": validation[0], "validation_results": validation[1]} if due else {}),
-                    }
-                )
+                self.run.log(_entry(progress))
                 watch(progress)
-            if self.step % self.config.checkpoint_every == 0 or self.step == last:
+            every = self.config.checkpoint_every
+            if every and self.step % every == 0:
                 self.save()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.step > self.saved:
+            self.save()
+
+    def _run_step(self) -> Progress:
+        begun = time.monotonic()
+        loss, norm, tokens = self._train_step()
+        self.step += 1
+        elapsed = time.monotonic() - begun
+        every, steps = self.config.validate_every, self.config.steps
+        due = bool(every) and (self.step % every == 0 or self.step == steps)
+        validation = self.validate() if due else (None, None)
+        return Progress(
+            step=self.step,
+            steps=steps,
+            loss=loss,
+            learning_rate=rate_at(self.step - 1, steps, self.config.optimizer),
+            gradient_norm=norm,
+            tokens=tokens,
+            tokens_per_second=tokens / max(1e-9, elapsed),
+            validation_loss=validation[0],
+            validation_results=validation[1],
+        )
 
     def _train_step(self) -> tuple[float, float, int]:
         samples = self.data.step(self.step)
@@ -133,9 +153,9 @@ class SftTrainer:
         own = sorted(samples, key=lambda s: len(s.token_ids))[self.processes.rank :: self.processes.count]
         made = batches(own, self.tokenizer.pad, self.config.tokens_per_batch)
         weights = [self._weights(batch) for batch in made]
-        # Loss tokens, their weights and their loss, over all processes.
+        # Tokens with a weight, their weights and their loss, over all processes.
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
-        totals[0] = sum(batch.loss_tokens for batch in made)
+        totals[0] = sum(int((weights_BT[:, 1:] > 0).sum()) for weights_BT in weights)
         totals[1] = sum(float(weights_BT[:, 1:].sum()) for weights_BT in weights)
         totals = self.processes.add(totals)
         weight = float(totals[1])
@@ -145,6 +165,9 @@ class SftTrainer:
             totals[2] += metrics["loss"]
         self.processes.add_gradients(self.model)
         totals[2] = self.processes.add(totals[2])
+        if not totals[2].isfinite():
+            self.optimizers.forget()
+            raise Diverged(f"step {self.step + 1}: the loss is not finite", updated=False)
         norm = self.optimizers.update(self.step, self.config.steps)
         return float(totals[2] / totals[0]), norm, tokens
 
@@ -163,7 +186,7 @@ class SftTrainer:
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Summed loss, its metrics, and the logits, [B, T, V]."""
         ids = batch.token_ids_BT.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
+        with autocast(self.config.autocast, self.device):
             logits = self._forward(input_ids=ids, use_cache=False).logits
         loss, metrics = sft_loss(logits, ids, weights_BT)
         return loss, metrics, logits
@@ -173,10 +196,11 @@ class SftTrainer:
         """Held-out loss in nats a token, and the share of right results."""
         total, tokens, right, results = 0.0, 0, 0, 0
         for batch in batches(self.data.validation(), self.tokenizer.pad, self.config.tokens_per_batch):
-            _, metrics, logits = self._loss(batch, self._weights(batch))
+            weights_BT = self._weights(batch)
+            _, metrics, logits = self._loss(batch, weights_BT)
             greedy = logits[:, :-1].argmax(-1).cpu()
             total += float(metrics["loss"])
-            tokens += batch.loss_tokens
+            tokens += int((weights_BT[:, 1:] > 0).sum())
             numbered = result_positions(batch, self.tokenizer)[:, 1:]
             wrong = numbered[(greedy != batch.token_ids_BT[:, 1:]) & (numbered > 0)]
             count = len(set(numbered[numbered > 0].tolist()))
@@ -186,8 +210,26 @@ class SftTrainer:
 
     def save(self) -> None:
         """Leave a checkpoint of this step."""
-
         if self.processes.rank == 0:
             state = TrainerState(self.step, self.data.position)
             state.save(self.run, self.model, self.tokenizer, self.optimizers, self.config.keep_checkpoints)
+        self.saved = self.step
         self.processes.wait()
+
+
+def _entry(progress: Progress) -> dict[str, Any]:
+    """What the log tells of a step."""
+    entry: dict[str, Any] = {
+        "step": progress.step,
+        "loss": progress.loss,
+        "rate": progress.learning_rate,
+        "gradient_norm": progress.gradient_norm,
+        "tokens": progress.tokens,
+        "tokens_per_second": round(progress.tokens_per_second, 1),
+    }
+    if progress.validation_loss is not None:
+        entry |= {
+            "validation_loss": progress.validation_loss,
+            "validation_results": progress.validation_results,
+        }
+    return entry

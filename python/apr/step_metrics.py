@@ -106,7 +106,7 @@ class Alarms:
             "most rollouts spawn as many children as they may" if now.get("limited", 0.0) > 0.5 else None,
             self._rose(now, "malformed", 0.2, "spawn blocks are malformed"),
             self._rose(now, "truncated", 0.3, "threads run into their limits"),
-            "most rollouts had an engine failure" if now["failures"] > 0.5 * now["rollouts"] else None,
+            "most rollouts had an engine failure" if now.get("failures", 0) > 0.5 * now.get("rollouts", 0) else None,
         ]
 
     def _usual(self, name: str) -> float | None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from apr.files import write_atomically
+
 Tracker = Callable[[dict[str, Any]], None]
 """Takes one line of a run's log."""
+WANDB_ID = "wandb-id"
+"""Holds what the run is called there."""
 
 
-def trackers(run: Path) -> list[Tracker]:
-    """Those that are installed; Weights & Biases only where its environment says that it may be used."""
+def trackers(run: Path, step: int = 0) -> list[Tracker]:
+    """Those that are installed; Weights & Biases only where its environment says that it may be used. The run goes on
+    after `step`: what they show of later ones comes again."""
     found: list[Tracker] = []
     if find_spec("tensorboard") is not None:
-        found.append(_tensorboard(run))
+        found.append(_tensorboard(run, step))
     if find_spec("wandb") is not None and ("WANDB_API_KEY" in os.environ or "WANDB_MODE" in os.environ):
         found.append(_wandb(run))
     return found
@@ -31,10 +37,10 @@ def scalars(line: dict[str, Any], before: str = "") -> Iterator[tuple[str, float
             yield f"{before}{name}", float(value)
 
 
-def _tensorboard(run: Path) -> Tracker:
+def _tensorboard(run: Path, step: int) -> Tracker:
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(run / "tensorboard"))
+    writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def track(line: dict[str, Any]) -> None:
         for name, value in scalars(line):
@@ -48,7 +54,12 @@ def _tensorboard(run: Path) -> Tracker:
 def _wandb(run: Path) -> Tracker:
     import wandb
 
-    session = wandb.init(project="apr", name=run.name, dir=str(run), id=run.resolve().name, resume="allow")
+    # Runs of one name in other folders are other runs.
+    identity = run / WANDB_ID
+    if not identity.is_file():
+        write_atomically(identity, uuid.uuid4().hex)
+    name = run.resolve().name
+    session = wandb.init(project="apr", name=name, dir=str(run), id=identity.read_text(), resume="allow")
 
     def track(line: dict[str, Any]) -> None:
         session.log(dict(scalars(line)), step=line["step"])

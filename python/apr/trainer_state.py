@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr._core import Tokenizer
@@ -24,28 +27,44 @@ class TrainerState:
     """Steps done."""
     position: int
     """The first item of the data that no step has taken yet."""
+    behind: dict[str, Tensor] | None = None
+    """The weights that draw the next step's rollouts, where those are a step older than the model."""
+
+    untold: dict[str, Any] | None = None
+    """The line of this step, where what it holds out is still to be told."""
 
     def save(
         self, run: RunDirectory, model: LlamaForCausalLM, tokenizer: Tokenizer, optimizers: Optimizers, keep: int
     ) -> None:
-        """Leave a checkpoint of this step, and at most `keep` of them."""
+        """Leave a checkpoint of this step, and at most `keep` of them. OSError if it cannot be written."""
 
         def write(directory: Path) -> None:
-            save_model(model, tokenizer, directory)
             state = {
                 "step": self.step,
                 "position": self.position,
+                "behind": self.behind,
+                "untold": self.untold,
                 "optimizers": optimizers.state_dict(),
                 "random": torch.get_rng_state(),
             }
-            torch.save(state, directory / STATE_FILE)
+            try:
+                save_model(model, tokenizer, directory)
+                with (directory / STATE_FILE).open("wb") as file:
+                    torch.save(state, file)
+            except (RuntimeError, SafetensorError) as error:
+                # What these libraries make of a full disk.
+                reason = error.__context__ if isinstance(error.__context__, OSError) else error
+                raise OSError(f"cannot write {directory}: {str(reason).splitlines()[0]}") from None
 
         run.save(self.step, write, keep)
 
     @classmethod
     def restore(cls, checkpoint: Path, optimizers: Optimizers, device: torch.device) -> TrainerState:
-        """Read a checkpoint's state; `optimizers` and torch's random state are then what they were."""
+        """Read a checkpoint's state; `optimizers` and torch's random state are then what they were. ValueError if it is
+        another step's."""
         state = torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True)
+        if state["step"] != int(checkpoint.name):
+            raise ValueError(f"{checkpoint} holds step {state['step']}")
         optimizers.load_state_dict(state["optimizers"])
         torch.set_rng_state(state["random"].cpu())
-        return cls(state["step"], state["position"])
+        return cls(state["step"], state["position"], state["behind"], state["untold"])

@@ -11,6 +11,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -138,12 +139,13 @@ class Plan:
             recipe = tomllib.loads(text)
         except (OSError, ValueError):
             return cls()
-        said = dict(
-            line[1:].replace(" ", "").partition(":")[::2]
-            for line in text.splitlines()
-            if line.startswith("#") and ":" in line
-        )
-        steps = recipe.get("steps")
+        # The comments before the recipe say what stands beside it, or replaces its own.
+        said: dict[str, str] = {}
+        for line in takewhile(lambda line: line.startswith("#"), text.splitlines()):
+            name, _, value = line[1:].replace(" ", "").partition(":")
+            said.setdefault(name, value)
+        told = said.get("steps", "")
+        steps = int(told) if told.isascii() and told.isdigit() and len(told) < 20 else recipe.get("steps")
         if not isinstance(steps, int) or isinstance(steps, bool) or abs(steps) >= _LARGEST:
             steps = None
         return cls(said.get("trainer", "sft"), said.get("method", ""), steps)

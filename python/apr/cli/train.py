@@ -1,26 +1,29 @@
 """`apr train`: training runs, one kind a subcommand.
 
 A run is a directory; started again, it goes on with its recipe from its newest checkpoint. Under `torchrun` the
-processes share each step.
+processes share each step. What can be refused is refused before anything is made there.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apr.cli.common import METHODS, SERVER_HELP, Parser, UsageError, Waiting, natural, note, positive
 from apr.cli.progress import SftLine, Watch, rl_line
+from apr.cli.signals import Signals, signals
 from apr.engine import ENGINES
 from apr.policy import install
 
 if TYPE_CHECKING:
     from apr.processes import Processes
     from apr.run import RunDirectory
+    from apr.run_recipe import RunRecipe, Trainer
 
 T = TypeVar("T")
 
@@ -41,13 +44,15 @@ def run(arguments: Sequence[str]) -> int:
     rl.add_argument("--engine", choices=ENGINES, default="native", help="what samples the rollouts (default native)")
     rl.add_argument("--server", metavar="URL", help=SERVER_HELP)
     options = main.parse_args(list(arguments))
-    return _sft(options) if options.kind == "sft" else _rl(options)
+    again = shlex.join(["apr", "train", *arguments])
+    with signals() as handler:
+        return _sft(options, again, handler) if options.kind == "sft" else _rl(options, again, handler)
 
 
 def _add_common(parser: Parser) -> None:
     add = parser.add_argument
     add("--recipe", metavar="NAME|FILE", help="shipped, or a .toml file (default: the run's own, or tiny)")
-    add("--method", choices=METHODS, default="apr")
+    add("--method", choices=METHODS, help="(default: the run's own, or apr)")
     add("--out", required=True, metavar="DIR", help="the run directory")
     add("--steps", type=positive, metavar="N", help="instead of the recipe's")
     add("--seed", type=natural, metavar="N", help="instead of the recipe's")
@@ -56,37 +61,48 @@ def _add_common(parser: Parser) -> None:
     add("--threads", type=positive, metavar="N", help="CPU threads")
 
 
-def _sft(options: Any) -> int:
-    from apr.config import sft_recipe
+def _sft(options: Any, again: str, handler: Signals) -> int:
+    from apr.start import check_start
 
-    text, config = _recipe(options, "", sft_recipe)
-    if options.start_from is not None and not (Path(options.start_from) / "config.json").is_file():
-        raise UsageError(f"{options.start_from} holds no model: config.json is missing")
-    with _begun(options, text) as (run, processes):
+    with ExitStack() as files:
+        plan = _plan(options, "sft")
+        config = _checked(plan.recipe.sft)
+        start = _start(options, files, shipped=False)
+        if start is not None:
+            _checked(lambda: check_start(start, config.model))
+        _checked(lambda: plan.run.check(plan.recipe.text(), start))
+        processes = files.enter_context(_launched(options))
+        from apr.data import SftData
         from apr.sft import SftTrainer
 
-        trainer = _made(lambda: SftTrainer(config, run, device=str(processes.device), start_from=options.start_from))
-        if not _finished(trainer.step, config.steps, processes):
-            with Watch(trainer.step, config.steps, SftLine(), shown=processes.rank == 0) as watch:
-                trainer.train(watch, until=options.until)
-            if processes.rank == 0:
-                print(run.latest())
-    return 0
+        _checked(lambda: SftData(config))
+        files.enter_context(_begun(plan, start, processes))
+        trainer = _checked(lambda: SftTrainer(config, plan.run, device=str(processes.device)))
+        if _finished(trainer.step, config.steps, processes):
+            return 0
+        with Watch(trainer.step, config.steps, SftLine(), shown=processes.rank == 0) as watch, handler.asking() as stop:
+            return _trained(lambda: trainer.train(watch, until=options.until, stop=stop), trainer, again, handler)
 
 
-def _rl(options: Any) -> int:
-    from apr.config import rl_recipe
+def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
     from apr.grammar import default_grammar
-    from apr.policy import PolicyError, checkpoint
+    from apr.start import check_start
 
     if options.engine != "sglang" and options.server is not None:
         raise UsageError("--server is for --engine sglang")
-    text, config = _recipe(options, "rl", rl_recipe)
-    with ExitStack() as files, _begun(options, text) as (run, processes):
+    with ExitStack() as files:
+        plan = _plan(options, "rl")
+        config = _checked(plan.recipe.rl)
+        start = _start(options, files, shipped=not plan.run.start.exists())
+        if start is not None:
+            _checked(lambda: check_start(start))
+        _checked(lambda: plan.run.check(plan.recipe.text(), start))
+        processes = files.enter_context(_launched(options))
         from apr.grpo import GrpoTrainer
 
+        files.enter_context(_begun(plan, start, processes))
         waiting = Waiting()
 
         def open_engine(model: Any, directory: Path) -> Any:
@@ -96,78 +112,81 @@ def _rl(options: Any) -> int:
                 return load_engine("native", directory, threads=options.threads)
             return load_engine("sglang", directory, url=options.server, progress=waiting)
 
-        def make() -> GrpoTrainer:
-            start = checkpoint(options.start_from, files)
-            grammar = default_grammar(options.method)
-            return GrpoTrainer(config, run, grammar, open_engine, start_from=start, device=str(processes.device))
-
+        grammar = default_grammar(plan.recipe.method)
         try:
-            trainer = _made(make)
-        except (PolicyError, EngineError) as error:
+            trainer = _checked(
+                lambda: GrpoTrainer(config, plan.run, grammar, open_engine, device=str(processes.device))
+            )
+        except EngineError as error:
             raise UsageError(str(error)) from None
         finally:
             waiting.done()
-        try:
-            if not _finished(trainer.step, config.steps, processes):
-                with Watch(trainer.step, config.steps, rl_line, shown=processes.rank == 0) as watch:
-                    trainer.train(watch, until=options.until)
-                if processes.rank == 0:
-                    print(run.latest())
-        except EngineError as error:
-            note(f"apr train rl: {error}")
-            return 1
-        finally:
-            trainer.close()
-    return 0
+        files.callback(trainer.close)
+        if _finished(trainer.step, config.steps, processes):
+            return 0
+        with Watch(trainer.step, config.steps, rl_line, shown=processes.rank == 0) as watch, handler.asking() as stop:
+            return _trained(lambda: trainer.train(watch, until=options.until, stop=stop), trainer, again, handler)
 
 
-def _recipe(options: Any, kind: str, read: Callable[..., T]) -> tuple[str, T]:
-    """What a run's directory says of it, a recipe's text with the changes that were asked for; and what that means."""
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where a run is, and what it is of."""
+
+    run: RunDirectory
+    recipe: RunRecipe
+
+
+def _plan(options: Any, trainer: Trainer) -> _Plan:
+    """The run's own recipe, if no other is asked for; its method, steps and seed too, as far as they are not given."""
     from apr.config import recipe_text
     from apr.run import RunDirectory
+    from apr.run_recipe import RunRecipe
 
-    head = ("# trainer: rl\n" if kind else "") + f"# method: {options.method}\n"
-    changes = {name: getattr(options, name) for name in ("steps", "seed") if getattr(options, name) is not None}
-    try:
-        kept = RunDirectory(options.out).recipe() if options.recipe is None else None
-        if kept is not None and kept.startswith(head):
-            recipe = kept.removeprefix(head)
-        else:
-            recipe = recipe_text(options.recipe or "tiny", kind)
-        text = head + _changed(recipe, changes)
-        return text, read(text, options.method)
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from None
+    def read() -> _Plan:
+        run = RunDirectory(options.out)
+        given = {name: value for name in ("method", "steps", "seed") if (value := getattr(options, name)) is not None}
+        if options.recipe is None and (text := run.recipe()) is not None:
+            try:
+                kept = RunRecipe.read(text)
+            except ValueError:
+                raise ValueError(f"{options.out} holds a run of another recipe; choose another directory") from None
+            if kept.trainer == trainer:
+                told = {"method": kept.method, "steps": kept.steps, "seed": kept.seed, **given}
+                return _Plan(run, RunRecipe(trainer, recipe=kept.recipe, **told))
+        recipe = recipe_text(options.recipe or "tiny", "" if trainer == "sft" else trainer)
+        return _Plan(run, RunRecipe(trainer, recipe=recipe, **{"method": "apr", **given}))
+
+    return _checked(read)
+
+
+def _start(options: Any, files: ExitStack, *, shipped: bool) -> Path | None:
+    """The weights to begin with: those that are asked for, or the shipped ones."""
+    from apr.policy import checkpoint
+
+    if options.start_from is None and not shipped:
+        return None
+    return _checked(lambda: checkpoint(options.start_from, files))
 
 
 @contextmanager
-def _begun(options: Any, text: str) -> Iterator[tuple[RunDirectory, Processes]]:
-    """The run's directory and its processes, with torch loaded."""
-    from apr.run import RunDirectory
+def _begun(plan: _Plan, start: Path | None, processes: Processes) -> Iterator[None]:
+    """The run's directory, held and made, or found as it was left."""
     from apr.trackers import trackers
 
-    if os.environ.get("RANK", "0") == "0":
-        note("loading torch")
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(f"training needs {error.name}: {install('train')}") from None
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    run = RunDirectory(options.out)
-    with _launched(_device(options.device)) as processes:
-        try:
-            if processes.rank == 0:
-                run.create(text)
-                run.trackers += trackers(run.path)
-        except (ValueError, OSError) as error:
-            raise UsageError(str(error)) from None
+    run = plan.run
+    with ExitStack() as held:
+        if processes.rank == 0:
+            held.enter_context(_checked(run.hold))
+            _checked(lambda: run.create(plan.recipe.text(), start))
+            for step, wrong in _checked(run.damaged).items():
+                note(f"warning: the checkpoint of step {step} is damaged and not used: {wrong}")
+            latest = _checked(run.latest)
+            run.trackers += trackers(run.path, int(latest.name) if latest else 0)
         processes.wait()
-        yield run, processes
+        yield
 
 
-def _made(make: Callable[[], T]) -> T:
+def _checked(make: Callable[[], T]) -> T:
     try:
         return make()
     except (ValueError, OSError) as error:
@@ -181,14 +200,33 @@ def _finished(step: int, steps: int, processes: Processes) -> bool:
     return step >= steps
 
 
-def _changed(recipe: str, changes: dict[str, int]) -> str:
-    """The recipe's text with other values, so that the run's directory tells what was run."""
-    for name, value in changes.items():
-        line = f"{name} = {value}"
-        recipe, replaced = re.subn(rf"(?m)^{name}\s*=.*$", line, recipe, count=1)
-        if not replaced:
-            recipe = f"{line}\n{recipe}"
-    return recipe
+def _trained(train: Callable[[], None], trainer: Any, again: str, handler: Signals) -> int:
+    """Train, and say what came of it; the exit status."""
+    from apr.engine.base import EngineError
+
+    shown = trainer.processes.rank == 0
+    try:
+        train()
+    except (EngineError, FloatingPointError, OSError, ValueError) as error:
+        if shown:
+            note(f"apr train: {error}")
+            note(_where(trainer, again))
+        return 1
+    if handler.came is None:
+        if shown:
+            print(trainer.run.checkpoints / str(trainer.saved))
+        return 0
+    if shown:
+        done = f"after step {trainer.step} of" if trainer.step else "before the first of"
+        note(f"stopped {done} {trainer.config.steps}")
+        note(_where(trainer, again))
+    return 128 + handler.came
+
+
+def _where(trainer: Any, again: str) -> str:
+    if not trainer.saved:
+        return f"no step is saved; `{again}` begins again"
+    return f"saved: {trainer.run.checkpoints / str(trainer.saved)}; `{again}` goes on from there"
 
 
 def _device(wanted: str | None) -> str:
@@ -204,13 +242,21 @@ def _device(wanted: str | None) -> str:
 
 
 @contextmanager
-def _launched(device: str) -> Iterator[Processes]:
-    """This process among those that `torchrun` started, or alone."""
-    import torch
-    import torch.distributed as dist
-
+def _launched(options: Any) -> Iterator[Processes]:
+    """This process, with torch loaded, among those that `torchrun` started, or alone."""
+    if os.environ.get("RANK", "0") == "0":
+        note("loading torch")
+    try:
+        import torch
+        import torch.distributed as dist
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(f"training needs {error.name}: {install('train')}") from None
     from apr.processes import Processes
 
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = _device(options.device)
     shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if shared and device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -8,11 +8,14 @@ use crate::arithmetic::{Value, bound};
 use crate::heuristic::{Heuristic, Score, Scorer};
 use crate::problem::{Error, MAX_NUMBERS, Number, Problem, Step};
 use crate::sample::Choices;
-use teacher::{Spawning, Teacher};
+use teacher::Teacher;
+use threads::Spawning;
 
 mod heap;
 mod node;
+mod serial;
 mod teacher;
+mod threads;
 mod waves;
 
 pub use heap::Heap;

@@ -1,0 +1,18 @@
+"""In which precision a device computes."""
+
+from __future__ import annotations
+
+import torch
+
+from apr.config import Autocast
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether it computes in bfloat16 itself. A processor that does not emulates it, many times slower than float32."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def autocast(wanted: Autocast, device: torch.device) -> torch.autocast:
+    """What a forward pass runs under."""
+    enabled = has_bfloat16(device) if wanted == "auto" else wanted == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -1,0 +1,67 @@
+"""Whether a run may begin with a checkpoint, told from its files before anything is loaded.
+
+A run trains one tokenizer's language: what it begins with has to read and write that one, and to be of the shape that
+the recipe says.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from apr._core import Tokenizer
+from apr.config import ModelConfig
+
+_SHAPE = {
+    "hidden_size": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp_size": "intermediate_size",
+    "context_length": "max_position_embeddings",
+}
+"""Keys of a recipe's model, and what they are called in a checkpoint."""
+
+
+def check_start(directory: Path, shape: ModelConfig | None = None) -> None:
+    """ValueError, in a line, for a checkpoint that no run may begin with, or none of this shape."""
+    config = _read(directory)
+    if config.get("model_type") != "llama":
+        raise ValueError(f"{directory}: model_type {config.get('model_type')!r} is not 'llama'")
+    if not any(file.suffix == ".safetensors" and file.is_file() for file in directory.iterdir()):
+        raise ValueError(f"{directory} holds no weights: *.safetensors is missing")
+    tokenizer = Tokenizer()
+    if not _same_tokenizer(directory, tokenizer):
+        raise ValueError(f"{directory} has a tokenizer of its own; a run trains the vocabulary of this version alone")
+    if config.get("vocab_size") != tokenizer.vocab_size:
+        said = config.get("vocab_size")
+        raise ValueError(f"{directory}: vocab_size {said!r} is not the tokenizer's {tokenizer.vocab_size}")
+    for ours, theirs in _SHAPE.items() if shape is not None else ():
+        if config.get(theirs) != getattr(shape, ours):
+            wanted, found = getattr(shape, ours), config.get(theirs)
+            raise ValueError(f"model.{ours}: the recipe says {wanted}, {directory} has {found!r}")
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
+        raise ValueError(f"{directory} {what}")
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return config
+
+
+def _same_tokenizer(directory: Path, tokenizer: Tokenizer) -> bool:
+    words = directory / "tokenizer.json"
+    if not words.is_file():
+        # Without files of its own a model has this project's, as everywhere.
+        return not (directory / "tokenizer.model").is_file()
+    try:
+        return Tokenizer.from_json(words.read_text("utf-8")).to_json() == tokenizer.to_json()
+    except ValueError:
+        return False

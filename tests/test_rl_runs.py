@@ -1,0 +1,322 @@
+"""Runs of reinforcement learning on a policy of noise: what they draw, where they stop, and how they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from apr.config import RlConfig, rl_recipe
+from apr.engine import load_engine
+from apr.engine.native import NativeEngine
+from apr.events import read_events
+from apr.grammar import default_grammar
+from apr.groups import Group, Task, draw_groups, run_groups, solutions, tasks, validation_tasks
+from apr.grpo import GrpoTrainer
+from apr.handover import directory_of_weights
+from apr.learner import Learner
+from apr.model import load_model
+from apr.optimizers import Diverged
+from apr.processes import Processes
+from apr.publish import Served
+from apr.run import RunDirectory
+from apr.stop import Stop
+from tiny import save_tiny_model
+
+TIMES = ("seconds", "step_seconds", "tokens_per_second", "memory")
+RECIPE = """
+steps = 4
+groups = 2
+group_size = 2
+numbers = [2, 2]
+max_tokens = 40
+tokens_per_batch = 512
+autocast = "none"
+validate_every = 2
+validation_problems = 2
+
+[loss]
+# The rollouts of noise are all alike: what moves the weights is their decay, and the way back to where they began.
+kl = 0.1
+
+[optimizer]
+learning_rate = 0.02
+weight_decay = 0.5
+warmup_steps = 1
+decay_share = 0.0
+"""
+
+
+def config(**changes: Any) -> RlConfig:
+    return rl_recipe(RECIPE, "apr", **changes)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("noise") / "model"
+    return Path(save_tiny_model(directory, context_length=256))
+
+
+def trainer(folder: Path, settings: RlConfig, start: Path | None = None) -> GrpoTrainer:
+    run = RunDirectory(folder)
+    run.create("")
+    torch.set_num_threads(1)
+    return GrpoTrainer(
+        settings, run, default_grammar("apr"), lambda model, place: load_engine("native", place), start_from=start
+    )
+
+
+def train(folder: Path, settings: RlConfig, start: Path | None = None, **how: Any) -> GrpoTrainer:
+    made = trainer(folder, settings, start)
+    try:
+        made.train(lambda line: None, **how)
+    finally:
+        made.close()
+    return made
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """What must repeat of a run's log."""
+    lines = RunDirectory(folder).entries()
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def unbroken(start: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, list[dict[str, Any]]]:
+    """The log of a run that nobody disturbed; whether its steps overlap -> the lines."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    for overlap in (False, True):
+        train(folder / str(overlap), config(overlap=overlap), start)
+    return {overlap: told(folder / str(overlap)) for overlap in (False, True)}
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_run_in_pieces_is_one_run(
+    overlap: bool, start: Path, unbroken: dict[bool, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    settings = config(overlap=overlap)
+    for until in (1, 3, 4):
+        train(tmp_path, settings, start if until == 1 else None, until=until)
+    assert told(tmp_path) == unbroken[overlap]
+    assert [line["gap"]["main"] < 1e-4 for line in unbroken[overlap]] == [True, *[not overlap] * 3]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("where", ["apr.groups", "apr.grpo"])
+def test_whatever_is_drawn_is_cut_short_and_drawn_again(
+    where: str,
+    overlap: bool,
+    start: Path,
+    unbroken: dict[bool, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rollouts of a step, and those of a validation: each waits for ever at the second call."""
+    stop, calls = Stop(), []
+
+    async def endless(*arguments: Any, **options: Any) -> list[Group]:
+        calls.append(arguments)
+        if len(calls) == (2 if where == "apr.groups" else 1):
+            stop.ask()
+            await asyncio.Event().wait()
+        return await run_groups(*arguments, **options)
+
+    settings = config(overlap=overlap, checkpoint_every=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"{where}.run_groups", endless)
+        made = train(tmp_path, settings, start, stop=stop)
+    assert made.step == made.saved == (1 if where == "apr.groups" else 2)
+    assert len(told(tmp_path)) == 1
+    train(tmp_path, settings)
+    assert told(tmp_path) == unbroken[overlap]
+
+
+def test_the_policy_version_is_the_steps_of_the_weights(
+    unbroken: dict[bool, list[dict[str, Any]]], start: Path, tmp_path: Path
+) -> None:
+    assert [line["policy_version"] for line in unbroken[False]] == [0, 1, 2, 3]
+    assert [line["policy_version"] for line in unbroken[True]] == [0, 0, 1, 2]
+    train(tmp_path, config(), start, until=1)
+    train(tmp_path, config(), until=2)
+    run = RunDirectory(tmp_path)
+    for line in run.entries():
+        events = list(read_events(run.watched(line["step"])))
+        versions = {getattr(event, "policy_version", line["policy_version"]) for event in events}
+        assert versions == {line["policy_version"]}
+
+
+def test_validation_has_problems_of_the_recipes_kind() -> None:
+    held_out = list(range(10, 60))
+    settings = config(numbers=[3, 4], held_out_targets=held_out, max_solutions=3, validation_problems=20)
+    found = validation_tasks(settings)
+    assert len(found) == 20
+    assert not {task.problem.target for task in found} & set(held_out)
+    assert max(solutions(task.problem) for task in found) <= 3
+    plain = validation_tasks(config(numbers=[3, 4], validation_problems=20))
+    assert {task.problem.target for task in plain} & set(held_out)
+
+
+def group(task: Task, *, signal: bool) -> Group:
+    return Group(task, (), (1.0, 0.0) if signal else (0.0, 0.0))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("useful", [{1, 2, 5}, {0, 1, 2, 3}, set(), {0, 6, 7, 8, 9}, {3, 4}, {1, 2, 3, 4, 5}])
+def test_refill_draws_what_is_missing_and_keeps_signal_first(
+    useful: set[int], processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several processes, each draws its share and knows what all have."""
+    settings = config(groups=4, refill=2)
+    drawn: list[list[int]] = []
+
+    async def draw(wanted: Sequence[Task], *_: Any, **__: Any) -> list[Group]:
+        drawn[-1] += [task.index for task in wanted]
+        return [group(task, signal=task.index in useful) for task in wanted]
+
+    monkeypatch.setattr("apr.groups.run_groups", draw)
+    expected, next_ = list(range(4)), 4
+    for _ in range(2):
+        missing = 4 - len(useful & set(expected))
+        expected += range(next_, next_ + missing)
+        next_ += missing
+
+    def take(part: Any) -> Any:
+        drawn.append([])
+        engine: Any = SimpleNamespace(policy_version=0)
+        return asyncio.run(draw_groups(engine, default_grammar("apr"), settings, 0, part))
+
+    if processes == 1:
+        found = take(Processes(torch.device("cpu")))
+        kept = [g.task.index for g in found.groups]
+        assert drawn == [expected]
+    else:
+        kept, found = _in_two(take)
+        assert sorted(drawn[0] + drawn[1]) == expected
+    assert found.position == next_
+    wanted = sorted(expected, key=lambda index: (index not in useful, index))[:4]
+    assert sorted(kept) == sorted(wanted)
+
+
+def _in_two(take: Callable[[Any], Any]) -> tuple[list[int], Any]:
+    """Two processes as threads that meet where they exchange."""
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    meet, shown = Barrier(2, timeout=20), [[], []]
+
+    class Part:
+        count = 2
+
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
+
+        def gather(self, own: list[Any]) -> list[Any]:
+            shown[self.rank] = own
+            meet.wait()
+            found = shown[0] + shown[1]
+            meet.wait()
+            return found
+
+    order = [Part(0), Part(1)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(take, order))
+    return [g.task.index for draw in found for g in draw.groups], found[0]
+
+
+def test_entropy_is_of_the_distribution_that_was_drawn_from(start: Path) -> None:
+    """At a high temperature nearly every word is as likely as another."""
+    from math import log
+
+    from apr import Tokenizer
+    from apr.packs import judged_rollouts, rows_of
+
+    settings = config(temperature=1000.0, max_tokens=20)
+    processes = Processes(torch.device("cpu"))
+    engine = load_engine("native", start)
+    found = asyncio.run(run_groups(tasks(settings, 0, 1), engine, default_grammar("apr"), settings))
+    learner = Learner(settings, load_model(start), load_model(start), Tokenizer(), processes)
+    rows = rows_of(judged_rollouts(found, settings.loss, share_trunks=True), settings.loss, processes)
+    metrics, _ = learner.learn(rows, 0)
+    assert metrics["entropy"] == pytest.approx(log(Tokenizer().vocab_size), abs=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_step_before(
+    start: Path, unbroken: dict[bool, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def third(*arguments: Any) -> torch.Tensor:
+        calls.append(arguments)
+        return real(*arguments) * (float("nan") if len(calls) == 3 else 1.0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.utils, "clip_grad_norm_", third)
+        with pytest.raises(Diverged, match=r"step 3: the gradient is not finite"):
+            train(tmp_path, config(checkpoint_every=0), start)
+    assert RunDirectory(tmp_path).steps() == [2]
+    train(tmp_path, config(checkpoint_every=0))
+    assert told(tmp_path) == unbroken[False]
+
+
+def test_weights_that_are_not_finite_reach_no_engine(start: Path, tmp_path: Path) -> None:
+    from apr import Tokenizer
+
+    model = load_model(start)
+    engine = load_engine("native", start)
+    assert isinstance(engine, NativeEngine)
+    served = Served(engine, model, Tokenizer(), (1, 2, 3))
+    asyncio.run(served.publish(5))
+    assert served.policy_version == 5
+    with torch.no_grad():
+        list(model.parameters())[-1][-1] = float("nan")
+    with pytest.raises(Diverged, match="not finite"):
+        asyncio.run(served.publish(6))
+    assert served.policy_version == 5
+    with pytest.raises(Diverged, match="weights are not finite"):
+        train(tmp_path, config(optimizer={"learning_rate": 1e30, "weight_decay": 1e30}), start)
+    assert RunDirectory(tmp_path).steps() == []
+
+
+def test_a_full_disk_ends_a_draw_with_its_own_error(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("apr.events.EventLog.append", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(tmp_path, config(), start)
+    train(tmp_path, config(), until=1)
+    assert [line["step"] for line in told(tmp_path)] == [1]
+
+
+def test_weights_that_a_killed_process_left_in_memory_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apr.handover.MEMORY", tmp_path)
+    left = tmp_path / "apr-weights-left"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    (tmp_path / "apr-weights-left.lock").touch()
+    with directory_of_weights() as first, directory_of_weights() as second:
+        assert first != second
+        assert sorted(path for path in tmp_path.iterdir() if path.is_dir()) == sorted([first, second])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hostile_log_is_no_obstacle(start: Path, tmp_path: Path) -> None:
+    train(tmp_path, config(), start, until=1)
+    run = RunDirectory(tmp_path)
+    lines = run.log_path.read_text()
+    run.log_path.write_text(lines + '5\n{}\n{"step": []}\n' + "[" * 100_000 + '\n{"step": 7}\n{"st')
+    train(tmp_path, config(), until=2)
+    assert [json.loads(line)["step"] for line in run.log_path.read_text().splitlines()] == [1, 2]
+    assert not [name for name in os.listdir(run.checkpoints) if name.startswith(".")]
