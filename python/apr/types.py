@@ -9,6 +9,18 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+TEMPERATURES = (1e-4, 1e4)
+"""The least and the most beside 0. Below, differences of logits overflow once divided by it; above, all tokens are
+alike."""
+
+
+def temperature_fault(temperature: object) -> str | None:
+    """Why no engine samples at this temperature; None if all do."""
+    least, most = TEMPERATURES
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if number and (temperature == 0 or least <= temperature <= most):  # type: ignore[operator]
+        return None
+    return f"temperature is 0 or from {least:g} to {most:g}, not {temperature!r:.40}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +35,17 @@ class SamplingParams:
     """Sampling ends after the first of these; the stop token is the last of `Completion.token_ids`."""
     seed: int = 0
     """The request's own random stream; it does not depend on who shares the batch."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why no engine samples so; None if all do."""
+        if self.max_tokens is not None and not (_is_whole(self.max_tokens) and self.max_tokens >= 0):
+            return f"max_tokens is a whole number from 0 on, not {self.max_tokens!r:.40}"
+        if not all(_is_whole(token) and 0 <= token < 1 << 31 for token in self.stop_token_ids):
+            return "stop_token_ids holds what is no token id"
+        if not _is_whole(self.seed):
+            return f"seed is a whole number, not {self.seed!r:.40}"
+        return temperature_fault(self.temperature)
 
 
 class Timing(NamedTuple):
@@ -93,3 +116,7 @@ class Sample:
         """Where each branch's own tokens begin and end in the row."""
         begins = [branch.begin for branch in self.branches]
         return list(zip(begins, [*begins[1:], len(self.token_ids)], strict=True))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
