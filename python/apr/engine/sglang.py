@@ -11,15 +11,12 @@ may hand the same weights to one server, whenever each of them came.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
-import math
 import os
 import threading
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +24,6 @@ import aiohttp
 
 from apr.engine import API_KEY
 from apr.engine.base import OnTokens, forked
-from apr.engine.guard import logprob_fault
 from apr.engine.http import ServerError, events, json_or_text, message, reason
 from apr.engine.server import (
     START_SECONDS,
@@ -37,8 +33,11 @@ from apr.engine.server import (
     start_servers,
     vocab_size,
 )
-from apr.engine.stream import Request, logprobs_of
+from apr.engine.stream import Request
+from apr.engine.weights import Probe, WeightMismatch, weights_name
 from apr.types import Completion, SamplingParams
+
+__all__ = ["Probe", "SglangEngine", "WeightMismatch", "open_sglang"]
 
 T = TypeVar("T")
 
@@ -51,21 +50,6 @@ _ANSWER_S = 30.0
 """How long a server may take to say what it is; a busy one answers between two batches."""
 _GRACE_S = 5.0
 """How long aborted requests may take to return what they have when the engine closes."""
-
-
-class WeightMismatch(ServerError):
-    """A server that does not compute what the weights it was given should."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A sequence and what the trainer's own model makes of it."""
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    """Of every token but the first, given those before it, at temperature 1."""
-    tolerance: float = 0.05
-    """Largest difference of one log-probability; bfloat16 on a GPU needs about this much."""
 
 
 class SglangEngine:
@@ -188,7 +172,7 @@ class SglangEngine:
             raise RuntimeError("weights may not change while requests are open")
         self._fault = "the last weight update failed"
         path = Path(directory).resolve()
-        weights = await asyncio.to_thread(_digest, path)
+        weights = await asyncio.to_thread(weights_name, path)
         work = self._update(str(path), weights, probe)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
         self._version, self._weights, self._fault = self._version + 1, weights, None
@@ -260,29 +244,7 @@ class SglangEngine:
                 await self._ask("POST", server, "/update_weights_from_disk", body)
         if probe is not None:
             for server in self._servers:
-                await self._check(server, probe)
-
-    async def _check(self, server: str, probe: Probe) -> None:
-        """Compare the log-probabilities of a prompt. WeightMismatch if one is too far off."""
-        body = {
-            "input_ids": list(probe.token_ids),
-            "sampling_params": {"temperature": 0, "max_new_tokens": 1},
-            "return_logprob": True,
-            "logprob_start_len": 0,
-        }
-        answer = await self._ask("POST", server, "/generate", body)
-        meta = answer.get("meta_info")
-        scored = logprobs_of(meta.get("input_token_logprobs") if isinstance(meta, dict) else None)[1:]
-        if fault := logprob_fault(scored, len(probe.logprobs)):
-            raise WeightMismatch(f"{server} computes no log-probabilities of the probe: {fault}")
-        differences = [abs(a - b) for a, b in zip(scored, probe.logprobs, strict=True)]
-        # The trainer's may be NaN, of which no maximum takes note.
-        apart = math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
-        if not apart <= probe.tolerance:
-            raise WeightMismatch(
-                f"{server} computes other log-probabilities than the trainer: {apart:.3g} apart where "
-                f"{probe.tolerance:g} is allowed"
-            )
+                probe.check(server, await self._ask("POST", server, "/generate", probe.request()))
 
     async def _run(self, request: Request, version: int) -> Completion:
         try:
@@ -416,12 +378,3 @@ def open_sglang(
         for process in processes:
             process.stop()
         raise
-
-
-def _digest(directory: Path) -> str:
-    """Of all files in a directory: equal weights have equal names, whoever writes them."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in directory.glob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
