@@ -123,7 +123,7 @@ def test_what_a_child_found_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_known_solution_is_shown_when_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play(monkeypatch, Fault("", "truncate", after=3))
+    play(monkeypatch, Fault("", "text", text="nothing"))
     assert main(SOLVE) == 1
     assert "one exists" in capsys.readouterr().out
     assert main([*SOLVE, "--show-solution"]) == 1

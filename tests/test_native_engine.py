@@ -270,3 +270,77 @@ def test_import_is_light():
     code = "import sys, apr.engine.native; print(*{'torch', 'numpy', 'rich', 'transformers'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
+
+
+def test_a_broken_decoder_is_told_to_everyone_and_used_no_more(checkpoint, monkeypatch):
+    """What it computed before may be in the tree of prefixes without ever having been computed."""
+    engine = NativeEngine(checkpoint[0])
+    escaped: list[object] = []
+    monkeypatch.setattr("threading.excepthook", escaped.append)
+
+    class Broken:
+        policy_version = 0
+        submit = staticmethod(lambda *_, **__: None)
+        abort = staticmethod(lambda handle: False)
+
+        @staticmethod
+        def run(seconds: float) -> None:
+            raise SystemError("a task of the pool panicked")
+
+    engine._decoder = Broken()
+
+    async def both():
+        return await asyncio.gather(*(engine.generate(PROMPT, GREEDY, request_id=str(i)) for i in range(2)))
+
+    for completion in (*asyncio.run(both()), generate(engine)):
+        assert completion.finish_reason == "error"
+        assert "a task of the pool panicked" in completion.error
+    assert not escaped
+
+
+def test_a_fork_while_the_engine_decodes_hangs_nobody(tmp_path):
+    save_model(tmp_path, max_position_embeddings=65536)
+    script = """
+import asyncio, os, sys, threading
+from apr.engine.native import NativeEngine
+from apr.types import SamplingParams
+
+engine = NativeEngine(sys.argv[1], threads=2)
+decoding = threading.Event()
+
+def generate(name, **options):
+    return engine.generate((1, 5, 7), SamplingParams(), request_id=name, **options)
+
+def parent():
+    return asyncio.run(generate("parent", on_tokens=lambda token_ids: decoding.set()))
+
+thread = threading.Thread(target=parent)
+thread.start()
+decoding.wait()
+with engine._lock:
+    child = os.fork()
+if child == 0:
+    completion = asyncio.run(generate("child"))
+    engine.abort("parent")
+    asyncio.run(engine.close())
+    for refused in (lambda: engine.stats, lambda: engine.update_weights({})):
+        try:
+            refused()
+        except RuntimeError as error:
+            print(error)
+    print(completion.finish_reason, completion.error)
+    sys.stdout.flush()
+    # As any process ends: what the engine holds is let go.
+    del engine
+    sys.exit(0)
+print("child", os.waitpid(child, 0)[1])
+engine.abort("parent")
+thread.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "child 0"
+    assert len(lines) == 4
+    assert all("process that was forked" in line for line in lines[:3])

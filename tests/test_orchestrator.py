@@ -275,8 +275,15 @@ def test_unknown_prompt_is_an_engine_error() -> None:
 
 
 def test_truncated_child_is_joined() -> None:
-    tree = play(script(*WIN[:2], "a no", "b yes!win", "?think{-,-}no", faults=[Fault("b", "truncate", after=3)]))
+    texts = ("?[a,b]", "?[a,b]", "a no", "b yes but far too much!win", "?{-,-}no")
+    tree = play(script(*texts), limits=Limits(tokens_per_thread=12))
     assert reasons(tree) == {"0": "no_answer", "0.0": "no_answer", "0.1": "length"}
+
+
+def test_an_end_before_the_limit_is_an_engine_failure() -> None:
+    tree = play(script(*WIN[:2], "a no", "b yes!win", "?think{-,-}no", faults=[Fault("b", "truncate", after=3)]))
+    assert reasons(tree) == {"0": "no_answer", "0.0": "no_answer", "0.1": "engine_error"}
+    assert tree.failed
 
 
 def test_malformed_spawn() -> None:

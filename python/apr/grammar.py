@@ -130,6 +130,12 @@ class Countdown:
         if method == "apr":
             self.stop_token_ids += (self._spawn_end, self._join_open)
 
+    @property
+    def vocab_size(self) -> int:
+        """Token ids that have a text."""
+        size: int = self.tokenizer.vocab_size
+        return size
+
     def _token(self, phrase: str) -> int:
         token_id = self.tokenizer.token_id(phrase)
         if token_id is None:

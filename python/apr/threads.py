@@ -71,6 +71,12 @@ class Rollout:
     requests: dict[str, str] = field(default_factory=dict)
     """Open request id -> its thread."""
 
+    @property
+    def vocab_size(self) -> int | None:
+        """Of the engine's model, or of the language where the engine does not tell."""
+        told: int | None = getattr(self.engine, "vocab_size", None)
+        return getattr(self.grammar, "vocab_size", None) if told is None else told
+
     async def run(self, budget: int | None) -> ThreadTree:
         self.event(
             RolloutStarted,
@@ -197,6 +203,7 @@ class Rollout:
                 params,
                 request_id=request_id,
                 policy_version=self.policy_version,
+                vocab_size=self.vocab_size,
                 on_tokens=on_tokens if self.stream else None,
             )
         finally:

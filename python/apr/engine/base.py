@@ -6,6 +6,7 @@ them as it likes, but a request's tokens depend only on the prompt, the paramete
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -13,6 +14,16 @@ from apr.types import Completion, SamplingParams
 
 OnTokens = Callable[[Sequence[int]], None]
 """Called on the loop with freshly sampled token ids, in order, each id once."""
+
+
+NOT_FINITE = "the model computed logits that are not finite: its weights are damaged"
+"""What a request ends with whose next token has no distribution."""
+
+
+def forked(process: int) -> str | None:
+    """Why an engine that this process made cannot be used here; None if it can. A fork copies neither threads nor
+    who holds a lock."""
+    return None if os.getpid() == process else "the engine belongs to the process that was forked: open another"
 
 
 class EngineError(RuntimeError):
@@ -25,6 +36,11 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """The longest sequence, prompt and completion together, in tokens."""
+        ...
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Token ids that the model knows, from 0 on; None where that is not told."""
         ...
 
     @property

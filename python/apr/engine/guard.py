@@ -1,15 +1,41 @@
 """One request to an engine that may not keep its protocol: whatever goes wrong comes back as a `Completion`.
 
-Of a broken completion only what was streamed counts, since listeners have seen it already.
+Nothing an engine says is believed unseen: ids are of the vocabulary, log-probabilities are logarithms of probabilities,
+and a completion ends where it says it does. Of a broken completion only what was streamed counts, since listeners have
+seen it already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from apr.engine.base import Engine, OnTokens
 from apr.types import Completion, SamplingParams
+
+_ROUNDING = 1e-3
+"""How far above 0 the logarithm of a probability may come out."""
+
+
+def token_fault(token_ids: Sequence[object], vocab_size: int | None) -> str | None:
+    """What of these is no id of the vocabulary; None if all are."""
+    place = _first_strange(token_ids, vocab_size)
+    if place is None:
+        return None
+    size = "" if vocab_size is None else f" of {vocab_size}"
+    return f"{_shown(token_ids[place])} is no token id of the vocabulary{size}"
+
+
+def logprob_fault(logprobs: Sequence[object], count: int) -> str | None:
+    """Why these are not the log-probabilities of `count` tokens; None if they are."""
+    if len(logprobs) != count:
+        return f"{len(logprobs)} logprobs for {count} tokens"
+    for value in logprobs:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and -inf < value <= _ROUNDING):  # type: ignore[operator]
+            return f"{_shown(value)} is no log-probability"
+    return None
 
 
 async def guarded(
@@ -19,16 +45,26 @@ async def guarded(
     *,
     request_id: str,
     policy_version: int,
+    vocab_size: int | None = None,
     on_tokens: OnTokens | None = None,
 ) -> Completion:
-    """Like `engine.generate`, but an exception, tokens that differ from the streamed ones, a stop at no stop
-    token or weights of another version are all a completion with `finish_reason` "error"."""
+    """Like `engine.generate`, but an exception, tokens that differ from the streamed ones or are none of the
+    vocabulary, log-probabilities that are none, a stop at no stop token, an end before the limit, more tokens than
+    that or weights of another version are all a completion with `finish_reason` "error"."""
+    room = max(0, engine.context_length - len(prompt))
+    limit = room if params.max_tokens is None else min(room, params.max_tokens)
     seen: list[int] = []
     ours: list[Exception] = []
+    faults: list[str] = []
     ended = False
 
     def listen(token_ids: Sequence[int]) -> None:
-        if on_tokens is None or ours or ended:
+        if on_tokens is None or ours or faults or ended:
+            return
+        fault = token_fault(token_ids, vocab_size) or _excess(len(seen) + len(token_ids), limit)
+        if fault is not None:
+            faults.append(fault)
+            engine.abort(request_id)
             return
         seen.extend(token_ids)
         try:
@@ -45,27 +81,53 @@ async def guarded(
     except Exception as error:
         if ours:
             raise ours[0] from error
-        return Completion(tuple(seen), (), "error", error=f"{type(error).__name__}: {error}")
+        words = faults[0] if faults else f"{type(error).__name__}: {error}"
+        return Completion(tuple(seen), (), "error", error=words)
     finally:
         # A cancelled request's last tokens may still be under way.
         ended = True
     if ours:
         raise ours[0]
     ids, reason = completion.token_ids, completion.finish_reason
-    fault = None
-    if ids[: len(seen)] != tuple(seen):
+    fault = faults[0] if faults else None
+    if fault is not None:
+        ids, reason = tuple(seen), "error"
+    elif ids[: len(seen)] != tuple(seen):
         fault, ids = "the streamed tokens differ from the completion's", tuple(seen)
-    elif completion.logprobs and len(completion.logprobs) != len(ids):
-        fault = f"{len(completion.logprobs)} logprobs for {len(ids)} tokens"
-    elif params.max_tokens is not None and len(ids) > params.max_tokens:
-        fault = f"{len(ids)} tokens where {params.max_tokens} were allowed"
+    elif fault := token_fault(ids, vocab_size):
+        ids = ids[: _first_strange(ids, vocab_size)]
+    elif fault := _excess(len(ids), limit):
+        ids = ids[:limit]
+    elif completion.logprobs and (fault := logprob_fault(completion.logprobs, len(ids))):
+        pass
     elif reason == "stop" and (not ids or ids[-1] not in params.stop_token_ids):
         fault = "stopped, but not at a stop token"
+    elif reason == "length" and len(ids) < limit:
+        fault = f"ended for its length after {len(ids)} tokens where {limit} were allowed"
     elif reason in ("stop", "length") and completion.policy_version != policy_version:
         fault = f"policy version changed from {policy_version} to {completion.policy_version}"
     if fault is None:
         return completion
     # What an engine says of its own failure or of an abort is worth more than how it says it.
-    fault = fault if reason in ("stop", "length") else completion.error
-    reason = "error" if reason in ("stop", "length") else reason
+    if reason in ("stop", "length"):
+        reason = "error"
+    elif not faults:
+        fault = completion.error
     return replace(completion, token_ids=ids, logprobs=(), finish_reason=reason, error=fault)
+
+
+def _first_strange(token_ids: Sequence[object], vocab_size: int | None) -> int | None:
+    most = inf if vocab_size is None else vocab_size
+    # A bool is an int, but no id.
+    fine = (type(token) is int and 0 <= token < most for token in token_ids)
+    return next((place for place, known in enumerate(fine) if not known), None)
+
+
+def _excess(count: int, limit: int) -> str | None:
+    return f"{count} tokens where {limit} were allowed" if count > limit else None
+
+
+def _shown(value: object) -> str:
+    # Python writes no number of more than some thousand digits.
+    huge = isinstance(value, int) and value.bit_length() > 128
+    return "a huge number" if huge else f"{value!r:.40}"

@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from apr.engine.base import EngineError
+
+_MOST_BYTES = 64 << 20
+"""Of an answer; the log-probabilities of the longest prompts take a tenth of it."""
 
 
 class ServerError(EngineError):
@@ -17,7 +21,7 @@ class ServerError(EngineError):
 
 async def events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
     """The JSON objects of server-sent events."""
-    async for line in stream:
+    while line := await _line(stream):
         if not line.startswith(b"data:"):
             continue
         data = line[5:].strip()
@@ -25,7 +29,7 @@ async def events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
             return
         try:
             value = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ServerError(f"the server sent no JSON: {data[:80]!r}") from None
         if not isinstance(value, dict):
             raise ServerError(f"the server sent no object: {data[:80]!r}")
@@ -33,11 +37,15 @@ async def events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
 
 
 async def json_or_text(response: aiohttp.ClientResponse) -> Any:
-    text = await response.text(errors="replace")
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise ServerError(f"the server's answer is longer than {_MOST_BYTES} bytes")
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
 
 
 def message(answer: Any, status: int) -> str:
@@ -52,3 +60,11 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ServerError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def _line(stream: aiohttp.StreamReader) -> bytes:
+    try:
+        return await stream.readline()
+    except (ValueError, LineTooLong):
+        # Which of the two depends on the client library's version.
+        raise ServerError("the server sent a line without an end") from None

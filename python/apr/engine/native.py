@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from apr._core import Decoder
-from apr.engine.base import OnTokens
+from apr.engine.base import NOT_FINITE, OnTokens, forked
 from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 _SLICE = 0.004
@@ -95,11 +95,17 @@ class NativeEngine:
         self._handles: dict[str, int] = {}
         self._numbers = count(1)
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._fault: str | None = None
+        """Why nothing is sampled any more."""
+        self._process = os.getpid()
 
     @property
     def context_length(self) -> int:
         return self._decoder.context_length
+
+    @property
+    def vocab_size(self) -> int:
+        return self._decoder.vocab_size
 
     @property
     def policy_version(self) -> int:
@@ -121,12 +127,14 @@ class NativeEngine:
         """See `Engine.generate`. An exception of `on_tokens` ends the request and comes out here."""
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         request = _Request(next(self._numbers), prompt, params, on_tokens, done)
+        if (fault := forked(self._process) or params.fault) is not None:
+            return Completion((), (), "error", policy_version=self.policy_version, error=fault)
         with self._lock:
-            reason = "the engine is closed" if self._closed else None
+            fault = self._fault
             if request_id in self._handles:
-                reason = f"a request {request_id!r} is still open"
-            if reason is not None:
-                return Completion((), (), "error", policy_version=self.policy_version, error=reason)
+                fault = f"a request {request_id!r} is still open"
+            if fault is not None:
+                return Completion((), (), "error", policy_version=self.policy_version, error=fault)
             self._handles[request_id] = request.handle
             self._send(request)
         try:
@@ -141,6 +149,8 @@ class NativeEngine:
 
     def abort(self, request_id: str) -> None:
         """See `Engine.abort`."""
+        if forked(self._process):
+            return
         with self._lock:
             handle = self._handles.get(request_id)
             if handle is not None:
@@ -148,8 +158,10 @@ class NativeEngine:
 
     async def close(self) -> None:
         """See `Engine.close`."""
+        if forked(self._process):
+            return
         with self._lock:
-            self._closed = True
+            self._fault = self._fault or "the engine is closed"
             for handle in self._handles.values():
                 self._send(handle)
             thread = self._thread
@@ -163,6 +175,8 @@ class NativeEngine:
         integers. A RuntimeError while requests are open; a ValueError for a wrong name or shape, and the old weights
         stay.
         """
+        if fault := forked(self._process):
+            raise RuntimeError(fault)
         with self._lock:
             if self._inbox:
                 raise RuntimeError("requests are still open")
@@ -182,14 +196,14 @@ class NativeEngine:
                 self._tell(requests, self._decoder.run(_SLICE))
         except BaseException as error:
             # A fault in the decoder: nothing more can be sampled, and nobody may be left waiting.
+            fault = f"the decoder broke down: {type(error).__name__}: {error}"
             with self._lock:
-                self._closed = True
+                self._fault = fault
                 self._thread = None
                 requests.update((item.handle, item) for item in self._inbox if isinstance(item, _Request))
                 self._inbox.clear()
             for request in requests.values():
-                self._fail(request, f"{type(error).__name__}: {error}")
-            raise
+                self._fail(request, fault)
 
     def _receive(self, requests: dict[int, _Request]) -> bool:
         """Takes the inbox; False, and the thread is no longer the engine's, if nothing is open after it."""
@@ -249,7 +263,8 @@ class NativeEngine:
             if reason is not None:
                 queue, prefill, decode = seconds
                 timing = Timing(request.inbox + queue, prefill, decode)
-                request.finish(reason, version, cached_tokens, timing=timing)
+                fault = NOT_FINITE if reason == "error" else None
+                request.finish(reason, version, cached_tokens, fault, timing)
 
     def _fail(self, request: _Request, reason: str) -> None:
         def finish() -> None:

@@ -28,6 +28,10 @@ class PhraseEngine:
         return self.engine.context_length
 
     @property
+    def vocab_size(self) -> int | None:
+        return self.engine.vocab_size
+
+    @property
     def policy_version(self) -> int:
         return self.engine.policy_version
 

@@ -44,7 +44,7 @@ class Fault:
     match: str
     kind: Literal["text", "truncate", "error", "raise", "delay"]
     """"text": write `text` instead of the script; "truncate", "error", "raise": after `after` tokens end with
-    "length", end with "error", raise; "delay": wait `seconds` after `after` tokens."""
+    "length", which is a lie, end with "error", raise; "delay": wait `seconds` after `after` tokens."""
     text: str = ""
     after: int = 0
     seconds: float = 0.0
@@ -78,6 +78,7 @@ class ScriptedEngine:
         self._end: int = tokenizer.eos
         self.faults = list(faults)
         self.context_length = context_length
+        self.vocab_size: int | None = getattr(tokenizer, "vocab_size", None)
         self.policy_version = 0
         self.requests: list[tuple[tuple[int, ...], SamplingParams, Completion]] = []
         """Everything it was asked and answered, in order of ending."""

@@ -6,6 +6,7 @@ this process ends, however it does.
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import json
 import os
@@ -14,13 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
+from typing import BinaryIO
 
+from apr.engine import API_KEY
 from apr.engine.base import EngineError
 
 LOOPBACK = "127.0.0.1"
@@ -86,18 +88,22 @@ class ServerProcess:
     def __init__(
         self, command: Sequence[str], url: str, log: Path, *, api_key: str | None = None, name: str = "SGLang"
     ) -> None:
-        """Start `command`, which answers at `url` once it is up; its output goes to `log`."""
+        """Start `command`, which answers at `url` once it is up; its output goes to `log`, which only its owner can
+        read. It finds the key in its environment. StartError if there can be no log."""
         self.url, self.log, self.name = url, log, name
         self.api_key = api_key
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as out:
+        environment = {**os.environ, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
+        environment.pop(API_KEY, None)
+        if api_key is not None:
+            environment[API_KEY] = api_key
+        with _open_log(log) as out:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-m", "apr.engine.keeper", *command],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"},
+                env=environment,
             )
 
     @property
@@ -118,11 +124,13 @@ class ServerProcess:
             time.sleep(_POLL_S)
 
     def tail(self, lines: int = _TAIL_LINES) -> list[str]:
-        """The last lines of the log."""
+        """The last lines of the log, without the key that servers write there."""
         try:
             text = self.log.read_bytes()[-16384:].decode(errors="replace")
         except OSError:
             return []
+        if self.api_key:
+            text = text.replace(self.api_key, "***")
         return [line for line in text.splitlines() if line.strip()][-lines:]
 
     def stop(self) -> None:
@@ -151,7 +159,7 @@ class ServerProcess:
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+        except (OSError, http.client.HTTPException):
             return False
 
     def _why(self) -> str:
@@ -241,7 +249,7 @@ def _module(name: str) -> list[str]:
     """The command that runs a module of the extra. StartError if it is not installed."""
     if importlib.util.find_spec(name.partition(".")[0]) is None:
         raise StartError("SGLang is not installed: install the extra with `pip install 'apr[sglang]'`")
-    return [sys.executable, "-m", name]
+    return [sys.executable, "-m", "apr.engine.launch", name]
 
 
 def _start(
@@ -259,11 +267,22 @@ def _start(
             probe.bind((host, port))
         except OSError as error:
             raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    key = [] if api_key is None else ["--api-key", api_key]
     path = Path(log) if log is not None else Path(mkdtemp(prefix="apr-sglang-")) / "server.log"
     reachable = LOOPBACK if host in ("0.0.0.0", "::") else host
     where = f"http://{reachable}:{port}"
-    return ServerProcess([*command, "--host", host, "--port", str(port), *key], where, path, api_key=api_key, name=name)
+    return ServerProcess([*command, "--host", host, "--port", str(port)], where, path, api_key=api_key, name=name)
+
+
+def _open_log(path: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise StartError(f"cannot write {path}: it is no file")
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.fchmod(file, 0o600)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {error.strerror}") from None
+    return os.fdopen(file, "ab")
 
 
 def context_length(directory: Path) -> int:
@@ -277,7 +296,12 @@ def vocab_size(directory: Path) -> int:
 
 
 def _said(directory: Path, name: str) -> int:
+    path = directory / "config.json"
     try:
-        return int(json.loads((directory / "config.json").read_text())[name])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise StartError(f"{directory} holds no model: no readable config.json") from None
+        # A pipe would never end.
+        value = json.loads(path.read_text())[name] if path.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        value = None
+    if type(value) is not int or not 0 < value < 1 << 31:
+        raise StartError(f"{directory} holds no model: no config.json that says {name}")
+    return value

@@ -3,6 +3,9 @@
 All requests run on one loop in a thread of this engine's, which owns the connections; so callers may come from any
 loop, as `run_threads` does with a new one each time. Tokens are handed to the caller's loop as they stream in. A
 request is tried again only if it failed to connect before its first token; any other failure is an error completion.
+
+Weights are told apart by a digest of their files, the name that servers give with each completion. So several clients
+may hand the same weights to one server, whenever each of them came.
 """
 
 from __future__ import annotations
@@ -14,14 +17,13 @@ import threading
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
 from apr.engine import API_KEY
-from apr.engine.base import OnTokens
+from apr.engine.base import OnTokens, forked
 from apr.engine.http import ServerError, events, json_or_text, message, reason
 from apr.engine.server import (
     START_SECONDS,
@@ -32,7 +34,10 @@ from apr.engine.server import (
     vocab_size,
 )
 from apr.engine.stream import Request
+from apr.engine.weights import Probe, WeightMismatch, weights_name
 from apr.types import Completion, SamplingParams
+
+__all__ = ["Probe", "SglangEngine", "WeightMismatch", "open_sglang"]
 
 T = TypeVar("T")
 
@@ -41,23 +46,10 @@ RETRIES = 3
 _PAUSE_S = 0.2
 """Before the first retry; each later one waits twice as long."""
 _CONNECT_S = 10.0
+_ANSWER_S = 30.0
+"""How long a server may take to say what it is; a busy one answers between two batches."""
 _GRACE_S = 5.0
 """How long aborted requests may take to return what they have when the engine closes."""
-
-
-class WeightMismatch(ServerError):
-    """A server that does not compute what the weights it was given should."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A sequence and what the trainer's own model makes of it."""
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    """Of every token but the first, given those before it, at temperature 1."""
-    tolerance: float = 0.05
-    """Largest difference of one log-probability; bfloat16 on a GPU needs about this much."""
 
 
 class SglangEngine:
@@ -77,29 +69,32 @@ class SglangEngine:
     ) -> None:
         """`servers` are those behind a router at `url`: aborts and weight updates go to each. `processes` are ended
         by `close`. `context_length` is asked of a server unless given; ids from `vocab_size` on, which would bring a
-        server down, are refused where it is known; `timeout` is the longest silence of a stream in
+        server down, are refused where it is known; `timeout` is the longest a stream may go without a token, in
         seconds, `connections` the most at once. ServerError if nothing usable is there."""
         self.url = url.rstrip("/")
         self._servers = [server.rstrip("/") for server in servers] or [self.url]
         self._processes = list(processes)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=timeout)
-        self._connections = connections
-        self._vocab_size = vocab_size
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(connections)
+        self.vocab_size = vocab_size
         self._names = (f"{uuid.uuid4().hex[:12]}-{n}" for n in itertools.count())
         self._open: dict[str, Request] = {}
         self._closed = False
         self._version = 0
+        self._weights: str | None = None
+        """What the servers call the weights they serve."""
         self._fault: str | None = None
         """Why nothing may be sampled."""
+        self._process = os.getpid()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="apr-sglang-client", daemon=True)
         self._thread.start()
         try:
-            found = self._wait(self._ask_length_and_version())
-            self.context_length = context_length or found[0]
-            self._version = found[1]
+            longest, self._weights = self._wait(self._ask_length_and_weights())
+            self.context_length = context_length or longest
         except BaseException:
             self._stop()
             raise
@@ -119,8 +114,9 @@ class SglangEngine:
         """See `Engine.generate`. An exception of `on_tokens` ends the request and comes out here."""
         version = self._version
         fault = "the engine is closed" if self._closed else self._fault if prompt else "empty prompt"
-        if self._vocab_size is not None and not all(0 <= token < self._vocab_size for token in prompt):
-            fault = f"the prompt holds a token id outside the model's {self._vocab_size}"
+        fault = forked(self._process) or params.fault or fault
+        if self.vocab_size is not None and not all(0 <= token < self.vocab_size for token in prompt):
+            fault = f"the prompt holds a token id outside the model's {self.vocab_size}"
         if request_id in self._open:
             fault = f"a request {request_id!r} is still open"
         if fault is not None:
@@ -131,7 +127,7 @@ class SglangEngine:
         if limit <= 0:
             return Completion((), (), "length", policy_version=version)
         loop = asyncio.get_running_loop()
-        request = Request(next(self._names), list(prompt), params, limit, loop, on_tokens)
+        request = Request(next(self._names), list(prompt), params, limit, self.vocab_size, loop, on_tokens)
         self._open[request_id] = request
         try:
             running = asyncio.run_coroutine_threadsafe(self._run(request, version), self._loop)
@@ -147,11 +143,11 @@ class SglangEngine:
         request = self._open.get(request_id)
         if request is not None and not request.aborted:
             request.aborted = True
-            asyncio.run_coroutine_threadsafe(self._abort(request.rid), self._loop)
+            self._loop.call_soon_threadsafe(self._begin_abort, request)
 
     async def close(self) -> None:
         """See `Engine.close`."""
-        if self._closed:
+        if self._closed or forked(self._process):
             return
         self._closed = True
         for request_id in list(self._open):
@@ -163,26 +159,34 @@ class SglangEngine:
         await asyncio.to_thread(self._stop)
 
     async def update_weights(self, directory: str | Path, probe: Probe | None = None) -> int:
-        """Serve the checkpoint in a directory that every server can read; returns the new policy version.
+        """Serve the checkpoint in a directory that every server can read; returns the new policy version. A server that
+        has these weights already is left alone.
 
         The prefix caches are emptied. RuntimeError while requests are open. ServerError if a server refuses,
         WeightMismatch if one then computes other log-probabilities than `probe` has: the servers may then differ, and
         every later request is an error until an update succeeds.
         """
+        if fault := forked(self._process):
+            raise RuntimeError(fault)
         if self._open:
             raise RuntimeError("weights may not change while requests are open")
         self._fault = "the last weight update failed"
-        version = self._version + 1
-        work = self._update(str(Path(directory).resolve()), version, probe)
+        path = Path(directory).resolve()
+        weights = await asyncio.to_thread(weights_name, path)
+        work = self._update(str(path), weights, probe)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-        self._version, self._fault = version, None
-        return version
+        self._version, self._weights, self._fault = self._version + 1, weights, None
+        return self._version
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _stop(self) -> None:
         async def end() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             if self._session is not None:
                 await self._session.close()
 
@@ -197,65 +201,61 @@ class SglangEngine:
 
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._connections)
+            # Requests wait for their slot, so that an abort never waits for a connection.
+            connector = aiohttp.TCPConnector(limit=0)
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
             self._session = aiohttp.ClientSession(
-                connector=connector, headers=self._headers, timeout=self._timeout, read_bufsize=1 << 20
+                connector=connector, headers=self._headers, timeout=timeout, read_bufsize=1 << 20
             )
         return self._session
 
-    async def _ask_length_and_version(self) -> tuple[int, int]:
+    async def _ask_length_and_weights(self) -> tuple[int, str | None]:
         info = await self._ask("GET", self._servers[0], "/server_info")
         most = info.get("max_req_input_len")
-        if not isinstance(most, int):
+        if type(most) is not int or most < 2:
             raise ServerError(f"{self._servers[0]} is no SGLang server: it does not tell how long a prompt may be")
         # A prompt must be shorter than that, and prompt and completion together fit as well.
-        served = await self._ask("GET", self._servers[0], "/model_info")
-        return most - 1, _number(served.get("weight_version"))
+        return most - 1, await self._served_weights(self._servers[0])
+
+    async def _served_weights(self, server: str) -> str | None:
+        name = (await self._ask("GET", server, "/model_info")).get("weight_version")
+        return None if name is None else str(name)
 
     async def _ask(self, method: str, server: str, path: str, body: Any = None) -> dict[str, Any]:
+        seconds = self._timeout if body is not None else min(self._timeout, _ANSWER_S)
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_S)
         try:
-            async with self._http().request(method, server + path, json=body) as response:
+            async with self._http().request(method, server + path, json=body, timeout=timeout) as response:
                 answer = await json_or_text(response)
                 if response.status != 200:
                     raise ServerError(f"{server}: {message(answer, response.status)}")
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except aiohttp.ClientError as error:
             raise ServerError(f"no server at {server}: {reason(error)}") from None
+        except TimeoutError:
+            raise ServerError(f"{server} gave no answer to {path} within {seconds:g} s") from None
         if not isinstance(answer, dict):
             raise ServerError(f"{server} is no SGLang server")
         return answer
 
-    async def _update(self, directory: str, version: int, probe: Probe | None) -> None:
-        body = {"model_path": directory, "weight_version": str(version), "flush_cache": True}
+    async def _update(self, directory: str, weights: str, probe: Probe | None) -> None:
+        body = {"model_path": directory, "weight_version": weights, "flush_cache": True}
         for server in self._servers:
-            await self._ask("POST", server, "/update_weights_from_disk", body)
+            if await self._served_weights(server) != weights:
+                await self._ask("POST", server, "/update_weights_from_disk", body)
         if probe is not None:
             for server in self._servers:
-                await self._check(server, probe)
-
-    async def _check(self, server: str, probe: Probe) -> None:
-        """Compare the log-probabilities of a prompt. WeightMismatch if one is too far off."""
-        body = {
-            "input_ids": list(probe.token_ids),
-            "sampling_params": {"temperature": 0, "max_new_tokens": 1},
-            "return_logprob": True,
-            "logprob_start_len": 0,
-        }
-        answer = await self._ask("POST", server, "/generate", body)
-        scored = [entry[0] for entry in answer["meta_info"]["input_token_logprobs"][1:]]
-        apart = max((abs(a - b) for a, b in zip(scored, probe.logprobs, strict=True)), default=0.0)
-        if not apart <= probe.tolerance:
-            raise WeightMismatch(
-                f"{server} computes other log-probabilities than the trainer: {apart:.3g} apart where "
-                f"{probe.tolerance:g} is allowed"
-            )
+                probe.check(server, await self._ask("POST", server, "/generate", probe.request()))
 
     async def _run(self, request: Request, version: int) -> Completion:
         try:
             for attempt in itertools.count():
                 try:
                     return await self._stream(request, version)
-                except (aiohttp.ClientError, TimeoutError, ServerError) as error:
+                except (aiohttp.ClientError, ServerError) as error:
                     unheard = isinstance(error, aiohttp.ClientConnectionError) and not request.token_ids
+                    if not unheard:
+                        # It may be decoding still.
+                        self._spawn(self._abort(request.rid))
                     if request.aborted:
                         return request.finish("abort", version)
                     if not unheard or attempt == RETRIES:
@@ -264,43 +264,77 @@ class SglangEngine:
                 # The server may know the old name from the try that failed.
                 request.rid = next(self._names)
         except asyncio.CancelledError:
+            if self._closed:
+                return request.finish("abort", version)
             # Whoever asked has gone; the server must not go on.
-            self._loop.create_task(self._abort(request.rid))
+            self._spawn(self._abort(request.rid))
             raise
         raise AssertionError("unreachable")
 
     async def _stream(self, request: Request, version: int) -> Completion:
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._timeout) as clock:
+                    return await self._read(request, version, clock)
+            except aiohttp.ClientError:
+                raise
+            except TimeoutError:
+                raise ServerError(f"no token from the server within {self._timeout:g} s") from None
+
+    async def _read(self, request: Request, version: int, clock: asyncio.Timeout) -> Completion:
+        """Each token gives the server another while for the next."""
+        if request.aborted:
+            # Between two tries, or before its turn came, when no server knew of it.
+            return request.finish("abort", version)
         async with self._http().post(f"{self.url}/generate", json=request.body()) as response:
             if response.status != 200:
                 raise ServerError(message(await json_or_text(response), response.status))
+            if request.aborted:
+                # The abort may have come to the server before the request did.
+                self._spawn(self._abort(request.rid))
             async for out in events(response.content):
                 if "error" in out:
                     raise ServerError(message(out, 400))
-                request.take(out)
+                if request.take(out):
+                    clock.reschedule(self._loop.time() + self._timeout)
                 if request.failure is not None:
-                    self._loop.create_task(self._abort(request.rid))
+                    self._spawn(self._abort(request.rid))
                     return request.finish("abort", version)
                 finish = out["meta_info"].get("finish_reason")
-                if finish is None:
-                    continue
-                served = out["meta_info"].get("weight_version")
-                return self._end(request, finish, version if served is None else _number(served))
+                if finish is not None:
+                    return self._end(request, finish, out["meta_info"].get("weight_version"), version)
         raise ServerError("the server ended the stream before the completion")
 
-    def _end(self, request: Request, finish: dict[str, Any], version: int) -> Completion:
-        kind = finish.get("type")
+    def _end(self, request: Request, finish: Any, weights: Any, version: int) -> Completion:
+        kind = finish.get("type") if isinstance(finish, dict) else None
+        if kind in ("stop", "length") and None not in (weights, self._weights) and str(weights) != self._weights:
+            raise ServerError(f"the server's weights changed from {self._weights!r} to {str(weights)!r:.80}")
         if kind == "stop":
             return request.finish("stop", version)
         if kind == "length":
+            if len(request.token_ids) < request.limit:
+                sampled = f"after {len(request.token_ids)} tokens where {request.limit} were allowed"
+                raise ServerError(f"the server ended a request for its length {sampled}")
             return request.finish("length", version)
         if request.aborted:
             return request.finish("abort", version)
-        return request.finish("error", version, str(finish.get("message") or "the server aborted the request"))
+        said = finish.get("message") if isinstance(finish, dict) else None
+        return request.finish("error", version, str(said or "the server aborted the request"))
+
+    def _begin_abort(self, request: Request) -> None:
+        self._spawn(self._abort(request.rid))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that nobody awaits: the loop alone would not keep it."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _abort(self, rid: str) -> None:
+        timeout = aiohttp.ClientTimeout(total=min(self._timeout, _ANSWER_S))
         for server in self._servers:
             try:
-                async with self._http().post(f"{server}/abort_request", json={"rid": rid}) as response:
+                async with self._http().post(f"{server}/abort_request", json={"rid": rid}, timeout=timeout) as response:
                     await response.read()
             except (aiohttp.ClientError, TimeoutError):
                 # A server that cannot be told is not decoding for us either.
@@ -321,8 +355,7 @@ def open_sglang(
     """An engine on the server at `url`, or on `servers` new ones for a checkpoint directory, which end with it.
 
     More than one stand behind a router. The key is that of the environment unless given. `log` is a directory for their
-    output. ServerError or StartError, in words for
-    people, if that cannot be.
+    output. ServerError or StartError, in words for people, if that cannot be.
     """
     api_key = api_key or os.environ.get(API_KEY) or None
     size = vocab_size(Path(model))
@@ -345,9 +378,3 @@ def open_sglang(
         for process in processes:
             process.stop()
         raise
-
-
-def _number(version: Any) -> int:
-    """A weight version as this project writes them; a server that was started by others has a name instead."""
-    text = str(version)
-    return int(text) if text.isascii() and text.isdigit() else 0

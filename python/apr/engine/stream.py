@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apr.engine.base import OnTokens
+from apr.engine.guard import logprob_fault, token_fault
+from apr.engine.http import ServerError
 from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 
@@ -19,6 +21,8 @@ class Request:
     prompt: list[int]
     params: SamplingParams
     limit: int
+    """Tokens it may sample."""
+    vocab_size: int | None
     loop: asyncio.AbstractEventLoop
     """The caller's."""
     on_tokens: OnTokens | None
@@ -50,20 +54,37 @@ class Request:
             "stream": True,
         }
 
-    def take(self, out: dict[str, Any]) -> None:
-        """Keep what a chunk adds; servers send either all tokens so far or the new ones alone."""
-        meta = out["meta_info"]
-        new = int(meta["completion_tokens"]) - len(self.token_ids)
-        self.cached_tokens = int(meta.get("cached_tokens") or 0)
-        if new <= 0:
-            return
+    def take(self, out: dict[str, Any]) -> bool:
+        """Keep what a chunk adds, if anything; servers send either all tokens so far or the new ones alone.
+        ServerError for what no sampler says."""
+        meta = out.get("meta_info")
+        if not isinstance(meta, dict):
+            raise ServerError("the server sent a chunk without meta_info")
+        counted, cached = meta.get("completion_tokens"), meta.get("cached_tokens") or 0
+        token_ids, scored = out.get("output_ids"), meta.get("output_token_logprobs") or []
+        if not (type(counted) is int and type(cached) is int and cached >= 0):
+            raise ServerError("the server sent a chunk without counts of its tokens")
+        self.cached_tokens = cached
+        new = counted - len(self.token_ids)
+        # A request that was aborted while it waited is answered with less.
+        if new == 0 or (new < 0 and self.aborted):
+            return False
+        if new < 0 or not isinstance(token_ids, list) or len(token_ids) not in (new, counted):
+            sent = len(token_ids) if isinstance(token_ids, list) else "no"
+            raise ServerError(f"the server counts {counted} tokens after {len(self.token_ids)} and sends {sent}")
+        if counted > self.limit:
+            raise ServerError(f"the server sampled {counted} tokens where {self.limit} were allowed")
+        token_ids = token_ids[-new:]
+        logprobs = logprobs_of(scored)[-new:]
+        fault = token_fault(token_ids, self.vocab_size) or logprob_fault(logprobs, new)
+        if fault is not None:
+            raise ServerError(f"the server sent what cannot be: {fault}")
         self.decoding = self.decoding or time.monotonic()
-        token_ids = [int(token) for token in out["output_ids"][-new:]]
-        scored = meta.get("output_token_logprobs") or []
         self.token_ids += token_ids
-        self.logprobs += [float(entry[0]) for entry in scored[-new:]]
+        self.logprobs += logprobs
         if self.on_tokens is not None:
             self.loop.call_soon_threadsafe(self._tell, token_ids)
+        return True
 
     def _tell(self, token_ids: list[int]) -> None:
         """Runs on the caller's loop."""
@@ -75,8 +96,16 @@ class Request:
             self.failure = error
 
     def finish(self, reason: FinishReason, version: int, error: str | None = None) -> Completion:
-        logprobs = self.logprobs if len(self.logprobs) == len(self.token_ids) else []
         now = time.monotonic()
         decoding = now if self.decoding is None else self.decoding
         timing = Timing(0.0, decoding - self.made, now - decoding)
-        return Completion(tuple(self.token_ids), tuple(logprobs), reason, self.cached_tokens, version, error, timing)
+        return Completion(
+            tuple(self.token_ids), tuple(self.logprobs), reason, self.cached_tokens, version, error, timing
+        )
+
+
+def logprobs_of(scored: Any) -> list[Any]:
+    """The first of each entry, which is the log-probability; None where there is none."""
+    if not isinstance(scored, list):
+        return []
+    return [entry[0] if isinstance(entry, list) and entry else None for entry in scored]

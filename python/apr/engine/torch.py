@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from apr.engine.base import OnTokens
+from apr.engine.base import NOT_FINITE, OnTokens
 from apr.engine.prefixes import Prefix, PrefixStore
 from apr.types import Completion, FinishReason, SamplingParams, Timing
 
@@ -37,6 +37,8 @@ class _Request:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
+    error: str | None = None
+    """Why, if it ends with "error"."""
     told: int = 0
     """Tokens that `on_tokens` has got."""
     cached: int = 0
@@ -89,6 +91,11 @@ class _RowCache:
         for buffer in (*self.K_RHTD, *self.V_RHTD):
             buffer[target, :, :length] = buffer[source, :, :length]
 
+    def wipe(self, row: int) -> None:
+        """Forget a row's contents: what is not finite would spoil whoever comes next, though masked."""
+        for buffer in (*self.K_RHTD, *self.V_RHTD):
+            buffer[row] = 0
+
     def read(self, row: int, token_ids: tuple[int, ...]) -> Prefix:
         """A copy of what a row holds of this sequence."""
         K_LHTD, V_LHTD = (
@@ -138,6 +145,7 @@ class TorchEngine:
         self.model: Any = model.to(device=device, dtype=dtype)
         self.device = next(model.parameters()).device
         self.context_length = int(model.config.max_position_embeddings)
+        self.vocab_size = int(model.config.vocab_size)
         self.policy_version = 0
         self.max_rows = max_rows
         self._cache = _RowCache(model.config, self.device, next(model.parameters()).dtype)
@@ -159,6 +167,8 @@ class TorchEngine:
         if self._closed or not prompt or request_id in self._waiting or request_id in self._active:
             why = "closed" if self._closed else f"request {request_id!r} is open" if prompt else "empty prompt"
             return Completion((), (), "error", policy_version=self.policy_version, error=why)
+        if params.fault is not None:
+            return Completion((), (), "error", policy_version=self.policy_version, error=params.fault)
         room = self.context_length - len(prompt)
         limit = room if params.max_tokens is None else min(room, params.max_tokens)
         if limit <= 0:
@@ -214,8 +224,8 @@ class TorchEngine:
                 self._settle()
         except Exception as error:
             for request in (*self._active.values(), *self._waiting.values()):
-                request.finish = "error"
-                self._resolve(request, f"{type(error).__name__}: {error}")
+                request.finish, request.error = "error", f"{type(error).__name__}: {error}"
+                self._resolve(request)
         finally:
             self._active.clear()
             self._waiting.clear()
@@ -269,6 +279,7 @@ class TorchEngine:
     def _sample(self, requests: list[_Request], logits_RV: torch.Tensor) -> None:
         # On the CPU in float64: a request's draw is the same on every device and in every batch.
         logits_RV = logits_RV.double().cpu()
+        finite_R = logits_RV.isfinite().all(-1).tolist()
         heat_R1 = torch.tensor([[r.params.temperature or 1.0] for r in requests], dtype=torch.float64)
         logprobs_RV = torch.log_softmax(logits_RV / heat_R1, dim=-1)
         cdf_RV = logprobs_RV.exp().cumsum(-1)
@@ -276,6 +287,9 @@ class TorchEngine:
         drawn_R = torch.searchsorted(cdf_RV, draw_R1, right=True)[:, 0].clamp(max=cdf_RV.shape[1] - 1)
         best_R = logits_RV.argmax(-1)
         for row, request in enumerate(requests):
+            if not finite_R[row]:
+                request.finish, request.error = "error", NOT_FINITE
+                continue
             token_id = int(best_R[row] if request.params.temperature == 0 else drawn_R[row])
             request.token_ids.append(token_id)
             request.decoding = request.decoding or time.monotonic()
@@ -298,8 +312,11 @@ class TorchEngine:
             _, request = rows[row]
             if request.finish is None:
                 continue
-            # The last token was never fed.
-            self._prefixes.add(self._cache.read(row, (*request.prompt, *request.token_ids[:-1])))
+            if request.finish == "error":
+                self._cache.wipe(row)
+            else:
+                # The last token was never fed.
+                self._prefixes.add(self._cache.read(row, (*request.prompt, *request.token_ids[:-1])))
             last = rows.pop()
             if row < len(rows):
                 self._cache.move(len(rows), row, len(last[1].prompt) + len(last[1].token_ids) - 1)
@@ -307,7 +324,7 @@ class TorchEngine:
             self._resolve(request)
         self._active = dict(rows)
 
-    def _resolve(self, request: _Request, error: str | None = None) -> None:
+    def _resolve(self, request: _Request) -> None:
         if not request.done.done() and request.finish is not None:
             request.done.set_result(
                 Completion(
@@ -316,7 +333,7 @@ class TorchEngine:
                     request.finish,
                     cached_tokens=request.cached,
                     policy_version=self.policy_version,
-                    error=error,
+                    error=request.error,
                     timing=request.timing,
                 )
             )

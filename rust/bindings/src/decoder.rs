@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use apr_decoder::{Elements, Error, FinishReason, Options, Request, Tensor, Timing};
+use apr_decoder::{Config, Elements, Error, FinishReason, Options, Request, Tensor, Timing};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -16,7 +16,8 @@ use pyo3::types::{PyDict, PyMapping};
 
 /// Adds this file's classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Decoder>()
+    module.add_class::<Decoder>()?;
+    module.add_function(wrap_pyfunction!(check_config, module)?)
 }
 
 /// The one place where the decoder's errors become Python's.
@@ -27,6 +28,13 @@ fn raise(error: Error) -> PyErr {
         Error::Io { .. } | Error::Busy { .. } => PyRuntimeError::new_err(text),
         _ => PyValueError::new_err(text),
     }
+}
+
+/// Refuses a Hugging Face directory whose `config.json` asks for more than a plain Llama, and one that holds anything
+/// but files and directories.
+#[pyfunction]
+fn check_config(directory: PathBuf) -> PyResult<()> {
+    Config::read(&directory).map(|_| ()).map_err(raise)
 }
 
 /// What one call of `run` brought for one request: id, tokens, log-probabilities, finish reason or None, cached
@@ -40,11 +48,18 @@ struct Decoder {
     context_length: usize,
     vocab_size: usize,
     policy_version: AtomicU64,
+    /// Whose threads decode.
+    process: u32,
 }
 
 impl Decoder {
-    fn lock(&self) -> MutexGuard<'_, apr_decoder::Decoder> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// RuntimeError after a panic, which leaves pages in the tree that were never computed, and in a process that was
+    /// forked off, where nobody would ever give the lock back.
+    fn lock(&self) -> PyResult<MutexGuard<'_, apr_decoder::Decoder>> {
+        if std::process::id() != self.process {
+            return Err(PyRuntimeError::new_err("the decoder belongs to the process that was forked"));
+        }
+        self.inner.lock().map_err(|_| PyRuntimeError::new_err("the decoder broke down in an earlier call"))
     }
 }
 
@@ -72,6 +87,7 @@ impl Decoder {
             vocab_size: inner.config().vocab_size,
             policy_version: AtomicU64::new(inner.policy_version()),
             inner: Mutex::new(inner),
+            process: std::process::id(),
         })
     }
 
@@ -94,8 +110,8 @@ impl Decoder {
     }
 
     /// Whether `run` has something to do or to tell.
-    fn has_work(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.lock().has_work())
+    fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| Ok(self.lock()?.has_work()))
     }
 
     /// Queues a request.
@@ -112,18 +128,18 @@ impl Decoder {
         seed: u64,
     ) -> PyResult<()> {
         let request = Request { id, prompt, temperature, max_tokens, stop_tokens: stop_token_ids, seed };
-        py.detach(|| self.lock().submit(request)).map_err(raise)
+        py.detach(|| self.lock()?.submit(request).map_err(raise))
     }
 
     /// Ends a request with the next call of `run`; False if no such request is open.
-    fn abort(&self, py: Python<'_>, id: u64) -> bool {
-        py.detach(|| self.lock().abort(id))
+    fn abort(&self, py: Python<'_>, id: u64) -> PyResult<bool> {
+        py.detach(|| Ok(self.lock()?.abort(id)))
     }
 
     /// Steps until the time is over, a request ends, or nothing is left to do.
     fn run(&self, py: Python<'_>, seconds: f64) -> PyResult<Vec<Update>> {
         let time = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let updates = py.detach(|| self.lock().run(time));
+        let updates = py.detach(|| self.lock().map(|mut inner| inner.run(time)))?;
         Ok(updates
             .into_iter()
             .map(|update| {
@@ -131,6 +147,7 @@ impl Decoder {
                     FinishReason::Stop => "stop",
                     FinishReason::Length => "length",
                     FinishReason::Abort => "abort",
+                    FinishReason::Error => "error",
                 });
                 let Timing { queue, prefill, decode } = update.timing;
                 let seconds = (queue, prefill, decode);
@@ -156,19 +173,17 @@ impl Decoder {
             let tensor = tensor(py, &name, &array)?;
             tensors.insert(name, tensor);
         }
-        let version = py
-            .detach(|| {
-                let mut inner = self.lock();
-                inner.update_weights(&tensors).map(|()| inner.policy_version())
-            })
-            .map_err(raise)?;
+        let version = py.detach(|| {
+            let mut inner = self.lock()?;
+            inner.update_weights(&tensors).map(|()| inner.policy_version()).map_err(raise)
+        })?;
         self.policy_version.store(version, Ordering::Relaxed);
         Ok(version)
     }
 
     /// Counters since the start, and the state now.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = py.detach(|| self.lock().stats());
+        let stats = py.detach(|| self.lock().map(|inner| inner.stats()))?;
         let dict = PyDict::new(py);
         dict.set_item("steps", stats.steps)?;
         dict.set_item("computed_tokens", stats.computed_tokens)?;

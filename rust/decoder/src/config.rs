@@ -1,11 +1,13 @@
 //! The shape of a model, read from `config.json`. Whatever the forward pass does not implement is refused here, so
 //! that a checkpoint either runs as its authors meant it or not at all.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::files;
 
 /// Shape and constants of a `LlamaForCausalLM`.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,10 +39,9 @@ pub struct Config {
 impl Config {
     /// Reads `config.json` of a Hugging Face directory.
     pub fn read(directory: &Path) -> Result<Self, Error> {
+        files::check(directory)?;
         let path = directory.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|error| Error::Format { path: path.clone(), reason: error.to_string() })?;
+        let value = files::read_json(&path)?;
         Self::parse(&value).map_err(|error| match error {
             Problem::Invalid(reason) => Error::Format { path, reason },
             Problem::Unsupported(what) => Error::Unsupported(what),
@@ -48,34 +49,41 @@ impl Config {
     }
 
     fn parse(value: &Value) -> Result<Self, Problem> {
-        let text = |key: &str| value.get(key).and_then(Value::as_str);
-        let model_type = text("model_type").unwrap_or("llama");
-        let architecture = value.pointer("/architectures/0").and_then(Value::as_str).unwrap_or("LlamaForCausalLM");
-        if model_type != "llama" || architecture != "LlamaForCausalLM" {
-            return Err(Problem::Unsupported(format!("{architecture} ({model_type})")));
+        check_kind(value)?;
+        for key in OFF {
+            require(key, value.get(key), is_off)?;
         }
-        for key in ["attention_bias", "mlp_bias"] {
-            if value.get(key).and_then(Value::as_bool) == Some(true) {
-                return Err(Problem::Unsupported(format!("{key} = true")));
-            }
+        for key in ONE {
+            require(key, value.get(key), is_one)?;
         }
-        if let Some(activation) = text("hidden_act").filter(|&name| name != "silu") {
-            return Err(Problem::Unsupported(format!("hidden_act = {activation:?}")));
+        for key in ["hidden_act", "hidden_activation"] {
+            require(key, value.get(key), |name| name == "silu")?;
         }
+        let full = |layers: &Value| layers.as_array().is_some_and(|all| all.iter().all(|one| one == "full_attention"));
+        require("layer_types", value.get("layer_types"), full)?;
         let hidden_size = whole(value, "hidden_size", None)?;
         let heads = whole(value, "num_attention_heads", None)?;
+        if !hidden_size.is_multiple_of(heads) {
+            return Err(Problem::Invalid("hidden_size is not a multiple of num_attention_heads".into()));
+        }
         let config = Self {
             vocab_size: whole(value, "vocab_size", None)?,
             hidden_size,
             intermediate_size: whole(value, "intermediate_size", None)?,
-            layers: whole(value, "num_hidden_layers", None)?,
+            layers: Some(whole(value, "num_hidden_layers", None)?)
+                .filter(|&layers| layers <= MOST_LAYERS)
+                .ok_or_else(|| Problem::Invalid(format!("num_hidden_layers must be at most {MOST_LAYERS}")))?,
             heads,
             kv_heads: whole(value, "num_key_value_heads", Some(heads))?,
             head_dim: whole(value, "head_dim", Some(hidden_size / heads))?,
             context_length: whole(value, "max_position_embeddings", Some(2048))?,
             rope_theta: rope_theta(value)?,
-            rms_norm_eps: value.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6) as f32,
-            tied_embeddings: value.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
+            rms_norm_eps: number("rms_norm_eps", value.get("rms_norm_eps"), EPSILON)?.unwrap_or(1e-6) as f32,
+            tied_embeddings: match value.get("tie_word_embeddings") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(tied)) => *tied,
+                Some(_) => return Err(Problem::Invalid("tie_word_embeddings must be true or false".into())),
+            },
         };
         if !config.heads.is_multiple_of(config.kv_heads) {
             return Err(Problem::Invalid("num_attention_heads is not a multiple of num_key_value_heads".into()));
@@ -92,9 +100,92 @@ impl Config {
     }
 }
 
+/// What else a checkpoint may say of its model, none of which the forward pass has.
+const OFF: [&str; 26] = [
+    "attention_bias",
+    "mlp_bias",
+    "qkv_bias",
+    "bias",
+    "use_qk_norm",
+    "qk_norm",
+    "sliding_window",
+    "use_sliding_window",
+    "attention_chunk_size",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "query_pre_attn_scalar",
+    "attention_multiplier",
+    "clip_qkv",
+    "alibi",
+    "use_parallel_residual",
+    "no_rope_layers",
+    "rope_interleaved",
+    "num_experts",
+    "num_local_experts",
+    "quantization",
+    "quantization_config",
+    "compression_config",
+    "is_encoder_decoder",
+    "add_cross_attention",
+    "auto_map",
+];
+/// Factors that the forward pass does not multiply by.
+const ONE: [&str; 6] = [
+    "partial_rotary_factor",
+    "rotary_pct",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
+    "logit_scale",
+];
+/// Some times as many as any model has; whoever builds a model builds as many as it is told to.
+const MOST_LAYERS: usize = 1024;
+/// Beyond these, float32 holds neither the base nor its frequencies.
+const THETA: RangeInclusive<f64> = 1.0..=1e30;
+const EPSILON: RangeInclusive<f64> = 1e-30..=1.0;
+
 enum Problem {
     Invalid(String),
     Unsupported(String),
+}
+
+/// That it is a Llama, and says so.
+fn check_kind(value: &Value) -> Result<(), Problem> {
+    if !value.is_object() {
+        return Err(Problem::Invalid("not a JSON object".into()));
+    }
+    require("model_type", value.get("model_type"), |name| name == "llama")?;
+    let llama = |names: &Value| names.as_array().is_some_and(|names| names == &["LlamaForCausalLM"]);
+    require("architectures", value.get("architectures"), llama)?;
+    let silent = |key| value.get(key).is_none_or(Value::is_null);
+    if silent("model_type") && silent("architectures") {
+        return Err(Problem::Invalid("neither model_type nor architectures says which model it is".into()));
+    }
+    Ok(())
+}
+
+/// Null counts as absent, which is always fine.
+fn require(key: &str, value: Option<&Value>, fine: impl Fn(&Value) -> bool) -> Result<(), Problem> {
+    match value {
+        Some(value) if !value.is_null() && !fine(value) => {
+            let text: String = value.to_string().chars().take(60).collect();
+            Err(Problem::Unsupported(format!("{key} = {text}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Bool(on) => !on,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_one(value: &Value) -> bool {
+    value.as_f64() == Some(1.0)
 }
 
 /// A positive whole number that fits 32 bits; null counts as absent.
@@ -105,31 +196,41 @@ fn whole(value: &Value, key: &str, default: Option<usize>) -> Result<usize, Prob
     };
     number
         .filter(|&number| number > 0 && u32::try_from(number).is_ok())
-        .ok_or_else(|| Problem::Invalid(format!("{key} must be a positive whole number")))
+        .ok_or_else(|| Problem::Invalid(format!("{key} must be a whole number from 1 to {}", u32::MAX)))
+}
+
+/// A number within bounds; null counts as absent.
+fn number(key: &str, value: Option<&Value>, range: RangeInclusive<f64>) -> Result<Option<f64>, Problem> {
+    let Some(value) = value.filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    match value.as_f64().filter(|number| range.contains(number)) {
+        Some(number) => Ok(Some(number)),
+        None => Err(Problem::Invalid(format!("{key} must be a number from {:e} to {:e}", range.start(), range.end()))),
+    }
 }
 
 /// The rotary base, from `rope_theta` or from the newer `rope_parameters`; any scaling is refused.
 fn rope_theta(value: &Value) -> Result<f32, Problem> {
-    for key in ["rope_scaling", "rope_parameters"] {
-        let Some(rope) = value.get(key).filter(|rope| !rope.is_null()) else {
-            continue;
+    let mut bases = Vec::from_iter(number("rope_theta", value.get("rope_theta"), THETA)?);
+    for holder in ["rope_scaling", "rope_parameters"] {
+        let rope = match value.get(holder) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(rope)) => rope,
+            Some(_) => return Err(Problem::Invalid(format!("{holder} must be an object"))),
         };
-        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-        let kind = kind.and_then(Value::as_str).unwrap_or("default");
-        if kind != "default" {
-            return Err(Problem::Unsupported(format!("rope type {kind:?}")));
-        }
-        if rope.get("partial_rotary_factor").and_then(Value::as_f64).unwrap_or(1.0) != 1.0 {
-            return Err(Problem::Unsupported("partial rotary embedding".into()));
+        for (key, value) in rope {
+            let name = format!("{holder}.{key}");
+            match key.as_str() {
+                "rope_theta" => bases.extend(number(&name, Some(value), THETA)?),
+                "rope_type" | "type" => require(&name, Some(value), |kind| kind == "default")?,
+                "factor" | "partial_rotary_factor" => require(&name, Some(value), is_one)?,
+                _ => require(&name, Some(value), |_| false)?,
+            }
         }
     }
-    let theta = value.pointer("/rope_parameters/rope_theta").or_else(|| value.get("rope_theta"));
-    match theta {
-        None | Some(Value::Null) => Ok(10_000.0),
-        Some(theta) => theta
-            .as_f64()
-            .filter(|&theta| theta > 0.0)
-            .map(|theta| theta as f32)
-            .ok_or_else(|| Problem::Invalid("rope_theta must be a positive number".into())),
+    if bases.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Err(Problem::Invalid("rope_theta is given twice, and not the same".into()));
     }
+    Ok(bases.first().map_or(10_000.0, |base| *base as f32))
 }

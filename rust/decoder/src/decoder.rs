@@ -22,6 +22,10 @@ use crate::weights::{Tensor, Weights};
 /// long prompt still stream.
 const MAX_ROWS: usize = 256;
 
+/// More than any machine has a use for; beyond them a number is a mistake.
+const MOST_THREADS: usize = 1024;
+const MOST_BATCH: usize = 1 << 16;
+
 /// How a decoder uses the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -54,8 +58,11 @@ impl Decoder {
         let config = Config::read(directory.as_ref())?;
         let weights = Weights::read(directory.as_ref(), &config)?;
         let out_of_range = |name, reason: String| Err(Error::Option { name, reason });
-        if options.max_batch == 0 {
-            return out_of_range("max_batch", "must be at least 1".into());
+        if !(1..=MOST_BATCH).contains(&options.max_batch) {
+            return out_of_range("max_batch", format!("must be from 1 to {MOST_BATCH}"));
+        }
+        if options.threads > MOST_THREADS {
+            return out_of_range("threads", format!("must be at most {MOST_THREADS}"));
         }
         let page_bytes = Slab::page_bytes(&config);
         // One page more, for a shared page that is being copied.
@@ -139,7 +146,7 @@ impl Decoder {
     /// Computes one batch. Returns the updates of every request that got a token or ended.
     pub fn step(&mut self) -> Vec<Update> {
         let batch = self.scheduler.plan();
-        let mut sampled: Vec<Sampled> = Vec::new();
+        let mut sampled: Vec<Option<Sampled>> = Vec::new();
         if !batch.rows.is_empty() {
             let (isa, vocabulary) = (self.model.isa(), self.model.config.vocab_size);
             let (logits, stride) = self.model.forward(&batch);

@@ -13,6 +13,7 @@ pub mod cache;
 mod config;
 mod decoder;
 mod error;
+mod files;
 mod kernels;
 mod llama;
 mod matrix;

@@ -55,6 +55,8 @@ pub(crate) struct Pool {
     workers: Vec<Worker>,
     /// Until when the caller works alone.
     resting: Option<Instant>,
+    /// Whose threads they are.
+    process: u32,
 }
 
 impl Pool {
@@ -66,7 +68,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Self { shared, workers: Vec::new(), resting: None };
+        let mut pool = Self { shared, workers: Vec::new(), resting: None, process: std::process::id() };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let parked = Arc::new(AtomicBool::new(false));
@@ -122,6 +124,11 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if std::process::id() != self.process {
+            // A fork copies no threads: there is nobody to join.
+            std::mem::forget(std::mem::take(&mut self.workers));
+            return;
+        }
         self.shared.stop.store(true, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread.unpark();

@@ -26,6 +26,8 @@ pub enum FinishReason {
     Length,
     /// The caller aborted it.
     Abort,
+    /// The model computed logits that are not finite.
+    Error,
 }
 
 /// Where a request's time went so far, in seconds.

@@ -17,7 +17,8 @@ pub(crate) struct Sampled {
 
 /// Chooses among `logits[..vocabulary]`; overwrites them. What follows them is padding up to whole vectors.
 ///
-/// Temperature 0 takes the most likely token, of equals the lowest.
+/// Temperature 0 takes the most likely token, of equals the lowest. None: some logit is not finite, so there is no
+/// distribution to choose from.
 pub(crate) fn sample(
     isa: Isa,
     logits: &mut [f32],
@@ -25,7 +26,10 @@ pub(crate) fn sample(
     temperature: f32,
     seed: u64,
     position: u64,
-) -> Sampled {
+) -> Option<Sampled> {
+    if !finite(&logits[..vocabulary]) {
+        return None;
+    }
     let mut best = 0;
     for (token, logit) in logits[..vocabulary].iter().enumerate() {
         if *logit > logits[best] {
@@ -35,7 +39,7 @@ pub(crate) fn sample(
     let most = logits[best];
     if temperature == 0.0 {
         exp_shifted(isa, logits, most, 1.0);
-        return Sampled { token: best as u32, logprob: -total(&logits[..vocabulary]).ln() as f32 };
+        return Some(Sampled { token: best as u32, logprob: -total(&logits[..vocabulary]).ln() as f32 });
     }
     let scale = 1.0 / temperature;
     let before = logits.to_vec();
@@ -50,7 +54,13 @@ pub(crate) fn sample(
     });
     // Rounding may leave the target at the very end: then the most likely token.
     let token = token.unwrap_or(best);
-    Sampled { token: token as u32, logprob: (f64::from(scale * (before[token] - most)) - total.ln()) as f32 }
+    Some(Sampled { token: token as u32, logprob: (f64::from(scale * (before[token] - most)) - total.ln()) as f32 })
+}
+
+/// In integers, whose maximum is a vector operation: all that is not finite is larger than what is.
+fn finite(logits: &[f32]) -> bool {
+    let largest = logits.iter().fold(0, |largest, logit| logit.abs().to_bits().max(largest));
+    largest < f32::INFINITY.to_bits()
 }
 
 fn total(weights: &[f32]) -> f64 {

@@ -166,8 +166,9 @@ impl Scheduler {
         (sequence.request.seed, position, sequence.request.temperature)
     }
 
-    /// Takes the tokens of the plan's sampled rows, in order; returns what happened since the last call.
-    pub(crate) fn commit(&mut self, sampled: &[Sampled]) -> Vec<Update> {
+    /// Takes the tokens of the plan's sampled rows, in order; returns what happened since the last call. A request whose
+    /// row brought none ends.
+    pub(crate) fn commit(&mut self, sampled: &[Option<Sampled>]) -> Vec<Update> {
         for page in self.copied.drain(..) {
             self.cache.release(page);
         }
@@ -181,20 +182,19 @@ impl Scheduler {
         let mut finished = vec![false; self.running.len()];
         for (index, sampled) in sampling.iter().zip(sampled) {
             let sequence = &mut self.running[*index];
-            sequence.tokens.push(sampled.token);
-            let reason = if sequence.request.stop_tokens.contains(&sampled.token) {
-                Some(FinishReason::Stop)
-            } else if sequence.tokens.len() >= sequence.limit {
-                Some(FinishReason::Length)
-            } else {
-                None
+            sequence.tokens.extend(sampled.map(|sampled| sampled.token));
+            let reason = match sampled {
+                None => Some(FinishReason::Error),
+                Some(Sampled { token, .. }) if sequence.request.stop_tokens.contains(token) => Some(FinishReason::Stop),
+                Some(_) if sequence.tokens.len() >= sequence.limit => Some(FinishReason::Length),
+                Some(_) => None,
             };
             finished[*index] = reason.is_some();
-            self.stats.sampled_tokens += 1;
+            self.stats.sampled_tokens += u64::from(sampled.is_some());
             updates.push(Update {
                 id: sequence.request.id,
-                tokens: vec![sampled.token],
-                logprobs: vec![sampled.logprob],
+                tokens: sampled.iter().map(|sampled| sampled.token).collect(),
+                logprobs: sampled.iter().map(|sampled| sampled.logprob).collect(),
                 finished: reason,
                 cached_tokens: sequence.cached.unwrap_or(0),
                 policy_version: self.policy_version,
@@ -345,7 +345,7 @@ mod tests {
             fewest = fewest.min(batch.rows.len());
             let all_run = written.iter().all(|tokens| *tokens < 200);
             assert!(!all_run || batch.rows.len() >= LEAST);
-            let sampled = vec![Sampled { token: 1, logprob: 0.0 }; 24];
+            let sampled = vec![Some(Sampled { token: 1, logprob: 0.0 }); 24];
             for update in scheduler.commit(&sampled) {
                 written[update.id as usize] += update.tokens.len() as u64;
             }

@@ -6,14 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::files;
 use crate::matrix::{Matrix, PANEL, Values};
 
 /// A tensor's elements.
@@ -41,6 +40,18 @@ impl Tensor<'_> {
             Elements::Brain(values) => Values::Brain(values),
         }
     }
+
+    /// Whether the other is of the same shape and bits.
+    fn equals(&self, other: &Self) -> bool {
+        let same = match (&self.elements, &other.elements) {
+            (Elements::Float(a), Elements::Float(b)) => {
+                bytemuck::cast_slice::<f32, u32>(a) == bytemuck::cast_slice::<f32, u32>(b)
+            }
+            (Elements::Brain(a), Elements::Brain(b)) => a == b,
+            _ => false,
+        };
+        same && self.shape == other.shape
+    }
 }
 
 pub(crate) struct Layer {
@@ -65,9 +76,9 @@ pub(crate) struct Weights {
 impl Weights {
     /// Reads `model.safetensors`, or the files that `model.safetensors.index.json` names.
     pub(crate) fn read(directory: &Path, config: &Config) -> Result<Self, Error> {
-        let files = checkpoint_files(directory)?
+        let files = files::weight_files(directory)?
             .into_iter()
-            .map(|path| map_file(&path).map(|map| (path, map)))
+            .map(|path| files::map(&path).map(|map| (path, map)))
             .collect::<Result<Vec<_>, _>>()?;
         let mut tensors = HashMap::new();
         for (path, map) in &files {
@@ -76,7 +87,9 @@ impl Weights {
             for (name, view) in SafeTensors::deserialize(map).map_err(invalid)?.iter() {
                 let elements = elements(name, view.dtype(), view.data())?;
                 let shape = view.shape().to_vec();
-                tensors.insert(name.to_owned(), Tensor { shape, elements });
+                if tensors.insert(name.to_owned(), Tensor { shape, elements }).is_some() {
+                    return Err(Error::weight(name, "in two files"));
+                }
             }
         }
         Self::build(config, &tensors)
@@ -101,7 +114,8 @@ impl Weights {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_dim, config.kv_width());
         let embedding = take("model.embed_tokens.weight".into(), &[config.vocab_size, hidden])?;
-        let mut layers = Vec::with_capacity(config.layers);
+        // As many as there are tensors for: the number alone is only a claim.
+        let mut layers = Vec::new();
         for index in 0..config.layers {
             let mut take = |name: &str, shape: &[usize]| take(format!("model.layers.{index}.{name}.weight"), shape);
             let attention_norm = padded(take("input_layernorm", &[hidden])?);
@@ -135,11 +149,15 @@ impl Weights {
         } else {
             take("lm_head.weight".into(), &[config.vocab_size, hidden])?
         };
+        if let Some(copy) = tensors.get("lm_head.weight").filter(|_| config.tied_embeddings) {
+            if !copy.equals(embedding) {
+                let reason = "differs from model.embed_tokens.weight, though tie_word_embeddings is true";
+                return Err(Error::weight("lm_head.weight", reason));
+            }
+            seen.insert("lm_head.weight".into());
+        }
         let head = pack(hidden, &rows(head))?;
-        let unknown = tensors.keys().find(|name| {
-            let copy = config.tied_embeddings && *name == "lm_head.weight";
-            !copy && !seen.contains(*name) && !name.ends_with("rotary_emb.inv_freq")
-        });
+        let unknown = tensors.keys().find(|name| !seen.contains(*name) && !name.ends_with("rotary_emb.inv_freq"));
         if let Some(name) = unknown {
             return Err(Error::weight(name, "not a weight of this model"));
         }
@@ -200,30 +218,4 @@ fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Cow<'_, [T]> {
         Ok(values) => Cow::Borrowed(values),
         Err(_) => bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect(),
     }
-}
-
-fn checkpoint_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let single = directory.join("model.safetensors");
-    let index = directory.join("model.safetensors.index.json");
-    if single.exists() || !index.exists() {
-        return Ok(vec![single]);
-    }
-    let text = std::fs::read_to_string(&index).map_err(|source| Error::Io { path: index.clone(), source })?;
-    let invalid = |reason: String| Error::Format { path: index.clone(), reason };
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-    let map = value["weight_map"].as_object().ok_or_else(|| invalid("no weight_map".into()))?;
-    let names = map
-        .values()
-        .map(|name| name.as_str().map(str::to_owned))
-        .collect::<Option<BTreeSet<_>>>()
-        .ok_or_else(|| invalid("a file name is not a string".into()))?;
-    Ok(names.into_iter().map(|name| directory.join(name)).collect())
-}
-
-fn map_file(path: &Path) -> Result<Mmap, Error> {
-    let failed = |source| Error::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    // SAFETY: the map is read and dropped within the load; a checkpoint that another process cuts short meanwhile
-    // ends this one, as it would any reader that maps it.
-    unsafe { Mmap::map(&file) }.map_err(failed)
 }

@@ -1,0 +1,408 @@
+"""The SGLang client against a server that does what none should: it needs neither SGLang nor a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from apr.engine import API_KEY, load_engine
+from apr.engine.http import ServerError
+from apr.engine.server import ServerProcess, StartError
+from apr.engine.sglang import Probe, SglangEngine, WeightMismatch
+from apr.orchestrator import rollout
+from apr.types import Completion, SamplingParams
+from fake_sglang import (
+    CONTEXT,
+    VOCABULARY,
+    FakeSglang,
+    Gone,
+    Refused,
+    Script,
+    chunk,
+    event,
+    pings,
+    says,
+    silent,
+    sound,
+)
+from tiny import SOLVED
+
+PROMPT = (1, 28, 3)
+STOP = 7
+
+
+def opened(server: FakeSglang, **options: Any) -> SglangEngine:
+    return SglangEngine(server.url, **{"vocab_size": VOCABULARY, "timeout": 5.0, **options})
+
+
+def run(engine: SglangEngine, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What comes of it, once the engine is closed."""
+
+    async def all_of_it() -> Any:
+        try:
+            return await work()
+        finally:
+            await engine.close()
+
+    return asyncio.run(all_of_it())
+
+
+def ask(script: Script, max_tokens: int = 5, **options: Any) -> tuple[Completion, list[int], FakeSglang]:
+    """A completion, what was streamed of it, and the server that it came from."""
+    heard: list[int] = []
+    params = SamplingParams(0.0, max_tokens, (STOP,))
+    with FakeSglang(script) as server:
+        engine = opened(server, **options)
+        work = engine.generate(PROMPT, params, request_id="r", on_tokens=heard.extend)
+        return run(engine, lambda: work), heard, server
+
+
+def test_a_sound_server_is_believed() -> None:
+    completion, heard, server = ask(sound)
+    assert completion == Completion((10, 11, 12, 13, 14), (-0.5,) * 5, "length")
+    assert heard == list(completion.token_ids)
+    assert server.aborted == []
+    completion, _, _ = ask(says(chunk([30]), chunk([31, STOP], 3, finish="stop", cached_tokens=2)))
+    assert (completion.token_ids, completion.finish_reason, completion.cached_tokens) == ((30, 31, STOP), "stop", 2)
+    # All tokens so far in each chunk, as servers without incremental output send them.
+    completion, _, _ = ask(says(chunk([30]), chunk([30, 31, STOP], finish="stop")))
+    assert completion.token_ids == (30, 31, STOP)
+
+
+async def _gone(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield chunk([30])
+    raise Gone
+
+
+async def _endless_line(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield chunk([30])
+    yield b"data: " + b"x" * (5 << 20)
+
+
+async def _refusal(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    raise Refused(500, json.dumps({"error": {"message": "no memory left\nTraceback"}}))
+    yield b""
+
+
+async def _wordless(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    raise Refused(503, "")
+    yield b""
+
+
+FIRST = chunk([30])
+LIES = {
+    "no JSON": (says(FIRST, b"data: {oops\n\n"), "sent no JSON"),
+    "deep JSON": (says(FIRST, b"data: " + b"[" * 100_000 + b"\n\n"), "sent no JSON"),
+    "no object": (says(FIRST, event([1, 2])), "sent no object"),
+    "no meta_info": (says(FIRST, event({"output_ids": [5]})), "without meta_info"),
+    "meta_info a list": (says(FIRST, event({"output_ids": [5], "meta_info": [1]})), "without meta_info"),
+    "no count": (says(FIRST, event({"output_ids": [5], "meta_info": {}})), "without counts"),
+    "count a text": (says(FIRST, chunk([31], "2")), "without counts"),
+    "cached a text": (says(FIRST, chunk([31], 2, cached_tokens="all")), "without counts"),
+    "cached below 0": (says(FIRST, chunk([31], 2, cached_tokens=-3)), "without counts"),
+    "no ids": (says(FIRST, event({"meta_info": {"completion_tokens": 2}})), "counts 2 tokens after 1 and sends no"),
+    "more counted": (says(FIRST, chunk([31, 32], 5)), "counts 5 tokens after 1 and sends 2"),
+    "fewer counted": (says(FIRST, chunk([31, 32, 33], 2)), "counts 2 tokens after 1 and sends 3"),
+    "counted backwards": (says(chunk([30, 31]), chunk([30], 1)), "counts 1 tokens after 2"),
+    "too many": (says(FIRST, chunk([31] * 40, 41)), "sampled 41 tokens where 5 were allowed"),
+    "early length": (says(chunk([30], finish="length")), "for its length after 1 tokens where 5 were allowed"),
+    "other weights": (says(chunk([STOP], finish="stop", weight_version="other")), "weights changed"),
+    "end without an end": (says(FIRST), "ended the stream before"),
+    "end before a token": (says(), "ended the stream before"),
+    "an error event": (says(FIRST, event({"error": {"message": "went wrong"}})), "went wrong"),
+    "aborted by itself": (says(FIRST, chunk([], 1, finish={"type": "abort", "message": "no room"})), "no room"),
+    "an unknown end": (says(FIRST, chunk([], 1, finish="bored")), "aborted the request"),
+    "an end of another kind": (says(FIRST, chunk([], 1, finish=[3])), "aborted the request"),
+    "gone": (_gone, "Client"),
+    "endless line": (_endless_line, "line without an end"),
+    "refused": (_refusal, "no memory left"),
+    "refused without a word": (_wordless, "status 503"),
+}
+for _strange in (-1, VOCABULARY, 99999, 2**70, 5.7, 30.0, True, "30", None, [30]):
+    LIES[f"id {_strange!r}"] = (says(FIRST, chunk([_strange], 2)), "no token id of the vocabulary")
+for _strange in (float("nan"), float("inf"), float("-inf"), 7, 0.5, True, "x", None):
+    LIES[f"logprob {_strange!r}"] = (says(FIRST, chunk([31], 2, [_strange])), "no log-probability")
+LIES["no logprobs"] = (says(FIRST, chunk([31], 2, output_token_logprobs=None)), "0 logprobs for 1 tokens")
+LIES["logprobs no list"] = (says(FIRST, chunk([31], 2, output_token_logprobs={"a": 1})), "0 logprobs for 1 tokens")
+LIES["logprobs flat"] = (says(FIRST, chunk([31], 2, output_token_logprobs=[-0.5])), "no log-probability")
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_is_an_engine_failure_with_its_reason(name: str) -> None:
+    script, why = LIES[name]
+    completion, heard, _ = ask(script)
+    assert completion.finish_reason == "error"
+    assert why in str(completion.error)
+    assert "\n" not in str(completion.error)
+    # What was right before it is kept, and nothing else.
+    assert list(completion.token_ids) == heard
+    assert all(token in (30, 31, STOP) for token in heard)
+
+
+@pytest.mark.parametrize("name", ["id 99999", "logprob nan", "early length", "refused", "too many"])
+def test_no_lie_is_a_wrong_answer(name: str) -> None:
+    with FakeSglang(LIES[name][0]) as server:
+        from apr.grammar import Countdown
+
+        engine = opened(server)
+        params = SamplingParams(0.0, 5)
+        tree = run(engine, lambda: rollout(SOLVED, engine, grammar=Countdown("apr"), params=params))
+    assert tree.failed
+    assert tree.main.reason == "engine_error"
+
+
+@pytest.mark.parametrize("script", [silent, pings, says(FIRST), None])
+def test_silence_is_bounded_and_an_engine_failure(script: Script | None) -> None:
+    async def then_silent(body: dict[str, Any]) -> AsyncIterator[bytes]:
+        yield FIRST
+        async for piece in pings(body):
+            yield piece
+
+    completion, _, server = ask(then_silent if script is None else script, timeout=0.3)
+    assert completion.finish_reason == "error"
+    if script is None or script in (silent, pings):
+        assert "no token from the server within 0.3 s" in str(completion.error)
+        # Not asked again: it is not the connection that failed.
+        assert len(server.requests) == 1
+
+
+def test_tokens_give_a_server_more_time() -> None:
+    async def slow(body: dict[str, Any]) -> AsyncIterator[bytes]:
+        async for piece in sound(body):
+            await asyncio.sleep(0.15)
+            yield piece
+
+    completion, _, _ = ask(slow, timeout=0.5)
+    assert completion.finish_reason == "length"
+
+
+@pytest.mark.parametrize("info", [None, {}, [], {"max_req_input_len": "512"}, {"max_req_input_len": True}, 5])
+def test_what_is_no_server_is_told_at_once(info: Any) -> None:
+    with FakeSglang() as server:
+        server.info = info
+        with pytest.raises(ServerError, match="no answer to /server_info" if info is None else "is no SGLang server"):
+            opened(server, timeout=0.3)
+
+
+def failing(times: int, failure: Exception) -> Script:
+    """Sound, but for its first requests."""
+    left = [failure] * times
+
+    async def script(body: dict[str, Any]) -> AsyncIterator[bytes]:
+        if left:
+            raise left.pop()
+        async for piece in sound(body):
+            yield piece
+
+    return script
+
+
+def test_a_request_that_was_not_heard_is_sent_again() -> None:
+    completion, _, server = ask(failing(2, Gone()))
+    assert completion.finish_reason == "length"
+    assert len(server.requests) == 3
+    assert len({request["rid"] for request in server.requests}) == 3
+
+
+def test_a_busy_servers_refusal_is_an_engine_failure_and_it_is_used_again() -> None:
+    with FakeSglang(failing(1, Refused(503, "no worker"))) as server:
+        engine = opened(server)
+
+        async def twice() -> list[Completion]:
+            params = SamplingParams(0.0, 5)
+            return [await engine.generate(PROMPT, params, request_id="r") for _ in range(2)]
+
+        assert [completion.finish_reason for completion in run(engine, twice)] == ["error", "length"]
+
+
+def test_an_abort_between_two_tries_is_heeded() -> None:
+    """The first try fails; the abort comes before the second, which then never happens."""
+    with FakeSglang() as server:
+        engine = opened(server)
+
+        async def fails(body: dict[str, Any]) -> AsyncIterator[bytes]:
+            engine.abort("r")
+            raise Gone
+            yield b""
+
+        server.script = fails
+        params = SamplingParams(0.0, 400)
+        completion = run(engine, lambda: engine.generate(PROMPT, params, request_id="r"))
+        assert (completion.finish_reason, completion.token_ids) == ("abort", ())
+        assert len(server.requests) == 1
+
+
+def test_an_abort_that_overtakes_its_request_is_sent_again() -> None:
+    with FakeSglang() as server:
+        engine = opened(server)
+
+        async def until_aborted(body: dict[str, Any]) -> AsyncIterator[bytes]:
+            engine.abort("r")
+            while not server.aborted:
+                await asyncio.sleep(0.01)
+            # The server did not know the name yet when it was told.
+            server.aborted.clear()
+            yield FIRST
+            while not server.aborted:
+                await asyncio.sleep(0.01)
+            yield chunk([], 1, finish="abort")
+
+        server.script = until_aborted
+        params = SamplingParams(0.0, 400)
+        completion = run(engine, lambda: engine.generate(PROMPT, params, request_id="r"))
+        assert (completion.finish_reason, completion.token_ids) == ("abort", (30,))
+
+
+def test_close_ends_what_is_open_though_the_server_heeds_no_abort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apr.engine.sglang._GRACE_S", 0.2)
+    with FakeSglang(silent) as server:
+        engine = opened(server)
+
+        async def main() -> Completion:
+            task = asyncio.create_task(engine.generate(PROMPT, SamplingParams(), request_id="r"))
+            while not server.requests:
+                await asyncio.sleep(0.01)
+            await engine.close()
+            return await task
+
+        assert asyncio.run(main()).finish_reason == "abort"
+
+
+def write_weights(directory: Path, content: bytes) -> Path:
+    directory.mkdir()
+    (directory / "model.safetensors").write_bytes(content)
+    return directory
+
+
+def test_equal_weights_have_one_name_whoever_hands_them_over(tmp_path: Path) -> None:
+    """Two ranks of a run: the second comes when the first has updated the server already."""
+    first, second, third = (
+        write_weights(tmp_path / name, content) for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2"))
+    )
+    params = SamplingParams(0.0, 5)
+    with FakeSglang() as server:
+
+        async def with_weights(body: dict[str, Any]) -> AsyncIterator[bytes]:
+            yield chunk([STOP], finish="stop", weight_version=server.weights)
+
+        server.script = with_weights
+
+        async def main() -> None:
+            early = opened(server)
+            assert await early.update_weights(first) == 1
+            late = opened(server)
+            assert await late.update_weights(second) == 1
+            # It was left alone: it has them.
+            assert server.updates == [str(first)]
+            for engine in (early, late):
+                completion = await engine.generate(PROMPT, params, request_id="r")
+                assert (completion.finish_reason, completion.policy_version) == ("stop", 1)
+            await late.update_weights(third)
+            assert (await early.generate(PROMPT, params, request_id="r")).finish_reason == "error"
+            assert (await late.generate(PROMPT, params, request_id="r")).policy_version == 2
+            await early.close()
+            await late.close()
+
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("probed", "expected", "why"),
+    [
+        ({"input_token_logprobs": [[None, 1], [-0.5, 28], [float("nan"), 3]]}, (-0.5, -0.5), "nan is no"),
+        ({"input_token_logprobs": [[None, 1], [-0.5, 28], [-0.5, 3]]}, (-0.5, float("nan")), "nan apart"),
+        ({"input_token_logprobs": [[None, 1], [-0.5, 28], [-0.9, 3]]}, (-0.5, -0.5), "0.4 apart"),
+        ({"input_token_logprobs": [[None, 1], [-0.5, 28]]}, (-0.5, -0.5), "1 logprobs for 2"),
+        ({"input_token_logprobs": "none"}, (-0.5, -0.5), "0 logprobs for 2"),
+        ([], (-0.5, -0.5), "0 logprobs for 2"),
+    ],
+)
+def test_a_probe_finds_every_difference(tmp_path: Path, probed: Any, expected: tuple[float, ...], why: str) -> None:
+    weights = write_weights(tmp_path / "a", b"1")
+    with FakeSglang() as server:
+        server.probed = probed
+        engine = opened(server)
+
+        async def main() -> Completion:
+            with pytest.raises(WeightMismatch, match=why):
+                await engine.update_weights(weights, Probe(PROMPT, expected))
+            return await engine.generate(PROMPT, SamplingParams(0.0, 5), request_id="r")
+
+        assert run(engine, main).error == "the last weight update failed"
+
+
+@pytest.mark.parametrize("size", [True, -1, 0, 2**40, "150", 1.5, None, [150]])
+def test_a_checkpoints_sizes_are_whole_numbers(tmp_path: Path, size: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": size, "max_position_embeddings": CONTEXT}))
+    with pytest.raises(StartError, match="vocab_size"):
+        load_engine("sglang", tmp_path, url="http://127.0.0.1:1")
+    (tmp_path / "config.json").unlink()
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(StartError, match="holds no model"):
+        load_engine("sglang", tmp_path, url="http://127.0.0.1:1")
+
+
+def test_a_key_is_in_no_command_line_and_in_no_readable_log(tmp_path: Path) -> None:
+    """A module that is run as a server is: it finds the key among its arguments, and prints them."""
+    (tmp_path / "shows.py").write_text("import sys, time\nprint(sys.argv, flush=True)\ntime.sleep(600)\n")
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{_LAUNCH}"]
+    log = tmp_path / "logs" / "server.log"
+    with ServerProcess(command, "http://127.0.0.1:1", log, api_key="secret-key") as server:
+        while "secret-key" not in log.read_text():
+            assert server.running
+            time.sleep(0.01)
+        keeper = server._keeper.pid
+        [child] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        for pid in (keeper, child):
+            assert b"secret-key" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        assert "--api-key" in server.tail()[-1]
+        assert "secret-key" not in server.tail()[-1]
+        assert API_KEY not in os.environ
+
+
+_LAUNCH = "from apr.engine.launch import main; main('shows', ['--port', '1'])"
+
+
+def test_a_log_that_cannot_be_is_told_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for log in (tmp_path / "pipe", tmp_path / "pipe" / "server.log"):
+        with pytest.raises(StartError, match="cannot write"):
+            ServerProcess(["true"], "http://127.0.0.1:1", log)
+
+
+def test_a_fork_has_no_engine(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import asyncio, os, sys
+        from apr.engine.sglang import SglangEngine
+        from apr.types import SamplingParams
+        engine = SglangEngine(sys.argv[1])
+        if os.fork() == 0:
+            completion = asyncio.run(engine.generate((1,), SamplingParams(), request_id="r"))
+            engine.abort("r")
+            asyncio.run(engine.close())
+            print(completion.error, flush=True)
+            sys.exit(0)
+        os.wait()
+        asyncio.run(engine.close())
+        """
+    )
+    with FakeSglang() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", script, server.url], capture_output=True, text=True, timeout=120, check=True
+        )
+    assert "process that was forked" in done.stdout
