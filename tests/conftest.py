@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Several workers share the processors: threads that wait for each other by spinning would take them from one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FOLDER = Path(__file__).parent / "golden"
 
