@@ -9,7 +9,6 @@ finite and of 64 bits.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
@@ -18,8 +17,9 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from types import NoneType, TracebackType, UnionType
-from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
+from apr.jsonl import parse, write
 from apr.types import FinishReason
 
 CloseReason = Literal[
@@ -203,15 +203,15 @@ _NAMES: dict[object, str] = {kind: name for name, kind in _KINDS.items()}
 def to_json(event: Event) -> str:
     """One line, without its newline."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}
-    return json.dumps({"event": _NAMES[type(event)], **values}, separators=(",", ":"), allow_nan=False)
+    return write({"event": _NAMES[type(event)], **values})
 
 
 def from_json(line: str | bytes) -> Event:
     """The event of one line; ValueError if it is none."""
     try:
-        values = json.loads(line, parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError(f"not an event: {_begin(line)} is nested too deeply") from None
+        values = parse(line)
+    except ValueError as error:
+        raise ValueError(f"not an event: {error}") from None
     name = values.pop("event", None) if isinstance(values, dict) else None
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
@@ -230,10 +230,6 @@ def from_json(line: str | bytes) -> Event:
 
 def _begin(line: str | bytes) -> str:
     return ascii(line[:80])
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"not an event: {word} is no number")
 
 
 @cache

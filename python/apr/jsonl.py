@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 
-def parse(text: str) -> Any:
-    """A JSON value. ValueError, in few words, for anything else, NaN, infinities and bottomless nesting included."""
+def parse(text: str | bytes) -> Any:
+    """A JSON value of text, or of UTF-8. ValueError, in few words, for anything else, NaN, infinities and bottomless
+    nesting included."""
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not JSON: byte {error.start + 1} is no UTF-8") from None
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"not JSON: {error.msg} at {where}") from None
@@ -44,7 +47,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(data[: _whole(data)].split(b"\n"), 1):
             if line.strip():
                 try:
-                    value = parse(line.decode())
+                    value = parse(line)
                 except ValueError as error:
                     raise ValueError(f"{path}, line {number}: {error}") from None
                 yield number, value

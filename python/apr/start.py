@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from apr._core import Tokenizer
+from apr._core import Tokenizer, check_config
 from apr.config import ModelConfig
 
 _SHAPE = {
@@ -26,8 +26,8 @@ _SHAPE = {
 def check_start(directory: Path, shape: ModelConfig | None = None) -> None:
     """ValueError, in a line, for a checkpoint that no run may begin with, or none of this shape."""
     config = _read(directory)
-    if config.get("model_type") != "llama":
-        raise ValueError(f"{directory}: model_type {config.get('model_type')!r} is not 'llama'")
+    # What no engine could sample with is no policy to train.
+    check_config(directory)
     if not any(file.suffix == ".safetensors" and file.is_file() for file in directory.iterdir()):
         raise ValueError(f"{directory} holds no weights: *.safetensors is missing")
     tokenizer = Tokenizer()
