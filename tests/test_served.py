@@ -97,10 +97,10 @@ def test_a_server_that_fails_is_told_and_what_it_failed_is_run_again(
     server.healthy = False
     assert evaluate(server, model, tmp_path) == 1
     out, err = capsys.readouterr()
-    assert "no rollout could be judged: 3 engine failures (overloaded [2J)" in out
+    assert "no rollout could be judged: 3 engine failures (overloaded␛[2J)" in out
     assert "\x1b" not in out + err
     assert evaluate(server, model, tmp_path / "many", "--problems", "99", "--concurrency", "1") == 1
-    assert f"failed {PATIENCE} rollouts in a row: overloaded [2J - the same command goes on" in capsys.readouterr().err
+    assert f"failed {PATIENCE} rollouts in a row: overloaded␛[2J - the same command goes on" in capsys.readouterr().err
     assert len(read_rows(tmp_path / "many")[1]) == PATIENCE
     server.healthy = True
     assert evaluate(server, model, tmp_path, "--json") == 0
