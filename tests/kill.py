@@ -102,7 +102,7 @@ def tasks(folder: Path) -> dict[str, Task]:
     policy = str(save_noisy_model(folder / "policy"))
     train = ["--device", "cpu", "--threads", "1"]
     return {
-        "traces": Task(lambda out: ["traces", "--count", "60000", "--chunk", "500", "--out", str(out)], files_of),
+        "traces": Task(lambda out: ["traces", "--count", "5000", "--chunk", "50", "--out", str(out)], files_of),
         "eval": Task(
             lambda out: ["eval", "--model", policy, "--problems", "40", "--numbers", "3", "--out", str(out)], rows_of
         ),

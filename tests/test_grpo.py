@@ -1,13 +1,10 @@
-"""Reinforcement learning end to end: real rollouts, real updates, runs that are killed and go on."""
+"""Reinforcement learning end to end: real rollouts, real updates, processes that train as one."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,9 +27,6 @@ from apr.run import RunDirectory
 from apr.step_metrics import Alarms, records, summarise
 from noisy import RECIPE, save_noisy_model
 from tiny import teacher_policy
-
-TIMES = ("seconds", "step_seconds", "tokens_per_second", "memory")
-"""What differs between two runs of the same."""
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +75,6 @@ def train(
     finally:
         trainer.close()
     return lines
-
-
-def told(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What must repeat."""
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def gradient(groups: list[Group], start: Path, settings: RlConfig) -> torch.Tensor:
@@ -290,57 +279,17 @@ def test_wrong_recipes_are_refused() -> None:
             rl_recipe(broken, "apr")
 
 
-@pytest.fixture(scope="module")
-def unbroken(start: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The log of a run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    (folder / "recipe.toml").write_text(RECIPE)
-    run(folder, start)
-    return RunDirectory(folder / "run").entries()
-
-
-def command(folder: Path, start: Path, *more: str) -> list[str]:
-    words = ["train", "rl", "--recipe", str(folder / "recipe.toml"), "--out", str(folder / "run")]
-    return [*words, "--start-from", str(start), "--threads", "1", *more]
-
-
-def run(folder: Path, start: Path) -> None:
-    subprocess.run([sys.executable, "-m", "apr", *command(folder, start)], check=True, capture_output=True, timeout=300)
-
-
-def test_a_killed_run_goes_on_as_if_it_had_not_been(
-    start: Path, unbroken: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_two_processes_take_the_same_steps(start: Path, tmp_path: Path) -> None:
+    alone = train(tmp_path / "alone", start, config(), until=2)
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    log = RunDirectory(tmp_path / "run")
-    with subprocess.Popen(
-        [sys.executable, "-m", "apr", *command(tmp_path, start)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        deadline = time.monotonic() + 240
-        # The second step's rollouts have begun: the first is done, and this one is not.
-        while not log.watched(2).exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-    assert len(log.entries()) < 4
-    run(tmp_path, start)
-    assert told(log.entries()) == told(unbroken)
-
-
-def test_two_processes_take_the_same_steps(start: Path, unbroken: list[dict[str, Any]], tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "apr"]
-    subprocess.run(
-        [*launcher, *command(tmp_path, start, "--until", "2", "--device", "cpu")],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    log = RunDirectory(tmp_path / "run").entries()
-    assert [line["reward"] for line in log] == [line["reward"] for line in unbroken[:2]]
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "apr", "train", "rl"]
+    words += ["--recipe", str(tmp_path / "recipe.toml"), "--start-from", str(start), "--out", str(tmp_path / "run")]
+    words += ["--until", "2", "--device", "cpu", "--threads", "1"]
+    subprocess.run([sys.executable, *words], check=True, capture_output=True, timeout=300)
+    together = RunDirectory(tmp_path / "run").entries()
+    assert [line["reward"] for line in together] == [line["reward"] for line in alone]
     for name in ("loss", "gradient_norm", "entropy", "children", "tokens"):
-        assert [line[name] for line in log] == pytest.approx([line[name] for line in unbroken[:2]], rel=1e-2, abs=1e-5)
+        assert [line[name] for line in together] == pytest.approx([line[name] for line in alone], rel=1e-2, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
-"""Supervised training: what carries loss, what attends to what, and that a killed run goes on where it was."""
+"""Supervised training: what carries loss, what attends to what, and that processes train as one."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -82,27 +80,6 @@ def losses(directory: Path) -> dict[int, tuple[float, float | None]]:
     entries = RunDirectory(directory).entries()
     assert len({e["step"] for e in entries}) == len(entries), "a step is logged once"
     return {e["step"]: (e["loss"], e.get("validation_loss")) for e in entries}
-
-
-def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path) -> None:
-    finish(train(tmp_path / "whole"))
-    expected = losses(tmp_path / "whole")
-    assert sorted(expected) == list(range(1, 13))
-
-    process = train(tmp_path / "killed")
-    log = tmp_path / "killed" / "log.jsonl"
-    # Past the checkpoint of step 3, and not at a checkpoint.
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and log.read_text().count("\n") >= 5:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
-    assert RunDirectory(tmp_path / "killed").latest() is not None
-    finish(train(tmp_path / "killed"))
-    assert losses(tmp_path / "killed") == expected
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
