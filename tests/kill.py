@@ -101,11 +101,10 @@ def tasks(folder: Path) -> dict[str, Task]:
     (folder / "rl.toml").write_text(RECIPE)
     policy = str(save_noisy_model(folder / "policy"))
     train = ["--device", "cpu", "--threads", "1"]
+    of_problems = ["--problems", "40", "--numbers", "3", "--max-tokens", "200", "--concurrency", "4"]
     return {
         "traces": Task(lambda out: ["traces", "--count", "5000", "--chunk", "50", "--out", str(out)], files_of),
-        "eval": Task(
-            lambda out: ["eval", "--model", policy, "--problems", "40", "--numbers", "3", "--out", str(out)], rows_of
-        ),
+        "eval": Task(lambda out: ["eval", "--model", policy, *of_problems, "--out", str(out)], rows_of),
         "sft": Task(
             lambda out: ["train", "sft", "--recipe", str(folder / "sft.toml"), *train, "--out", str(out)], trained
         ),
