@@ -75,7 +75,11 @@ LIES: list[tuple[dict[str, Any], str]] = [
 ]
 LIES += [
     ({"logprobs": (-0.5, strange, -0.5)}, "no log-probability")
-    for strange in (float("nan"), float("inf"), float("-inf"), 7.0, 0.01, True, "x", None)
+    for strange in (float("nan"), float("inf"), float("-inf"), 7.0, 0.01, True, "x", None, -(2**2000), -1e300)
+]
+LIES += [
+    ({"cached_tokens": strange}, "cached tokens of a prompt of")
+    for strange in (-1, 10**6, 2**70, 1.0, True, float("nan"), "all", None)
 ]
 LIES += [
     ({"logprobs": (-0.5,)}, "1 logprobs for 3 tokens"),

@@ -40,7 +40,7 @@ SFT_FAULTS = [
     ("model.rope_theta = nan", "model.rope_theta: nan is not a finite number"),
     ("model.rms_norm_eps = -1e-6", "model.rms_norm_eps"),
     ("optimizer.learning_rate = nan", "optimizer.learning_rate: nan is not a finite number"),
-    ("optimizer.learning_rate = -1e-3", "optimizer.learning_rate: -0.001 is not above 0"),
+    ("optimizer.learning_rate = -1e-3", "optimizer.learning_rate: -0.001 is not between 0"),
     ("optimizer.muon_learning_rate = inf", "optimizer.muon_learning_rate"),
     ("optimizer.betas = [0.9, 1.0]", "optimizer.betas"),
     ("optimizer.betas = [0.9]", "optimizer.betas"),
@@ -59,6 +59,11 @@ SFT_FAULTS = [
     ("data.ranking = 'best'", "data.ranking: 'best' is not 'paper' or"),
     ("data.held_out_targets = [-3]", r"data.held_out_targets\[0\]"),
     ("methods.apr.stages = []", "data.stages: there is none"),
+    ("method = 'sos+'", "unknown key method"),
+    ("methods.typo.steps = 9", "methods.typo: there is no such method"),
+    ("model.mlp_size = 9223372036854775807", "model.mlp_size: 9223372036854775807 is not from 1 to"),
+    ("model.layers = 5000", "model.layers"),
+    ("optimizer.learning_rate = 1e38", "optimizer.learning_rate"),
     ("methods.apr.stages = [{ until = 1.0, parts = [] }]", r"data.stages\[0\].parts: there is none"),
 ]
 STAGE_FAULTS = [

@@ -177,6 +177,7 @@ def test_a_slow_rollout_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
         ({"numbers": "1 2"}, "numbers is '1 2'"),
         ({"target": False}, "target is False"),
         ({"reason": None}, "reason is None"),
+        ({"reason": "\ud800"}, "reason is "),
         ({"vote": [1]}, r"vote is \[1\]"),
         ({"makespan": {"2": 1}}, "makespan is "),
         ({"profile": {}}, "profile is {}"),

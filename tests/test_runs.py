@@ -248,10 +248,33 @@ def test_a_start_that_cannot_be_is_refused_before_anything_is_made(
     assert not out.exists()
 
 
-def test_a_start_of_another_shape_is_refused(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = SFT.replace("mlp_size = 32", "mlp_size = 48")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("mlp_size = 48", "mlp_size: the recipe says 48"),
+        ("mlp_size = 32\nkv_heads = 1", "kv_heads: the recipe says 1"),
+        ("mlp_size = 32\nrope_theta = 500.0", "rope_theta: the recipe says 500"),
+        ("mlp_size = 32\nrms_norm_eps = 0.1", "rms_norm_eps: the recipe says 0.1"),
+        ("mlp_size = 32\ntied_embeddings = false", "tied_embeddings: the recipe says False"),
+    ],
+)
+def test_a_start_of_another_shape_is_refused(
+    line: str, said: str, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = SFT.replace("mlp_size = 32", line)
     assert sft(tmp_path / "run", "--start-from", str(start), recipe=recipe) == 2
-    assert "model.mlp_size: the recipe says 48" in capsys.readouterr().err
+    assert f"model.{said}" in capsys.readouterr().err
+
+
+def test_a_run_whose_recipe_is_gone_is_not_begun_anew(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = at_step(whole, 3, tmp_path / "run")
+    (out / "recipe.toml").unlink()
+    before = sorted(out.rglob("*"))
+    assert sft(out) == 2
+    assert "recipe.toml is gone" in capsys.readouterr().err
+    assert sorted(out.rglob("*")) == before
 
 
 def test_what_cannot_be_trained_leaves_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

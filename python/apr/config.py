@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from apr import Ranking
 from apr._core import ProblemStream
@@ -35,6 +35,8 @@ Numbers = Annotated[tuple[int, int], Range(2, 6), Ascending()]
 """Fewest and most numbers of a problem."""
 Seed = Annotated[int, Range(least=0, most=2**63 - 2)]
 """Validation takes the one after it."""
+Width = Annotated[int, Range(1, 2**20)]
+Rate = Annotated[float, Range(0.0, 1e36, open=True)]
 Beta = Annotated[float, Range(0.0, 1.0 - 1e-9)]
 
 
@@ -42,13 +44,13 @@ Beta = Annotated[float, Range(0.0, 1.0 - 1e-9)]
 class ModelConfig:
     """A Llama's shape; the vocabulary is the tokenizer's."""
 
-    hidden_size: Count
-    layers: Count
-    heads: Count
-    mlp_size: Count
-    kv_heads: Count | None = None
+    hidden_size: Width
+    layers: Annotated[int, Range(1, 1024)]
+    heads: Width
+    mlp_size: Width
+    kv_heads: Width | None = None
     """None: as many as `heads`."""
-    context_length: Count = 4096
+    context_length: Annotated[int, Range(1, 2**24)] = 4096
     tied_embeddings: bool = True
     rope_theta: Annotated[float, Range(1.0, 1e9)] = 10_000.0
     rms_norm_eps: Annotated[float, Range(0.0, 1.0, open=True)] = 1e-6
@@ -134,9 +136,9 @@ class OptimizerConfig:
 
     name: Literal["adamw", "muon"] = "adamw"
     """muon: hidden matrices by Muon, all else by AdamW."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Rate = 1e-3
     """Peak of AdamW."""
-    muon_learning_rate: Positive = 0.02
+    muon_learning_rate: Rate = 0.02
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: NotNegative = 0.01
     clip: NotNegative = 1.0
@@ -340,7 +342,12 @@ def _read(text: str) -> dict[str, Any]:
 
 def _own(values: dict[str, Any], method: Method) -> dict[str, Any]:
     """What the recipe says of one method alone; no table of methods is left in `values`."""
+    if "method" in values:
+        raise ValueError("unknown key method; the command line says which, and tables of methods what is their own")
     methods = _table(values, "methods")
+    for name in methods:
+        if name not in get_args(Method):
+            raise ValueError(f"methods.{name}: there is no such method; known: {', '.join(get_args(Method))}")
     values.pop("methods", None)
     return _table(methods, method, "methods.")
 

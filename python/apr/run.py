@@ -47,6 +47,8 @@ class RunDirectory:
         """ValueError if the directory holds a run of another recipe, or one that began with other weights."""
         kept = self.recipe()
         if kept is None:
+            if self.steps() or self.log_path.exists():
+                raise ValueError(f"{self.path} holds a run whose recipe.toml is gone; put it back, or choose another")
             return
         if kept != recipe:
             raise ValueError(f"{self.path} holds a run of another recipe; choose another directory")

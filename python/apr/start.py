@@ -19,6 +19,8 @@ _SHAPE = {
     "heads": "num_attention_heads",
     "mlp_size": "intermediate_size",
     "context_length": "max_position_embeddings",
+    "tied_embeddings": "tie_word_embeddings",
+    "rms_norm_eps": "rms_norm_eps",
 }
 """Keys of a recipe's model, and what they are called in a checkpoint."""
 
@@ -40,6 +42,16 @@ def check_start(directory: Path, shape: ModelConfig | None = None) -> None:
         if config.get(theirs) != getattr(shape, ours):
             wanted, found = getattr(shape, ours), config.get(theirs)
             raise ValueError(f"model.{ours}: the recipe says {wanted}, {directory} has {found!r}")
+    if shape is not None:
+        heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
+        if heads != (shape.kv_heads or shape.heads):
+            raise ValueError(
+                f"model.kv_heads: the recipe says {shape.kv_heads or shape.heads}, {directory} has {heads}"
+            )
+        ropes = [holder.get("rope_theta") for holder in (config, config.get("rope_parameters") or {})]
+        theta = next((base for base in ropes if base is not None), 10_000.0)
+        if theta != shape.rope_theta:
+            raise ValueError(f"model.rope_theta: the recipe says {shape.rope_theta:g}, {directory} has {theta:g}")
 
 
 def _read(directory: Path) -> dict[str, Any]:

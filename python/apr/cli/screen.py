@@ -118,6 +118,8 @@ class PlainScreen(QuietScreen):
         """What came out, in plain words."""
         from rich.text import Text
 
+        from apr.cli.view import end_of
+
         numbers, target = problem_of(self.tree)
         if self.tree.solved:
             found = Text("solved   ", "bold green")
@@ -135,8 +137,12 @@ class PlainScreen(QuietScreen):
         elif not possible:
             lines = [Text("unsolved rightly so: there is no solution", "bold yellow")]
         else:
-            claimed = self.tree.main.result is not None
-            why = f"its answer is wrong: {one_line(finished.verdict)}" if claimed else "the model found no solution"
+            if self.tree.main.result is not None:
+                why = f"its answer is wrong: {one_line(finished.verdict)}"
+            elif finished.reason == "no_answer":
+                why = "the model found no solution"
+            else:
+                why = end_of(finished.reason)
             lines = [Text(f"unsolved {why}", "bold yellow")]
         if part := self._found_below(numbers, target):
             lines.append(Text(f"         a child thread found {part} = {target}, but the answer does not say so"))

@@ -87,7 +87,7 @@ def report(summary: dict[str, Any]) -> str:
     lines.append(f"{'latency, s':<14}{summary['latency']:>10.2f}{summary['latency_max']:>10.2f}")
     warm = ", some cached before this evaluation" if summary["warm"] else ""
     lines.append(f"{'cached':<14}{summary['cached_share']:>10.1%} of prompt tokens{warm}")
-    ends = ", ".join(f"{name} {share:.1%}" for name, share in summary["reasons"].items())
+    ends = ", ".join(f"{one_line(name)} {share:.1%}" for name, share in summary["reasons"].items())
     lines.append(f"ended         {ends}")
     return "\n".join(lines)
 

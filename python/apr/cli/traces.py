@@ -144,6 +144,9 @@ def _claim(out: Path, values: str) -> None:
 
 def _write_chunks(out: Path, chunks: list[Chunk], stream: Any, method: str, writers: dict[str, Writer]) -> None:
     for done, chunk in enumerate(chunks, 1):
+        # What a killed process had begun.
+        for draft in out.glob(f".{chunk.name}.*.partial"):
+            draft.unlink(missing_ok=True)
         for suffix, write in writers.items():
             path = out / f"{chunk.name}.{suffix}"
             if path.exists():

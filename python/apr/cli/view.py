@@ -37,6 +37,11 @@ _QUIET = ("no_answer", "cancelled")
 """Ends of threads that may be hidden first."""
 
 
+def end_of(reason: str) -> str:
+    """How a thread or a rollout ended, in words."""
+    return _REASONS.get(reason, reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Glyphs:
     """The signs a terminal can show, each one column wide."""
@@ -181,7 +186,7 @@ def _state(tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame
         if holds(thread):
             return glyphs.found, "green", f"found {path}"
         return glyphs.failed, "red", f"claims a solution that is none: {path}"
-    text = _REASONS.get(thread.reason, thread.reason)
+    text = end_of(thread.reason)
     if thread.detail:
         text += f": {one_line(thread.detail)}"
     if thread.reason in ("cancelled", "interrupted"):

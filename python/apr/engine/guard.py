@@ -16,6 +16,8 @@ from apr.types import Completion, SamplingParams
 
 _ROUNDING = 1e-3
 """How far above 0 the logarithm of a probability may come out."""
+_LEAST = -1e9
+"""No softmax of logits that mean something comes so far down."""
 
 
 def token_fault(token_ids: Sequence[object], vocab_size: int | None) -> str | None:
@@ -33,7 +35,7 @@ def logprob_fault(logprobs: Sequence[object], count: int) -> str | None:
         return f"{len(logprobs)} logprobs for {count} tokens"
     for value in logprobs:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and -inf < value <= _ROUNDING):  # type: ignore[operator]
+        if not (number and _LEAST < value <= _ROUNDING):  # type: ignore[operator]
             return f"{_shown(value)} is no log-probability"
     return None
 
@@ -100,6 +102,9 @@ async def guarded(
         ids = ids[:limit]
     elif completion.logprobs and (fault := logprob_fault(completion.logprobs, len(ids))):
         pass
+    elif not (type(completion.cached_tokens) is int and 0 <= completion.cached_tokens <= len(prompt)):
+        fault = f"{_shown(completion.cached_tokens)} cached tokens of a prompt of {len(prompt)}"
+        completion = replace(completion, cached_tokens=0)
     elif reason == "stop" and (not ids or ids[-1] not in params.stop_token_ids):
         fault = "stopped, but not at a stop token"
     elif reason == "length" and len(ids) < limit:

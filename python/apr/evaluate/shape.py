@@ -50,7 +50,8 @@ def _number(value: Any) -> bool:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str)
+    # Half of a surrogate pair is no character, and no file takes it.
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _truth(value: Any) -> bool:

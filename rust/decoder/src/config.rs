@@ -50,6 +50,9 @@ impl Config {
 
     fn parse(value: &Value) -> Result<Self, Problem> {
         check_kind(value)?;
+        if let Some(key) = NEVER_NULL.iter().find(|&key| value.get(key).is_some_and(Value::is_null)) {
+            return Err(Problem::Invalid(format!("{key} is null")));
+        }
         for key in OFF {
             require(key, value.get(key), is_off)?;
         }
@@ -59,6 +62,7 @@ impl Config {
         for key in ["hidden_act", "hidden_activation"] {
             require(key, value.get(key), |name| name == "silu")?;
         }
+        require("is_causal", value.get("is_causal"), |on| on == true)?;
         let full = |layers: &Value| layers.as_array().is_some_and(|all| all.iter().all(|one| one == "full_attention"));
         require("layer_types", value.get("layer_types"), full)?;
         let hidden_size = whole(value, "hidden_size", None)?;
@@ -80,7 +84,7 @@ impl Config {
             rope_theta: rope_theta(value)?,
             rms_norm_eps: number("rms_norm_eps", value.get("rms_norm_eps"), EPSILON)?.unwrap_or(1e-6) as f32,
             tied_embeddings: match value.get("tie_word_embeddings") {
-                None | Some(Value::Null) => false,
+                None => false,
                 Some(Value::Bool(tied)) => *tied,
                 Some(_) => return Err(Problem::Invalid("tie_word_embeddings must be true or false".into())),
             },
@@ -129,6 +133,8 @@ const OFF: [&str; 26] = [
     "add_cross_attention",
     "auto_map",
 ];
+/// Null stands for no value of these, as it does for others.
+const NEVER_NULL: [&str; 5] = ["hidden_act", "rms_norm_eps", "attention_bias", "mlp_bias", "tie_word_embeddings"];
 /// Factors that the forward pass does not multiply by.
 const ONE: [&str; 6] = [
     "partial_rotary_factor",
@@ -222,6 +228,7 @@ fn rope_theta(value: &Value) -> Result<f32, Problem> {
         for (key, value) in rope {
             let name = format!("{holder}.{key}");
             match key.as_str() {
+                "rope_theta" if value.is_null() => return Err(Problem::Invalid(format!("{name} is null"))),
                 "rope_theta" => bases.extend(number(&name, Some(value), THETA)?),
                 "rope_type" | "type" => require(&name, Some(value), |kind| kind == "default")?,
                 "factor" | "partial_rotary_factor" => require(&name, Some(value), is_one)?,
