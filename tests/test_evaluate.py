@@ -185,7 +185,7 @@ def test_problems_are_read_however_text_was_saved(tmp_path: Path, data: bytes) -
         ('{"numbers": [-1, 2], "target": 3}', "numbers are not negative"),
         (LINE.encode("utf-16"), "is UTF-16"),
         (LINE.encode("utf-16-be"), "line 1: not JSON"),
-        (gzip.compress(LINE.encode(, mtime=0)), "is gzip"),
+        (gzip.compress(LINE.encode(), mtime=0), "is gzip"),
         (b"PAR1\0\0", "is Parquet"),
         (LINE.encode() + b"\xff\n", "is not UTF-8 text: byte 34 is 0xff"),
     ],
