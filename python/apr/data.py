@@ -141,6 +141,18 @@ class SftData:
         return found or self._next(lessons, 0)[0]
 
 
+def share(samples: Sequence[Sample], rank: int, count: int) -> list[Sample]:
+    """The samples of one of `count` processes: longest first, each to the process with the fewest tokens so far."""
+    tokens = [0] * count
+    own: list[Sample] = []
+    for sample in sorted(samples, key=lambda s: len(s.token_ids), reverse=True):
+        least = tokens.index(min(tokens))
+        tokens[least] += len(sample.token_ids)
+        if least == rank:
+            own.append(sample)
+    return own
+
+
 def by_length(samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[T], Sample]) -> list[list[T]]:
     """Sort rows by length and cut them into groups that fill at most `tokens_per_batch` positions, of which at most
     `PADDING` are padding.

@@ -25,6 +25,7 @@ from apr.data import (
     joined_positions,
     large_results,
     result_positions,
+    share,
     state_positions,
     verdict_positions,
 )
@@ -149,8 +150,7 @@ class SftTrainer:
     def _train_step(self) -> tuple[float, float, int]:
         samples = self.data.step(self.step)
         tokens = sum(len(s.token_ids) for s in samples)
-        # Dealt out by length, so that processes wait little for each other.
-        own = sorted(samples, key=lambda s: len(s.token_ids))[self.processes.rank :: self.processes.count]
+        own = share(samples, self.processes.rank, self.processes.count)
         made = batches(own, self.tokenizer.pad, self.config.tokens_per_batch)
         weights = [self._weights(batch) for batch in made]
         # Tokens with a weight, their weights and their loss, over all processes.
