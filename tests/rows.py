@@ -26,7 +26,7 @@ def made_row(
         "failed": correct is None,
         "reason": "answered",
         "verdict": "made",
-        "answer": None,
+        "answer": "8+1=9" if correct else None,
         "vote": ["8+1=9"] if correct else None,
         **dict.fromkeys((field.name for field in fields(Measures)), cost),
         "makespan": dict.fromkeys(map(str, WORKERS), cost),

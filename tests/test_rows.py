@@ -20,7 +20,7 @@ from apr.cli import main
 from apr.engine.base import EngineError
 from apr.engine.scripted import Fault
 from apr.evaluate.metrics import summarise
-from apr.evaluate.problems import split_problems
+from apr.evaluate.problems import digest_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.results import load
 from apr.evaluate.rollouts import PATIENCE, run_protocol
@@ -187,6 +187,12 @@ def test_a_slow_rollout_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
         ({"condition": -1}, "condition is -1"),
         ({"sample": 1}, "sample 1, of which its condition has 1"),
         ({"index": 1}, "the rollout of line 1 again"),
+        ({"index": 0, "numbers": [5, 2, 1]}, "problem 0 is another on a line before"),
+        ({"total_tokens": 50.5}, "total_tokens is 50.5"),
+        ({"index": 1, "answer": None}, "contradicts itself: correct without an answer"),
+        ({"index": 1, "correct": False, "answer": None}, "contradicts itself: a vote without an answer"),
+        ({"index": 1, "sequential_tokens": 51}, "contradicts itself: a part of its tokens is more than all"),
+        ({"index": 1, "cached_tokens": 51}, "contradicts itself: more tokens were cached than asked for"),
     ],
 )
 def test_what_is_no_row_is_refused_in_one_line(
@@ -203,6 +209,21 @@ def test_what_is_no_row_is_refused_in_one_line(
         err = capsys.readouterr().err
         assert "rows.jsonl, line 2: " in err
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("change", [{"count": 1}, {"problems": "0123456789abcdef"}])
+def test_a_report_is_of_the_problems_that_were_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    rows = [made_row(index, True) for index in range(2)]
+    of = digest_problems(Problem(row["numbers"], row["target"]) for row in rows)
+    Rows(Protocol(), tmp_path).close()
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "setting.json").write_text(json.dumps({"count": 2, "problems": of}))
+    assert len(load([tmp_path]).results[0].rows) == 2
+    (tmp_path / "setting.json").write_text(json.dumps({"count": 2, "problems": of} | change))
+    assert main(["report", str(tmp_path)]) == 2
+    assert "has rows of other problems than setting.json names" in capsys.readouterr().err
 
 
 def evaluate(model: str, directory: Path, *options: str) -> int:

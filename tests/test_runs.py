@@ -212,6 +212,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing there": (shutil.rmtree, "is not a directory"),
     "no config": (lambda d: (d / "config.json").unlink(), "config.json is missing"),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "holds no weights"),
+    "truncated weights": (lambda d: os.truncate(d / "model.safetensors", 2000), "not fully covered"),
     "config of another kind": (lambda d: (d / "config.json").write_text("[]"), "is not a JSON object"),
     "deep config": (lambda d: (d / "config.json").write_text("[" * 100_000), "is not a JSON object"),
     "another architecture": (lambda d: change(d / "config.json", "model_type", "qwen2"), 'model_type = "qwen2"'),

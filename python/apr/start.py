@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from apr._core import Tokenizer, check_config
+from apr._core import Decoder, Tokenizer, check_config
 from apr.config import ModelConfig
 
 _SHAPE = {
@@ -52,6 +52,11 @@ def check_start(directory: Path, shape: ModelConfig | None = None) -> None:
         theta = next((base for base in ropes if base is not None), 10_000.0)
         if theta != shape.rope_theta:
             raise ValueError(f"model.rope_theta: the recipe says {shape.rope_theta:g}, {directory} has {theta:g}")
+    try:
+        # Reads all weights, and takes none but those of the configuration.
+        Decoder(directory, threads=1)
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}") from None
 
 
 def _read(directory: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from apr.evaluate.problems import ProblemKey
 from apr.evaluate.protocol import FREE, Condition, Protocol
 from apr.evaluate.row import Row, judged, problem_of
 from apr.evaluate.rows import read_rows
-from apr.evaluate.setting import Setting, read_setting
+from apr.evaluate.setting import SETTING_FILE, Setting, read_setting
 from apr.evaluate.statistics import Share, share
 
 NAMES = {"apr": "APR", "sos+": "SoS+", "sos": "SoS"}
@@ -133,6 +133,8 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
     for directory in dict.fromkeys(Path(directory).resolve() for directory in directories):
         protocol, rows = read_rows(directory)
         setting = read_setting(directory)
+        if not setting.holds(rows):
+            raise ValueError(f"{directory} has rows of other problems than {SETTING_FILE} names")
         machines += setting.machines
         engines.append(protocol.engine)
         for place, condition in enumerate(protocol.conditions):

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from apr import Problem
-from apr.evaluate.problems import key_of
+from apr.evaluate.problems import ProblemKey, key_of
 from apr.evaluate.protocol import Protocol, build_protocol
 from apr.evaluate.row import Row, RowKey, judged, place, problem_of, row_key
 from apr.evaluate.shape import check_row
@@ -102,9 +102,10 @@ def read_rows(directory: str | Path) -> tuple[Protocol, list[Row]]:
 
 
 def _read(path: Path, protocol: Protocol) -> list[Row]:
-    """The rows of the whole lines, in order. ValueError names the line that is none, or that is one for the second
-    time."""
+    """The rows of the whole lines, in order. ValueError names the line that is none, that is one for the second time,
+    or whose problem has the number of another."""
     lines: dict[RowKey, int] = {}
+    numbered: dict[int, ProblemKey] = {}
     rows = []
     for number, value in read_lines(path):
         try:
@@ -114,5 +115,7 @@ def _read(path: Path, protocol: Protocol) -> list[Row]:
         first = lines.setdefault(row_key(row), number)
         if first != number:
             raise ValueError(f"{path}, line {number}: the rollout of line {first} again")
+        if numbered.setdefault(row["index"], problem_of(row)) != problem_of(row):
+            raise ValueError(f"{path}, line {number}: problem {row['index']} is another on a line before")
         rows.append(row)
     return sorted(rows, key=place)

@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from math import prod
@@ -21,6 +21,7 @@ from typing import Any
 
 from apr import Problem
 from apr.evaluate.problems import digest_problems
+from apr.evaluate.row import Row
 from apr.files import write_atomically
 from apr.jsonl import parse
 
@@ -56,6 +57,17 @@ class Setting:
         if not parts:
             return ""
         return hashlib.sha256(json.dumps([sorted(parts.items()), self.served]).encode()).hexdigest()[:8]
+
+    def holds(self, rows: Iterable[Row]) -> bool:
+        """Whether rows can be of its problems, as far as they are known: all of them are told by their digest."""
+        found = {row["index"]: Problem(row["numbers"], row["target"]) for row in rows}
+        if self.count is None or not found:
+            return True
+        if max(found) >= self.count:
+            return False
+        if len(found) < self.count:
+            return True
+        return self.problems in ("", digest_problems(found[index] for index in sorted(found)))
 
 
 def read_setting(directory: str | Path) -> Setting:

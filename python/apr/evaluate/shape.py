@@ -32,6 +32,9 @@ def check_row(value: Any, protocol: Protocol) -> Row:
     for name, most in (("sample", condition.samples), ("index", condition.problems)):
         if most is not None and value[name] >= most:
             raise ValueError(f"a row of {name} {value[name]}, of which its condition has {most}")
+    for contradiction, found in _CONTRADICTIONS.items():
+        if found(value):
+            raise ValueError(f"a row that contradicts itself: {contradiction}")
     return value
 
 
@@ -89,7 +92,7 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "verdict": _text,
     "answer": _or_none(_text),
     "vote": _or_none(_many(_text)),
-    **dict.fromkeys(Measures.__dataclass_fields__, _number),
+    **{name: _whole if measure.type == "int" else _number for name, measure in Measures.__dataclass_fields__.items()},
     "makespan": _mapping(_number, [str(workers) for workers in WORKERS]),
     "profile": _or_none(_mapping(_number, list(Profile.__dataclass_fields__))),
     "width": _whole,
@@ -101,3 +104,12 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
 """What each value of a row must be."""
 _EXTRA = {"error": _text, "warm": _truth}
 """What some rows have: why the engine failed; that its cache was not empty when the condition began."""
+_CONTRADICTIONS: dict[str, Callable[[Row], bool]] = {
+    "correct without an answer": lambda row: row["correct"] is True and row["answer"] is None,
+    "a vote without an answer": lambda row: row["answer"] is None and row["vote"] is not None,
+    "a part of its tokens is more than all": lambda row: (
+        max(row["sequential_tokens"], row["main_tokens"]) > row["total_tokens"]
+    ),
+    "more tokens were cached than asked for": lambda row: row["cached_tokens"] > row["prompt_tokens"],
+}
+"""What no rollout can be."""
