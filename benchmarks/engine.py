@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from apr import SamplingParams, Tokenizer
 from apr.engine.native import NativeEngine
-from apr.events import TokensSampled, from_json
+from apr.threads.events import TokensSampled, from_json
 from benchmarks.measure import Result, compare, cores, one_core
 
 PROMPT, NEW = 64, 64

@@ -9,10 +9,10 @@ from typing import Any
 
 from apr.config import RlConfig, recipe_text, rl_recipe
 from apr.engine import load_engine
-from apr.grammar import default_grammar
 from apr.grpo import GrpoTrainer
 from apr.policy import checkpoint
 from apr.run import RunDirectory
+from apr.threads.grammar import default_grammar
 from benchmarks.measure import Result
 
 GROUPS, SIZE = 4, 4

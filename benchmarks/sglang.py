@@ -21,12 +21,12 @@ from apr.engine import load_engine
 from apr.engine.base import Engine, OnTokens
 from apr.engine.server import context_length, start_server
 from apr.engine.sglang import SglangEngine
-from apr.grammar import Countdown
 from apr.limits import Limits
 from apr.model import load_model
-from apr.orchestrator import rollout
 from apr.policy import checkpoint
-from apr.tree import MAIN, ThreadTree
+from apr.threads.grammar import Countdown
+from apr.threads.run import rollout
+from apr.threads.tree import MAIN, ThreadTree
 from apr.types import Completion, SamplingParams
 from benchmarks.measure import Result
 

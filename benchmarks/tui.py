@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from apr.events import Event, ThreadOpened, ThreadSpawned, TokensSampled, read_events, to_json
+from apr.threads.events import Event, ThreadOpened, ThreadSpawned, TokensSampled, read_events, to_json
 from benchmarks.measure import Result
 
 EVENTS = 1_000_000

@@ -17,9 +17,9 @@ import apr
 from apr.cli import main
 from apr.cli.common import UsageError
 from apr.engine.scripted import Fault, ScriptedEngine
-from apr.events import Event, RolloutFinished, RolloutStarted, ThreadSpawned, from_json, to_json
-from apr.orchestrator import run_threads
-from apr.tree import ThreadTree
+from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadSpawned, from_json, to_json
+from apr.threads.run import run_threads
+from apr.threads.tree import ThreadTree
 from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
 from toy import Characters, Toy
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import apr
-from apr.events import from_json
-from apr.tree import ThreadTree
+from apr.threads.events import from_json
+from apr.threads.tree import ThreadTree
 from tiny import save_tiny_model
 
 SOLVE = ["solve", "22", "26", "31", "53", "--target", "27"]

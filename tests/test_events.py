@@ -14,9 +14,9 @@ import pytest
 
 from apr import events
 from apr.engine.scripted import ScriptedEngine
-from apr.events import Event, EventLog, from_json, read_events, to_json
-from apr.orchestrator import run_threads
-from apr.tree import ThreadTree
+from apr.threads.events import Event, EventLog, from_json, read_events, to_json
+from apr.threads.run import run_threads
+from apr.threads.tree import ThreadTree
 from toy import Characters, Toy
 
 
@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     path, seen = tmp_path / "log.jsonl", recorded()
     code = (
         "import resource, signal, sys\n"
-        "from apr.events import EventLog, read_events\n"
+        "from apr.threads.events import EventLog, read_events\n"
         "path, other = sys.argv[1:]\n"
         "events = list(read_events(other))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -16,7 +16,6 @@ from apr import Tokenizer, solve_all
 from apr.config import Costs, RlConfig, recipe_text, rl_recipe
 from apr.engine import load_engine
 from apr.engine.base import EngineError
-from apr.grammar import default_grammar
 from apr.groups import Group, run_groups, tasks
 from apr.grpo import GrpoTrainer
 from apr.learner import Learner
@@ -25,6 +24,7 @@ from apr.packs import judged_rollouts, packs_of, rows_of
 from apr.processes import Processes
 from apr.run import RunDirectory
 from apr.step_metrics import Alarms, records, summarise
+from apr.threads.grammar import default_grammar
 from noisy import RECIPE, save_noisy_model
 from tiny import teacher_policy
 
@@ -166,8 +166,8 @@ def test_the_torch_engine_shares_the_trainers_weights(start: Path, tmp_path: Pat
 
 
 def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
-    from apr.events import read_events
-    from apr.tree import ThreadTree
+    from apr.threads.events import read_events
+    from apr.threads.tree import ThreadTree
 
     train(tmp_path, start, config(steps=1, numbers=[3, 3], max_tokens=3000))
     run = RunDirectory(tmp_path)

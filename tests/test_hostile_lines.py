@@ -13,9 +13,9 @@ from apr.evaluate.metrics import summarise
 from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.row import judged, row_key
 from apr.evaluate.shape import check_row
-from apr.events import from_json, to_json
 from apr.jsonl import parse
-from apr.tree import ThreadTree
+from apr.threads.events import from_json, to_json
+from apr.threads.tree import ThreadTree
 from rows import made_row
 from test_events import recorded
 

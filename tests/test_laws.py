@@ -75,9 +75,9 @@ def test_the_package_loads_nothing_heavy() -> None:
         "apr.cli",
         "apr.engine.native",
         "apr.engine.server",
-        "apr.grammar",
-        "apr.orchestrator",
-        "apr.tree",
+        "apr.threads.grammar",
+        "apr.threads.run",
+        "apr.threads.tree",
     ):
         assert not loaded_by(module) & set(HEAVY), module
 

@@ -18,7 +18,7 @@ from apr.evaluate.problems import split_problems
 from apr.evaluate.profile import profile
 from apr.evaluate.schedule import makespan
 from apr.evaluate.teacher import Teacher, solves, width
-from apr.events import (
+from apr.threads.events import (
     CallFinished,
     Event,
     RolloutFinished,
@@ -28,8 +28,8 @@ from apr.events import (
     ThreadOpened,
     ThreadSpawned,
 )
-from apr.grammar import Countdown
-from apr.tree import MAIN, Call, Round, Thread, ThreadTree
+from apr.threads.grammar import Countdown
+from apr.threads.tree import MAIN, Call, Round, Thread, ThreadTree
 from conftest import Golden
 from tiny import SOLVED, teacher_policy, teacher_texts
 

@@ -13,10 +13,10 @@ import pytest
 
 from apr.engine.base import Engine
 from apr.engine.scripted import Fault, ScriptedEngine
-from apr.events import Event, RolloutFinished, ThreadClosed, TokensForced, TokensSampled, from_json, to_json
 from apr.limits import Limits, request_seed
-from apr.orchestrator import rollout, run_threads
-from apr.tree import ThreadTree
+from apr.threads.events import Event, RolloutFinished, ThreadClosed, TokensForced, TokensSampled, from_json, to_json
+from apr.threads.run import rollout, run_threads
+from apr.threads.tree import ThreadTree
 from apr.types import Completion, SamplingParams
 from toy import Characters, Toy
 
@@ -407,7 +407,7 @@ class Deaf(ScriptedEngine):
 
 
 def test_an_engine_that_ignores_aborts_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apr.threads._GRACE_S", 0.05)
+    monkeypatch.setattr("apr.threads.rollout._GRACE_S", 0.05)
     engine = Deaf(WIN, Characters(), faults=[Fault("a", "delay", after=2, seconds=60)])
     events: list[Event] = []
     tree = run_threads("win", engine, Limits(seconds=0.05), events.append, grammar=Toy())

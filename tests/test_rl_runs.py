@@ -16,8 +16,6 @@ import torch
 from apr.config import RlConfig, rl_recipe
 from apr.engine import load_engine
 from apr.engine.native import NativeEngine
-from apr.events import read_events
-from apr.grammar import default_grammar
 from apr.groups import Group, Task, draw_groups, run_groups, solutions, tasks, validation_tasks
 from apr.grpo import GrpoTrainer
 from apr.handover import directory_of_weights
@@ -28,6 +26,8 @@ from apr.processes import Processes
 from apr.publish import Served
 from apr.run import RunDirectory
 from apr.stop import Stop
+from apr.threads.events import read_events
+from apr.threads.grammar import default_grammar
 from tiny import save_tiny_model
 
 TIMES = ("seconds", "step_seconds", "tokens_per_second", "memory")
@@ -291,7 +291,7 @@ def test_a_full_disk_ends_a_draw_with_its_own_error(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("apr.events.EventLog.append", full)
+        patched.setattr("apr.threads.events.EventLog.append", full)
         with pytest.raises(OSError, match="No space left"):
             train(tmp_path, config(), start)
     train(tmp_path, config(), until=1)

@@ -11,11 +11,11 @@ from apr import Problem, Tokenizer, run_threads
 from apr.config import ModelConfig
 from apr.data import collate
 from apr.engine.native import NativeEngine
-from apr.grammar import Countdown
 from apr.model import CAUSAL, new_model, token_logprobs
 from apr.policy import load_policy
 from apr.samples import branch_tokens, tree_samples
-from apr.tree import ThreadTree
+from apr.threads.grammar import Countdown
+from apr.threads.tree import ThreadTree
 from apr.types import Sample, SamplingParams
 from tiny import SOLVED, teacher_policy
 

@@ -23,11 +23,11 @@ from apr.config import ModelConfig
 from apr.engine.base import EngineError
 from apr.engine.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
-from apr.events import Event, TokensSampled
-from apr.grammar import Countdown
 from apr.limits import Limits
 from apr.model import load_model, new_model, save_model, token_logprobs
-from apr.orchestrator import rollout
+from apr.threads.events import Event, TokensSampled
+from apr.threads.grammar import Countdown
+from apr.threads.run import rollout
 from apr.types import Completion, SamplingParams
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sglang") is None, reason="the extra sglang is not installed")
@@ -341,7 +341,7 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
     """Runs last: 64 rollouts, one of two servers killed among them. What the dead one had begun is an engine error
     and is run again, so that every problem is answered."""
     from apr.engine.sglang import SglangEngine
-    from apr.grammar import Countdown
+    from apr.threads.grammar import Countdown
 
     urls = [server.url for server in served.servers]
     with start_router(urls, api_key=KEY, log=tmp_path / "router.log") as router:

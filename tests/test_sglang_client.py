@@ -22,7 +22,7 @@ from apr.engine import API_KEY, load_engine
 from apr.engine.http import ServerError
 from apr.engine.server import ServerProcess, StartError
 from apr.engine.sglang import Probe, SglangEngine, WeightMismatch
-from apr.orchestrator import rollout
+from apr.threads.run import rollout
 from apr.types import Completion, SamplingParams
 from fake_sglang import (
     CONTEXT,
@@ -155,7 +155,7 @@ def test_a_lie_is_an_engine_failure_with_its_reason(name: str) -> None:
 @pytest.mark.parametrize("name", ["id 99999", "logprob nan", "early length", "refused", "too many"])
 def test_no_lie_is_a_wrong_answer(name: str) -> None:
     with FakeSglang(LIES[name][0]) as server:
-        from apr.grammar import Countdown
+        from apr.threads.grammar import Countdown
 
         engine = opened(server)
         params = SamplingParams(0.0, 5)

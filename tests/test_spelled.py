@@ -24,7 +24,7 @@ from apr.evaluate.rows import read_rows  # noqa: E402
 from apr.limits import Limits  # noqa: E402
 from apr.policy import PolicyError, load_policy  # noqa: E402
 from apr.spelled import ForeignTokenizer, SpelledCountdown  # noqa: E402
-from apr.tree import ThreadTree  # noqa: E402
+from apr.threads.tree import ThreadTree  # noqa: E402
 from apr.types import SamplingParams  # noqa: E402
 from tiny import SOLVED, teacher_policy, teacher_texts  # noqa: E402
 

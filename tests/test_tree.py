@@ -11,7 +11,7 @@ import pytest
 import apr
 from apr import _core
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
-from apr.events import (
+from apr.threads.events import (
     Event,
     RolloutFinished,
     RolloutStarted,
@@ -22,9 +22,9 @@ from apr.events import (
     TokensForced,
     TokensSampled,
 )
-from apr.grammar import Countdown
-from apr.orchestrator import run_threads
-from apr.tree import ThreadTree
+from apr.threads.grammar import Countdown
+from apr.threads.run import run_threads
+from apr.threads.tree import ThreadTree
 from toy import Characters, Toy
 
 BASE = {"rollout": "r", "time": 0.0}

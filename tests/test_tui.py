@@ -27,11 +27,11 @@ from textual.widgets import Input, Static
 import apr
 import apr_tui
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
-from apr.events import Event, EventLog, RolloutFinished, ThreadClosed, ThreadSpawned, TokensForced, to_json
-from apr.grammar import Countdown
-from apr.orchestrator import run_threads
 from apr.policy import Policy
-from apr.tree import MAIN, ThreadTree
+from apr.threads.events import Event, EventLog, RolloutFinished, ThreadClosed, ThreadSpawned, TokensForced, to_json
+from apr.threads.grammar import Countdown
+from apr.threads.run import run_threads
+from apr.threads.tree import MAIN, ThreadTree
 from apr_tui import state as states
 from apr_tui.app import AprApp
 from apr_tui.commands import demo_app, watch

@@ -11,8 +11,8 @@ from apr._core import solution
 from apr.cli.answer import equations
 from apr.cli.view import Glyphs, render, wrap
 from apr.engine.scripted import Fault
-from apr.events import Event
-from apr.tree import ThreadTree
+from apr.threads.events import Event
+from apr.threads.tree import ThreadTree
 from tiny import SOLVED, teacher_policy
 
 BUDGET = 10

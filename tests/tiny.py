@@ -8,8 +8,8 @@ from typing import Any
 
 from apr import Problem, Tokenizer, search
 from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
-from apr.grammar import Countdown
 from apr.policy import Policy
+from apr.threads.grammar import Countdown
 
 SOLVED = Problem([22, 26, 31, 53], 27)
 WRONG_EQUATION = "26+1=28"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from apr.grammar import MalformedSpawn, Resumption, Verdict
+from apr.threads.grammar import MalformedSpawn, Resumption, Verdict
 
 
 class Characters:

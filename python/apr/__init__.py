@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from apr import _core, events
+from apr import _core
 from apr._core import (
     GrammarError,
     Problem,
@@ -32,8 +32,9 @@ from apr._core import (
 )
 from apr.engine import load_engine
 from apr.limits import Limits
-from apr.orchestrator import rollout, run_threads
-from apr.tree import ThreadTree as Tree
+from apr.threads import events
+from apr.threads.run import rollout, run_threads
+from apr.threads.tree import ThreadTree as Tree
 from apr.types import Completion, Sample, SamplingParams, Segment
 
 __version__ = _core.__version__

@@ -16,13 +16,13 @@ from apr import Problem
 from apr._core import ProblemStream, solve_all
 from apr.config import Costs, RlConfig
 from apr.engine.base import Engine
-from apr.grammar import Grammar
 from apr.limits import Limits, request_seed
-from apr.orchestrator import rollout
 from apr.processes import Processes
 from apr.stop import Stop
-from apr.threads import Emit
-from apr.tree import ThreadTree
+from apr.threads.grammar import Grammar
+from apr.threads.rollout import Emit
+from apr.threads.run import rollout
+from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
 
 

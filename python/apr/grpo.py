@@ -23,9 +23,7 @@ from transformers import LlamaForCausalLM
 from apr import _core
 from apr.config import RlConfig
 from apr.engine.base import Engine, EngineError
-from apr.events import EventLog
 from apr.files import write_atomically
-from apr.grammar import Grammar
 from apr.groups import Draw, Group, draw_groups, run_groups, tasks, validation_tasks
 from apr.learner import Learner
 from apr.model import CAUSAL, load_model
@@ -36,6 +34,8 @@ from apr.publish import Served
 from apr.run import RunDirectory
 from apr.step_metrics import Alarms, records, summarise
 from apr.stop import Stop
+from apr.threads.events import EventLog
+from apr.threads.grammar import Grammar
 from apr.trainer_state import TrainerState
 
 OpenEngine = Callable[[LlamaForCausalLM, Path], Engine]

@@ -18,7 +18,7 @@ from apr.groups import Group
 from apr.losses import Counts, advantages, token_weights
 from apr.processes import Processes
 from apr.samples import branch_tokens, tree_samples
-from apr.tree import MAIN
+from apr.threads.tree import MAIN
 from apr.types import Sample
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from apr._core import Tokenizer
 from apr.engine import ENGINES, load_engine
 from apr.engine.base import Engine, EngineError
-from apr.grammar import Grammar, Method, default_grammar
+from apr.threads.grammar import Grammar, Method, default_grammar
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 SHIPPED_MODEL = "apr-tiny"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from apr.tree import Thread, ThreadTree
+from apr.threads.tree import Thread, ThreadTree
 from apr.types import Branch, Sample, Segment
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from apr import _core
-from apr.grammar import Countdown, MalformedSpawn, Method, Resumption
+from apr.threads.grammar import Countdown, MalformedSpawn, Method, Resumption
 
 _LINE = "\n"
 # The line break behind a phrase is a token of its own here, and the model's to write.

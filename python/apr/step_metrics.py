@@ -12,7 +12,7 @@ from typing import Any
 
 from apr import Problem
 from apr.groups import Group, solutions
-from apr.tree import ThreadTree
+from apr.threads.tree import ThreadTree
 
 DIFFICULTIES = (("hard", 4), ("medium", 16))
 """Names of problems with at most so many distinct solutions; the others are easy."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from apr.engine import ENGINES
-from apr.grammar import Method
 from apr.policy import Policy, PolicyError, load_policy
+from apr.threads.grammar import Method
 from apr.types import temperature_fault
 from apr_tui.app import AprApp
 from apr_tui.feed import Refused

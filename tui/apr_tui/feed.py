@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 import apr
-from apr.events import Event, EventLog
 from apr.limits import Limits
+from apr.threads.events import Event, EventLog
 from apr.types import SamplingParams
 from apr_tui.log import Batch
 from apr_tui.settings import Models, Settings

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Literal
 
 from apr._core import Problem, first_state, solution
-from apr.events import CloseReason
-from apr.tree import MAIN, Thread
+from apr.threads.events import CloseReason
+from apr.threads.tree import MAIN, Thread
 from apr_tui.plain import one_line
 from apr_tui.state import View
 

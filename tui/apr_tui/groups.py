@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import apr
-from apr.events import open_log
 from apr.run import RunDirectory
-from apr.tree import Thread
+from apr.threads.events import open_log
+from apr.threads.tree import Thread
 from apr_tui.state import Span, View
 from apr_tui.text import Part
 

@@ -13,7 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from apr.events import Event, RolloutFinished, RolloutStarted, from_json, open_log
+from apr.threads.events import Event, RolloutFinished, RolloutStarted, from_json, open_log
 
 Batch = tuple[Event, ...]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from apr.engine import ENGINES
-from apr.grammar import Method
 from apr.policy import Policy
+from apr.threads.grammar import Method
 
 Join = Literal["all", "first"]
 Load = Callable[[str, Method], Policy]

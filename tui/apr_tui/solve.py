@@ -18,7 +18,7 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, Static
 
-from apr.events import EventLog
+from apr.threads.events import EventLog
 from apr_tui.base import WatchScreen
 from apr_tui.feed import DIFFICULTIES, Refused, Solve, random_problem, read_problem
 from apr_tui.lines import LineList

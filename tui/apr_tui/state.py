@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Literal
 
 import apr
-from apr.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
-from apr.tree import MAIN, Thread, ThreadTree
+from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
+from apr.threads.tree import MAIN, Thread, ThreadTree
 
 KEEP = 64
 """Rollouts a state holds; a training run writes thousands into one log."""

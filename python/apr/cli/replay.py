@@ -8,8 +8,8 @@ from pathlib import Path
 
 from apr.cli.common import UsageError
 from apr.cli.screen import LiveScreen, Screen, answer, problem_of
-from apr.events import Event, RolloutFinished, RolloutStarted, read_events
-from apr.tree import ThreadTree
+from apr.threads.events import Event, RolloutFinished, RolloutStarted, read_events
+from apr.threads.tree import ThreadTree
 
 
 def replay(path: Path, screen: Screen) -> int:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from apr._core import Problem, can_reach, check_solution, solution, solve
 from apr.cli.answer import equations
-from apr.events import Event, to_json
 from apr.plain import one_line
-from apr.tree import MAIN, Thread, ThreadTree
+from apr.threads.events import Event, to_json
+from apr.threads.tree import MAIN, Thread, ThreadTree
 
 if TYPE_CHECKING:
     from rich.console import Console

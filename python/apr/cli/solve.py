@@ -94,7 +94,7 @@ def _solve(problem: Any, options: Any, policy: Policy) -> int:
 
 async def _run(problem: Any, options: Any, policy: Policy, screen: Screen) -> None:
     from apr.limits import Limits
-    from apr.orchestrator import rollout
+    from apr.threads.run import rollout
     from apr.types import SamplingParams
 
     budget = DEFAULT_BUDGET[options.method] if options.budget is None else options.budget

@@ -87,8 +87,8 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
 def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
-    from apr.grammar import default_grammar
     from apr.start import check_start
+    from apr.threads.grammar import default_grammar
 
     if options.engine != "sglang" and options.server is not None:
         raise UsageError("--server is for --engine sglang")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from apr.cli.answer import equations
 from apr.plain import one_line
-from apr.tree import MAIN, Thread, ThreadTree
+from apr.threads.tree import MAIN, Thread, ThreadTree
 
 _NODE = re.compile(r"#([0-9,]+)")
 _NUMBERS = re.compile(r":\[([0-9, ]*)\]")

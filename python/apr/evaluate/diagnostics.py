@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from apr._core import Problem, can_reach, check_claim, first_state, inspect
-from apr.tree import Thread, ThreadTree
+from apr.threads.tree import Thread, ThreadTree
 
 Loss = Literal[
     "false_answer",  # the main thread claims a solution that is none

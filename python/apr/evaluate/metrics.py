@@ -15,7 +15,7 @@ from apr._core import llama2_tokens
 from apr.evaluate.counting import authors_tokens
 from apr.evaluate.row import Row, judged, problem_of
 from apr.evaluate.statistics import wilson
-from apr.tree import MAIN, ThreadTree
+from apr.threads.tree import MAIN, ThreadTree
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, without specials."""

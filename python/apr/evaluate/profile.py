@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from apr.events import CallFinished, Event, RolloutFinished, ThreadClosed, ThreadJoined, ThreadSpawned
-from apr.tree import MAIN
+from apr.threads.events import CallFinished, Event, RolloutFinished, ThreadClosed, ThreadJoined, ThreadSpawned
+from apr.threads.tree import MAIN
 from apr.types import Timing
 
 

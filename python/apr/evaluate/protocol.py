@@ -18,7 +18,7 @@ from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.teacher import Teacher
 from apr.fields import build
 from apr.policy import SHIPPED_MODEL
-from apr.threads import JoinPolicy
+from apr.threads.rollout import JoinPolicy
 
 FREE = "free"
 

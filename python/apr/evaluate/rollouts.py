@@ -22,11 +22,11 @@ from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.row import Row, RowKey
 from apr.evaluate.schedule import WORKERS, makespan
 from apr.evaluate.teacher import solves, width
-from apr.events import Event
 from apr.limits import Limits, request_seed
-from apr.orchestrator import rollout
 from apr.policy import Policy, load_policy
-from apr.tree import ThreadTree
+from apr.threads.events import Event
+from apr.threads.run import rollout
+from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
 
 PATIENCE = 16

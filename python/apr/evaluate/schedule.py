@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from apr.tree import MAIN, Thread, ThreadTree
+from apr.threads.tree import MAIN, Thread, ThreadTree
 
 WORKERS = (2, 4, 8, 16)
 """Processors for which a rollout's time is simulated."""

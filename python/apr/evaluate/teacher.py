@@ -11,7 +11,7 @@ import apr
 from apr import Ranking
 from apr._core import Problem, first_width
 from apr.config import Method
-from apr.tree import ThreadTree
+from apr.threads.tree import ThreadTree
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apr.serving.request import Refusal
-from apr.tree import ThreadTree
+from apr.threads.tree import ThreadTree
 
 _LENGTH = frozenset(("length", "limit_tokens", "limit_time", "limit_threads", "limit_rounds", "limit_children"))
 """Close reasons of a main thread that a client knows as "length"."""

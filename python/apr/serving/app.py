@@ -22,15 +22,15 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from apr.events import Event, to_json
-from apr.orchestrator import rollout
 from apr.policy import Policy
 from apr.serving import answer
 from apr.serving.limits import ServingLimits
 from apr.serving.request import Asked, Refusal, read_request, shortened
 from apr.serving.turns import Full, Place, Turns
-from apr.threads import Emit
-from apr.tree import ThreadTree
+from apr.threads.events import Event, to_json
+from apr.threads.rollout import Emit
+from apr.threads.run import rollout
+from apr.threads.tree import ThreadTree
 
 _DRAIN_S = 1.5
 """How long interrupted rollouts may take to end by themselves."""

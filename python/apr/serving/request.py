@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from apr.grammar import Grammar
 from apr.limits import Limits
-from apr.threads import JoinPolicy
+from apr.threads.grammar import Grammar
+from apr.threads.rollout import JoinPolicy
 from apr.types import SamplingParams
 
 _LARGEST = 1 << 62

@@ -11,10 +11,10 @@ from typing import Any
 from uuid import uuid4
 
 from apr.engine.base import Engine
-from apr.grammar import Grammar, Method, default_grammar
 from apr.limits import Limits
-from apr.threads import Emit, JoinPolicy, Rollout
-from apr.tree import ThreadTree
+from apr.threads.grammar import Grammar, Method, default_grammar
+from apr.threads.rollout import Emit, JoinPolicy, Rollout
+from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
 
 

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from apr.engine.base import Engine
 from apr.engine.guard import guarded
-from apr.events import (
+from apr.limits import Limits, request_seed
+from apr.threads.events import (
     CallFinished,
     CloseReason,
     Event,
@@ -30,9 +31,8 @@ from apr.events import (
     TokensForced,
     TokensSampled,
 )
-from apr.grammar import Grammar, MalformedSpawn
-from apr.limits import Limits, request_seed
-from apr.tree import MAIN, Thread, ThreadTree
+from apr.threads.grammar import Grammar, MalformedSpawn
+from apr.threads.tree import MAIN, Thread, ThreadTree
 from apr.types import Completion, SamplingParams
 
 JoinPolicy = Literal["all", "first"]

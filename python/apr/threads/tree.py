@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from apr.events import (
+from apr.threads.events import (
     CallFinished,
     CloseReason,
     Event,
