@@ -38,8 +38,8 @@ def checkpoint() -> Iterator[Path]:
         with resources.as_file(shipped) as directory:
             yield directory
         return
-    from apr.config import ModelConfig
-    from apr.model import new_model, save_model
+    from apr.train.model import new_model, save_model
+    from apr.train.recipes import ModelConfig
 
     with TemporaryDirectory() as directory:
         tokenizer = Tokenizer()
@@ -68,7 +68,7 @@ def _against_transformers(rounds: int, threads: int, clock: Callable[[], float])
     """Greedy tokens a second, prompts included, the same number of new tokens on both sides."""
     import torch
 
-    from apr.model import load_model
+    from apr.train.model import load_model
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

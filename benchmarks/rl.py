@@ -7,12 +7,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from apr.config import RlConfig, recipe_text, rl_recipe
 from apr.engine import load_engine
-from apr.grpo import GrpoTrainer
 from apr.policy import checkpoint
-from apr.run import RunDirectory
 from apr.threads.grammar import default_grammar
+from apr.train.recipes import RlConfig, recipe_text, rl_recipe
+from apr.train.rl.trainer import GrpoTrainer
+from apr.train.run import RunDirectory
 from benchmarks.measure import Result
 
 GROUPS, SIZE = 4, 4

@@ -22,11 +22,11 @@ from apr.engine.base import Engine, OnTokens
 from apr.engine.server import context_length, start_server
 from apr.engine.sglang import SglangEngine
 from apr.limits import Limits
-from apr.model import load_model
 from apr.policy import checkpoint
 from apr.threads.grammar import Countdown
 from apr.threads.run import rollout
 from apr.threads.tree import MAIN, ThreadTree
+from apr.train.model import load_model
 from apr.types import Completion, SamplingParams
 from benchmarks.measure import Result
 

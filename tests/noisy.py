@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from apr import Tokenizer
-from apr.model import load_model, save_model
 from apr.policy import checkpoint
+from apr.train.model import load_model, save_model
 
 RECIPE = """
 steps = 4

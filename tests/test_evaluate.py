@@ -14,7 +14,6 @@ import pytest
 import apr
 from apr import Problem, llama2_tokens
 from apr.cli import main
-from apr.config import recipe_text
 from apr.engine.scripted import Fault
 from apr.evaluate.metrics import llama2_equivalents, summarise
 from apr.evaluate.problems import read_problems, split_problems
@@ -24,6 +23,7 @@ from apr.evaluate.rows import Rows, read_rows
 from apr.evaluate.setting import Setting, count_parameters, machine, note_setting, read_setting
 from apr.evaluate.statistics import wilson
 from apr.evaluate.teacher import Teacher
+from apr.train.recipes import recipe_text
 from rows import made_row
 from tiny import SOLVED, save_tiny_model, teacher_policy
 
@@ -441,7 +441,7 @@ def test_settings_are_noted(model: str, tmp_path: Path) -> None:
 
 
 def test_parameters_are_counted(model: str, tmp_path: Path) -> None:
-    from apr.model import load_model
+    from apr.train.model import load_model
 
     assert count_parameters(model) == sum(weight.numel() for weight in load_model(model).parameters())
     assert count_parameters(tmp_path) is None

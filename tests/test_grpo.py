@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from apr import Tokenizer, solve_all
-from apr.config import Costs, RlConfig, recipe_text, rl_recipe
 from apr.engine import load_engine
 from apr.engine.base import EngineError
-from apr.groups import Group, run_groups, tasks
-from apr.grpo import GrpoTrainer
-from apr.learner import Learner
-from apr.model import CAUSAL, load_model
-from apr.packs import judged_rollouts, packs_of, rows_of
-from apr.processes import Processes
-from apr.run import RunDirectory
-from apr.step_metrics import Alarms, records, summarise
 from apr.threads.grammar import default_grammar
+from apr.train.model import CAUSAL, load_model
+from apr.train.processes import Processes
+from apr.train.recipes import Costs, RlConfig, recipe_text, rl_recipe
+from apr.train.rl.groups import Group, run_groups, tasks
+from apr.train.rl.learner import Learner
+from apr.train.rl.metrics import Alarms, records, summarise
+from apr.train.rl.packs import judged_rollouts, packs_of, rows_of
+from apr.train.rl.trainer import GrpoTrainer
+from apr.train.run import RunDirectory
 from noisy import RECIPE, save_noisy_model
 from tiny import teacher_policy
 
@@ -224,7 +224,7 @@ def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path
 
 
 def test_costs_are_taken_from_correct_answers_alone(groups: list[Group]) -> None:
-    from apr.groups import reward
+    from apr.train.rl.groups import reward
 
     costs = Costs(per_1000_tokens=0.1, per_thread=0.01)
     for group in groups:
@@ -263,7 +263,13 @@ def test_shipped_recipes_are_whole(name: str, method: Any) -> None:
 
 def test_the_papers_recipe_is_the_papers() -> None:
     apr, sos = (rl_recipe(recipe_text("paper", "rl"), method) for method in ("apr", "sos+"))
-    assert (apr.groups, apr.group_size, apr.steps, apr.loss.updates, apr.loss.weighting) == (64, 5, 150, 2, "tinyrl")
+    assert (apr.groups, apr.group_size, apr.steps, apr.loss.updates, apr.loss.weighting) == (
+        64,
+        5,
+        150,
+        2,
+        "tinyrl",
+    )
     assert (apr.loss.kl, sos.loss.kl) == (0.001, 0.01)
 
 

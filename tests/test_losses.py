@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apr.config import Weighting
-from apr.losses import Counts, advantages, grpo_loss, token_weights
+from apr.train.losses import Counts, advantages, grpo_loss, token_weights
+from apr.train.recipes import Weighting
 from conftest import Golden
 
 

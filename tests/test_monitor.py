@@ -17,11 +17,11 @@ from textual.widgets import Static, TabbedContent
 
 import apr
 from apr.engine.scripted import ScriptedEngine, trace_texts
-from apr.run import RunDirectory
 from apr.threads.events import EventLog, read_events
 from apr.threads.grammar import Countdown
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
+from apr.train.run import RunDirectory
 from apr_tui.app import AprApp
 from apr_tui.browser import Browser, RolloutList
 from apr_tui.curves import Chart, Curves, Look, chart

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from apr.muon import Muon, orthogonal
+from apr.train.muon import Muon, orthogonal
 
 
 def test_it_takes_the_steps_of_torch_s_own() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from apr.config import recipe_text, rl_recipe, sft_recipe
-from apr.data import SftData
-from apr.groups import tasks
-from apr.run_recipe import RunRecipe
+from apr.train.batches import SftData
+from apr.train.recipes import recipe_text, rl_recipe, sft_recipe
+from apr.train.rl.groups import tasks
+from apr.train.run_recipe import RunRecipe
 from noisy import RECIPE as RL
 from tiny_runs import SFT
 
@@ -200,7 +200,7 @@ def test_targets_that_are_all_held_out_are_refused() -> None:
 
 
 def test_problems_that_there_are_none_of_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apr.groups.solutions", lambda problem: 2)
+    monkeypatch.setattr("apr.train.rl.groups.solutions", lambda problem: 2)
     with pytest.raises(ValueError, match="max_solutions: 1000 problems in a row have more than 1"):
         tasks(rl_recipe(RL, "apr", max_solutions=1), 0, 1)
 

@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 import torch
 
-from apr.config import RlConfig, rl_recipe
 from apr.engine import load_engine
 from apr.engine.native import NativeEngine
-from apr.groups import Group, Task, draw_groups, run_groups, solutions, tasks, validation_tasks
-from apr.grpo import GrpoTrainer
-from apr.handover import directory_of_weights
-from apr.learner import Learner
-from apr.model import load_model
-from apr.optimizers import Diverged
-from apr.processes import Processes
-from apr.publish import Served
-from apr.run import RunDirectory
-from apr.stop import Stop
 from apr.threads.events import read_events
 from apr.threads.grammar import default_grammar
+from apr.train.model import load_model
+from apr.train.optimizers import Diverged
+from apr.train.processes import Processes
+from apr.train.recipes import RlConfig, rl_recipe
+from apr.train.rl.groups import Group, Task, draw_groups, run_groups, solutions, tasks, validation_tasks
+from apr.train.rl.handover import directory_of_weights
+from apr.train.rl.learner import Learner
+from apr.train.rl.publish import Served
+from apr.train.rl.trainer import GrpoTrainer
+from apr.train.run import RunDirectory
+from apr.train.stop import Stop
 from tiny import save_tiny_model
 
 TIMES = ("seconds", "step_seconds", "tokens_per_second", "memory")
@@ -109,7 +109,7 @@ def test_a_run_in_pieces_is_one_run(
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("where", ["apr.groups", "apr.grpo"])
+@pytest.mark.parametrize("where", ["apr.train.rl.groups", "apr.train.rl.trainer"])
 def test_whatever_is_drawn_is_cut_short_and_drawn_again(
     where: str,
     overlap: bool,
@@ -123,7 +123,7 @@ def test_whatever_is_drawn_is_cut_short_and_drawn_again(
 
     async def endless(*arguments: Any, **options: Any) -> list[Group]:
         calls.append(arguments)
-        if len(calls) == (2 if where == "apr.groups" else 1):
+        if len(calls) == (2 if where == "apr.train.rl.groups" else 1):
             stop.ask()
             await asyncio.Event().wait()
         return await run_groups(*arguments, **options)
@@ -132,7 +132,7 @@ def test_whatever_is_drawn_is_cut_short_and_drawn_again(
     with monkeypatch.context() as patched:
         patched.setattr(f"{where}.run_groups", endless)
         made = train(tmp_path, settings, start, stop=stop)
-    assert made.step == made.saved == (1 if where == "apr.groups" else 2)
+    assert made.step == made.saved == (1 if where == "apr.train.rl.groups" else 2)
     assert len(told(tmp_path)) == 1
     train(tmp_path, settings)
     assert told(tmp_path) == unbroken[overlap]
@@ -180,7 +180,7 @@ def test_refill_draws_what_is_missing_and_keeps_signal_first(
         drawn[-1] += [task.index for task in wanted]
         return [group(task, signal=task.index in useful) for task in wanted]
 
-    monkeypatch.setattr("apr.groups.run_groups", draw)
+    monkeypatch.setattr("apr.train.rl.groups.run_groups", draw)
     expected, next_ = list(range(4)), 4
     for _ in range(2):
         missing = 4 - len(useful & set(expected))
@@ -235,7 +235,7 @@ def test_entropy_is_of_the_distribution_that_was_drawn_from(start: Path) -> None
     from math import log
 
     from apr import Tokenizer
-    from apr.packs import judged_rollouts, rows_of
+    from apr.train.rl.packs import judged_rollouts, rows_of
 
     settings = config(temperature=1000.0, max_tokens=20)
     processes = Processes(torch.device("cpu"))
@@ -301,7 +301,7 @@ def test_a_full_disk_ends_a_draw_with_its_own_error(
 def test_weights_that_a_killed_process_left_in_memory_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apr.handover.MEMORY", tmp_path)
+    monkeypatch.setattr("apr.train.rl.handover.MEMORY", tmp_path)
     left = tmp_path / "apr-weights-left"
     left.mkdir()
     (left / "model.safetensors").write_text("half")

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from apr import Tokenizer
 from apr.cli import main
-from apr.config import ModelConfig, sft_recipe
-from apr.model import load_model, new_model, save_model
-from apr.run import RunDirectory
-from apr.run_recipe import RunRecipe
-from apr.sft import SftTrainer
+from apr.train.model import load_model, new_model, save_model
+from apr.train.recipes import ModelConfig, sft_recipe
+from apr.train.run import RunDirectory
+from apr.train.run_recipe import RunRecipe
+from apr.train.sft import SftTrainer
 from tiny_runs import SFT, sft
 
 SHAPE = ModelConfig(hidden_size=16, layers=1, heads=2, mlp_size=32, context_length=512)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from apr import Problem, Tokenizer, run_threads
-from apr.config import ModelConfig
-from apr.data import collate
 from apr.engine.native import NativeEngine
-from apr.model import CAUSAL, new_model, token_logprobs
 from apr.policy import load_policy
-from apr.samples import branch_tokens, tree_samples
 from apr.threads.grammar import Countdown
 from apr.threads.tree import ThreadTree
+from apr.train.batches import collate
+from apr.train.model import CAUSAL, new_model, token_logprobs
+from apr.train.recipes import ModelConfig
+from apr.train.rl.samples import branch_tokens, tree_samples
 from apr.types import Sample, SamplingParams
 from tiny import SOLVED, teacher_policy
 

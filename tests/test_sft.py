@@ -12,13 +12,21 @@ import pytest
 import torch
 
 from apr import Tokenizer
-from apr.config import OptimizerConfig, SftConfig, recipe_text, sft_recipe
-from apr.data import SftData, batches, collate, large_results, result_positions, state_positions, verdict_positions
-from apr.losses import sft_loss
-from apr.model import load_model, new_model, save_model, token_logprobs
-from apr.optimizers import rate_at
-from apr.run import RunDirectory
-from apr.sft import SftTrainer
+from apr.train.batches import (
+    SftData,
+    batches,
+    collate,
+    large_results,
+    result_positions,
+    state_positions,
+    verdict_positions,
+)
+from apr.train.losses import sft_loss
+from apr.train.model import load_model, new_model, save_model, token_logprobs
+from apr.train.optimizers import rate_at
+from apr.train.recipes import OptimizerConfig, SftConfig, recipe_text, sft_recipe
+from apr.train.run import RunDirectory
+from apr.train.sft import SftTrainer
 from apr.types import Sample
 
 RECIPE = """

@@ -19,15 +19,15 @@ import pytest
 import torch
 
 import apr
-from apr.config import ModelConfig
 from apr.engine.base import EngineError
 from apr.engine.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
 from apr.limits import Limits
-from apr.model import load_model, new_model, save_model, token_logprobs
 from apr.threads.events import Event, TokensSampled
 from apr.threads.grammar import Countdown
 from apr.threads.run import rollout
+from apr.train.model import load_model, new_model, save_model, token_logprobs
+from apr.train.recipes import ModelConfig
 from apr.types import Completion, SamplingParams
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sglang") is None, reason="the extra sglang is not installed")
@@ -237,10 +237,10 @@ def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> No
 
 def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: Path) -> None:
     """Random weights solve nothing: what moves them is the KL's rows and a strong decay."""
-    from apr.config import rl_recipe
     from apr.engine.sglang import SglangEngine
-    from apr.grpo import GrpoTrainer
-    from apr.run import RunDirectory
+    from apr.train.recipes import rl_recipe
+    from apr.train.rl.trainer import GrpoTrainer
+    from apr.train.run import RunDirectory
 
     recipe = """
     steps = 2

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from apr.run import RunDirectory
-from apr.trackers import scalars, trackers
+from apr.train.run import RunDirectory
+from apr.train.trackers import scalars, trackers
 
 
 def test_nested_numbers_get_names_with_a_slash() -> None:
@@ -64,7 +64,7 @@ def test_what_comes_again_is_purged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     asked: list[dict[str, Any]] = []
     writer = SimpleNamespace(SummaryWriter=lambda directory, **words: asked.append(words))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", writer)
-    monkeypatch.setattr("apr.trackers.find_spec", lambda name: name == "tensorboard" or None)
+    monkeypatch.setattr("apr.train.trackers.find_spec", lambda name: name == "tensorboard" or None)
     for step in (0, 7):
         trackers(tmp_path, step)
     assert asked == [{"purge_step": 1}, {"purge_step": 8}]

@@ -17,8 +17,8 @@ WRONG_EQUATION = "26+1=28"
 
 def save_tiny_model(directory: Path, context_length: int = 96) -> str:
     """A checkpoint that writes noise until its context is full."""
-    from apr.config import ModelConfig
-    from apr.model import new_model, save_model
+    from apr.train.model import new_model, save_model
+    from apr.train.recipes import ModelConfig
 
     shape = ModelConfig(hidden_size=16, layers=1, heads=2, mlp_size=32, context_length=context_length)
     tokenizer = Tokenizer()

@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from apr.run import RunDirectory
+from apr.train.run import RunDirectory
 from apr_tui.figures import caption, headline, row, title
 from apr_tui.groups import COLOURINGS, Colouring, RolloutFigures, parts, read_group, watched_steps
 from apr_tui.lines import LineList

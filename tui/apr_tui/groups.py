@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import apr
-from apr.run import RunDirectory
 from apr.threads.events import open_log
 from apr.threads.tree import Thread
+from apr.train.run import RunDirectory
 from apr_tui.state import Span, View
 from apr_tui.text import Part
 

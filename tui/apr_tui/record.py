@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from apr.run import RunDirectory
+from apr.train.run import RunDirectory
 from apr_tui.log import LineTail
 
 _FIRST = (

@@ -223,8 +223,8 @@ def _tabulate(protocol: Protocol, rows: Rows, directory: str) -> None:
 
 
 def _recipe(options: Any, made: Parser) -> Protocol:
-    from apr.config import recipe_text
     from apr.evaluate.protocol import read_protocol
+    from apr.train.recipes import recipe_text
 
     for name in _OF_ONE:
         if getattr(options, name) != made.get_default(name):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from apr.cli.common import note
 
 if TYPE_CHECKING:
-    from apr.sft import Progress
+    from apr.train.sft import Progress
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from apr.stop import Stop
+from apr.train.stop import Stop
 
 
 class Signals:

@@ -21,9 +21,9 @@ from apr.engine import ENGINES
 from apr.policy import install
 
 if TYPE_CHECKING:
-    from apr.processes import Processes
-    from apr.run import RunDirectory
-    from apr.run_recipe import RunRecipe, Trainer
+    from apr.train.processes import Processes
+    from apr.train.run import RunDirectory
+    from apr.train.run_recipe import RunRecipe, Trainer
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def _add_common(parser: Parser) -> None:
 
 
 def _sft(options: Any, again: str, handler: Signals) -> int:
-    from apr.start import check_start
+    from apr.train.start import check_start
 
     with ExitStack() as files:
         plan = _plan(options, "sft")
@@ -72,8 +72,8 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
             _checked(lambda: check_start(start, config.model))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
         processes = files.enter_context(_launched(options))
-        from apr.data import SftData
-        from apr.sft import SftTrainer
+        from apr.train.batches import SftData
+        from apr.train.sft import SftTrainer
 
         _checked(lambda: SftData(config))
         files.enter_context(_begun(plan, start, processes))
@@ -87,8 +87,8 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
 def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
-    from apr.start import check_start
     from apr.threads.grammar import default_grammar
+    from apr.train.start import check_start
 
     if options.engine != "sglang" and options.server is not None:
         raise UsageError("--server is for --engine sglang")
@@ -100,7 +100,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
             _checked(lambda: check_start(start))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
         processes = files.enter_context(_launched(options))
-        from apr.grpo import GrpoTrainer
+        from apr.train.rl.trainer import GrpoTrainer
 
         files.enter_context(_begun(plan, start, processes))
         waiting = Waiting()
@@ -138,9 +138,9 @@ class _Plan:
 
 def _plan(options: Any, trainer: Trainer) -> _Plan:
     """The run's own recipe, if no other is asked for; its method, steps and seed too, as far as they are not given."""
-    from apr.config import recipe_text
-    from apr.run import RunDirectory
-    from apr.run_recipe import RunRecipe
+    from apr.train.recipes import recipe_text
+    from apr.train.run import RunDirectory
+    from apr.train.run_recipe import RunRecipe
 
     def read() -> _Plan:
         run = RunDirectory(options.out)
@@ -171,7 +171,7 @@ def _start(options: Any, files: ExitStack, *, shipped: bool) -> Path | None:
 @contextmanager
 def _begun(plan: _Plan, start: Path | None, processes: Processes) -> Iterator[None]:
     """The run's directory, held and made, or found as it was left."""
-    from apr.trackers import trackers
+    from apr.train.trackers import trackers
 
     run = plan.run
     with ExitStack() as held:
@@ -252,7 +252,7 @@ def _launched(options: Any) -> Iterator[Processes]:
         import transformers  # noqa: F401
     except ModuleNotFoundError as error:
         raise UsageError(f"training needs {error.name}: {install('train')}") from None
-    from apr.processes import Processes
+    from apr.train.processes import Processes
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

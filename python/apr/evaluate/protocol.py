@@ -13,12 +13,12 @@ from itertools import product
 from typing import Any
 
 from apr import Problem, Split
-from apr.config import Method
 from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.teacher import Teacher
 from apr.fields import build
 from apr.policy import SHIPPED_MODEL
 from apr.threads.rollout import JoinPolicy
+from apr.train.recipes import Method
 
 FREE = "free"
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apr.config import GrpoConfig
-from apr.data import Batch, by_length, collate
-from apr.groups import Group
-from apr.losses import Counts, advantages, token_weights
-from apr.processes import Processes
-from apr.samples import branch_tokens, tree_samples
 from apr.threads.tree import MAIN
+from apr.train.batches import Batch, by_length, collate
+from apr.train.losses import Counts, advantages, token_weights
+from apr.train.processes import Processes
+from apr.train.recipes import GrpoConfig
+from apr.train.rl.groups import Group
+from apr.train.rl.samples import branch_tokens, tree_samples
 from apr.types import Sample
 
 

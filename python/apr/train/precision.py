@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from apr.config import Autocast
+from apr.train.recipes import Autocast
 
 
 def has_bfloat16(device: torch.device) -> bool:

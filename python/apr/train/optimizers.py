@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr.config import OptimizerConfig
-from apr.muon import Muon
+from apr.train.muon import Muon
+from apr.train.recipes import OptimizerConfig
 
 
 def keep_freed_memory() -> None:

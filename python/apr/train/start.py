@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from apr._core import Decoder, Tokenizer, check_config
-from apr.config import ModelConfig
+from apr.train.recipes import ModelConfig
 
 _SHAPE = {
     "hidden_size": "hidden_size",

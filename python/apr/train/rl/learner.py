@@ -17,13 +17,13 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr import _core
-from apr.config import RlConfig
-from apr.losses import grpo_loss
-from apr.model import compiled, token_logprobs
-from apr.optimizers import Diverged, Optimizers, rate_at
-from apr.packs import Pack, Row, packs_of
-from apr.precision import autocast
-from apr.processes import Processes
+from apr.train.losses import grpo_loss
+from apr.train.model import compiled, token_logprobs
+from apr.train.optimizers import Diverged, Optimizers, rate_at
+from apr.train.precision import autocast
+from apr.train.processes import Processes
+from apr.train.recipes import RlConfig
+from apr.train.rl.packs import Pack, Row, packs_of
 
 
 class Learner:

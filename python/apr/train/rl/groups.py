@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 from apr import Problem
 from apr._core import ProblemStream, solve_all
-from apr.config import Costs, RlConfig
 from apr.engine.base import Engine
 from apr.limits import Limits, request_seed
-from apr.processes import Processes
-from apr.stop import Stop
 from apr.threads.grammar import Grammar
 from apr.threads.rollout import Emit
 from apr.threads.run import rollout
 from apr.threads.tree import ThreadTree
+from apr.train.processes import Processes
+from apr.train.recipes import Costs, RlConfig
+from apr.train.stop import Stop
 from apr.types import SamplingParams
 
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from apr.files import sync_directory, write_atomically
 from apr.lock import Hold, hold
-from apr.seal import damage, digest, read_seal, seal
-from apr.trackers import Tracker
+from apr.train.seal import damage, digest, read_seal, seal
+from apr.train.trackers import Tracker
 
 _WEIGHTS = ".safetensors"
 _ORIGIN = ("config.json", "tokenizer.json")

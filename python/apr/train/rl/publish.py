@@ -17,9 +17,9 @@ from apr._core import Tokenizer
 from apr.engine.base import Engine, OnTokens
 from apr.engine.native import NativeEngine
 from apr.engine.torch import TorchEngine
-from apr.handover import directory_of_weights
-from apr.model import save_model, token_logprobs
-from apr.optimizers import Diverged
+from apr.train.model import save_model, token_logprobs
+from apr.train.optimizers import Diverged
+from apr.train.rl.handover import directory_of_weights
 from apr.types import Completion, SamplingParams
 
 _HandOver = Callable[[], Awaitable[int]]

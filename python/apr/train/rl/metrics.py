@@ -11,8 +11,8 @@ from statistics import fmean
 from typing import Any
 
 from apr import Problem
-from apr.groups import Group, solutions
 from apr.threads.tree import ThreadTree
+from apr.train.rl.groups import Group, solutions
 
 DIFFICULTIES = (("hard", 4), ("medium", 16))
 """Names of problems with at most so many distinct solutions; the others are easy."""

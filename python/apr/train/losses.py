@@ -12,7 +12,7 @@ from math import fsum, sqrt
 import torch
 from torch import Tensor
 
-from apr.config import Weighting
+from apr.train.recipes import Weighting
 
 
 def sft_loss(logits_BTV: Tensor, token_ids_BT: Tensor, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

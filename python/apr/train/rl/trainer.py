@@ -21,22 +21,22 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr import _core
-from apr.config import RlConfig
 from apr.engine.base import Engine, EngineError
 from apr.files import write_atomically
-from apr.groups import Draw, Group, draw_groups, run_groups, tasks, validation_tasks
-from apr.learner import Learner
-from apr.model import CAUSAL, load_model
-from apr.optimizers import Diverged, keep_freed_memory
-from apr.packs import Row, judged_rollouts, rows_of
-from apr.processes import Processes
-from apr.publish import Served
-from apr.run import RunDirectory
-from apr.step_metrics import Alarms, records, summarise
-from apr.stop import Stop
 from apr.threads.events import EventLog
 from apr.threads.grammar import Grammar
-from apr.trainer_state import TrainerState
+from apr.train.model import CAUSAL, load_model
+from apr.train.optimizers import Diverged, keep_freed_memory
+from apr.train.processes import Processes
+from apr.train.recipes import RlConfig
+from apr.train.rl.groups import Draw, Group, draw_groups, run_groups, tasks, validation_tasks
+from apr.train.rl.learner import Learner
+from apr.train.rl.metrics import Alarms, records, summarise
+from apr.train.rl.packs import Row, judged_rollouts, rows_of
+from apr.train.rl.publish import Served
+from apr.train.run import RunDirectory
+from apr.train.state import TrainerState
+from apr.train.stop import Stop
 
 OpenEngine = Callable[[LlamaForCausalLM, Path], Engine]
 """Makes the engine that samples: from the trainer's model, or from a directory with the same weights."""

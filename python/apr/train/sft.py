@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from apr._core import Tokenizer
-from apr.config import SftConfig
-from apr.data import (
+from apr.train.batches import (
     Batch,
     SftData,
     batches,
@@ -29,14 +28,15 @@ from apr.data import (
     state_positions,
     verdict_positions,
 )
-from apr.losses import sft_loss
-from apr.model import CAUSAL, compiled, load_model, new_model
-from apr.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
-from apr.precision import autocast
-from apr.processes import Processes
-from apr.run import RunDirectory
-from apr.stop import Stop
-from apr.trainer_state import TrainerState
+from apr.train.losses import sft_loss
+from apr.train.model import CAUSAL, compiled, load_model, new_model
+from apr.train.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
+from apr.train.precision import autocast
+from apr.train.processes import Processes
+from apr.train.recipes import SftConfig
+from apr.train.run import RunDirectory
+from apr.train.state import TrainerState
+from apr.train.stop import Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr._core import Tokenizer
-from apr.model import save_model
-from apr.optimizers import Optimizers
-from apr.run import RunDirectory
+from apr.train.model import save_model
+from apr.train.optimizers import Optimizers
+from apr.train.run import RunDirectory
 
 STATE_FILE = "trainer.pt"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from apr.config import Method, RlConfig, SftConfig, rl_recipe, sft_recipe
+from apr.train.recipes import Method, RlConfig, SftConfig, rl_recipe, sft_recipe
 
 Trainer = Literal["sft", "rl"]
 _HEAD = ("trainer", "method", "steps", "seed")

@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig
 from transformers.utils.logging import disable_progress_bar
 
 from apr._core import Tokenizer, check_config
-from apr.config import ModelConfig
+from apr.train.recipes import ModelConfig
 
 TOKENIZER_FILE = "tokenizer.json"
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from apr._core import Lessons, Tokenizer, Traces
-from apr.config import DataConfig, Part, SftConfig
+from apr.train.recipes import DataConfig, Part, SftConfig
 from apr.types import Sample
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Training: recipes, run directories, and the loops of supervised and of reinforcement learning."""

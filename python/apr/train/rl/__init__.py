@@ -1,0 +1,1 @@
+"""Reinforcement learning over whole rollouts: parent and child threads together."""
