@@ -19,8 +19,8 @@ import torch
 import apr
 from apr.engine import load_engine
 from apr.engine.base import Engine, OnTokens
-from apr.engine.server import context_length, start_server
-from apr.engine.sglang import SglangEngine
+from apr.engine.sglang.client import SglangEngine
+from apr.engine.sglang.server import context_length, start_server
 from apr.limits import Limits
 from apr.policy import checkpoint
 from apr.threads.grammar import Countdown

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apr import problems, search
-from apr.engine.scripted import trace_texts
+from apr.testing.scripted import trace_texts
 
 BEGIN, END = "<s>", "</s>"
 

@@ -16,7 +16,7 @@ import pytest
 import apr
 from apr.cli import main
 from apr.cli.common import UsageError
-from apr.engine.scripted import Fault, ScriptedEngine
+from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadSpawned, from_json, to_json
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree

@@ -8,10 +8,10 @@ import pytest
 
 import apr
 from apr import Problem
-from apr.engine.scripted import ScriptedEngine
 from apr.evaluate.diagnostics import Diagnostics, diagnose, loss
 from apr.evaluate.problems import split_problems
 from apr.limits import Limits
+from apr.testing.scripted import ScriptedEngine
 from apr.threads.grammar import Countdown
 from apr.threads.tree import ThreadTree
 from tiny import SOLVED, teacher_policy, teacher_texts

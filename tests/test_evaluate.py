@@ -14,7 +14,6 @@ import pytest
 import apr
 from apr import Problem, llama2_tokens
 from apr.cli import main
-from apr.engine.scripted import Fault
 from apr.evaluate.metrics import llama2_equivalents, summarise
 from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol, read_protocol
@@ -23,6 +22,7 @@ from apr.evaluate.rows import Rows, read_rows
 from apr.evaluate.setting import Setting, count_parameters, machine, note_setting, read_setting
 from apr.evaluate.statistics import wilson
 from apr.evaluate.teacher import Teacher
+from apr.testing.scripted import Fault
 from apr.train.recipes import recipe_text
 from rows import made_row
 from tiny import SOLVED, save_tiny_model, teacher_policy

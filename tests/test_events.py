@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from apr import events
-from apr.engine.scripted import ScriptedEngine
+from apr.testing.scripted import ScriptedEngine
 from apr.threads.events import Event, EventLog, from_json, read_events, to_json
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree

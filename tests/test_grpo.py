@@ -202,7 +202,7 @@ def test_problems_with_many_solutions_are_passed_over() -> None:
 def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path, tmp_path: Path) -> None:
     import asyncio
 
-    from apr.engine.scripted import Fault
+    from apr.testing.scripted import Fault
 
     settings = config(numbers=[4, 4], groups=2, max_tokens=None, max_threads=64)
     wanted = tasks(settings, 0, 2)

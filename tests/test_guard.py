@@ -11,7 +11,7 @@ import pytest
 
 from apr.engine.base import OnTokens
 from apr.engine.guard import guarded
-from apr.engine.scripted import ScriptedEngine
+from apr.testing.scripted import ScriptedEngine
 from apr.threads.grammar import Countdown
 from apr.threads.run import run_threads
 from apr.types import Completion, SamplingParams, temperature_fault

@@ -74,7 +74,7 @@ def test_the_package_loads_nothing_heavy() -> None:
         "apr",
         "apr.cli",
         "apr.engine.native",
-        "apr.engine.server",
+        "apr.engine.sglang.server",
         "apr.threads.grammar",
         "apr.threads.run",
         "apr.threads.tree",

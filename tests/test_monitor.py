@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from textual.widgets import Static, TabbedContent
 
 import apr
-from apr.engine.scripted import ScriptedEngine, trace_texts
+from apr.testing.scripted import ScriptedEngine, trace_texts
 from apr.threads.events import EventLog, read_events
 from apr.threads.grammar import Countdown
 from apr.threads.run import run_threads

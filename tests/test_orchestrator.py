@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from apr.engine.base import Engine
-from apr.engine.scripted import Fault, ScriptedEngine
 from apr.limits import Limits, request_seed
+from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.events import Event, RolloutFinished, ThreadClosed, TokensForced, TokensSampled, from_json, to_json
 from apr.threads.run import rollout, run_threads
 from apr.threads.tree import ThreadTree

@@ -18,7 +18,6 @@ import pytest
 from apr import Problem
 from apr.cli import main
 from apr.engine.base import EngineError
-from apr.engine.scripted import Fault
 from apr.evaluate.metrics import summarise
 from apr.evaluate.problems import digest_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol
@@ -26,6 +25,7 @@ from apr.evaluate.results import load
 from apr.evaluate.rollouts import PATIENCE, run_protocol
 from apr.evaluate.rows import Rows, read_rows
 from apr.lock import hold
+from apr.testing.scripted import Fault
 from rows import made_row
 from tiny import save_tiny_model, teacher_policy
 

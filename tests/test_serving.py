@@ -26,12 +26,12 @@ from starlette.testclient import TestClient  # noqa: E402
 
 from apr._core import check_solution, prompt  # noqa: E402
 from apr.cli import main  # noqa: E402
-from apr.engine.scripted import Fault  # noqa: E402
-from apr.engine.server import free_port  # noqa: E402
+from apr.engine.sglang.server import free_port  # noqa: E402
 from apr.limits import Limits  # noqa: E402
 from apr.policy import Policy  # noqa: E402
 from apr.serving import ServingLimits, thread_server  # noqa: E402
 from apr.serving.turns import Full, Turns  # noqa: E402
+from apr.testing.scripted import Fault  # noqa: E402
 from apr.threads.events import from_json  # noqa: E402
 from apr.threads.tree import ThreadTree  # noqa: E402
 from tiny import SOLVED, teacher_policy  # noqa: E402

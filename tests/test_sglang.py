@@ -20,7 +20,7 @@ import torch
 
 import apr
 from apr.engine.base import EngineError
-from apr.engine.server import ServerProcess, StartError, free_port, start_router, start_server
+from apr.engine.sglang.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
 from apr.limits import Limits
 from apr.threads.events import Event, TokensSampled
@@ -75,7 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def engine(served: Served) -> Iterator[Any]:
-    from apr.engine.sglang import SglangEngine
+    from apr.engine.sglang.client import SglangEngine
 
     made = SglangEngine(served.servers[0].url, api_key=KEY, context_length=CONTEXT)
     yield made
@@ -183,7 +183,7 @@ def test_ids_that_would_kill_a_server_never_reach_it(served: Served) -> None:
 
 
 def test_weights_are_updated_and_checked(served: Served, engine: Any) -> None:
-    from apr.engine.sglang import Probe, WeightMismatch
+    from apr.engine.sglang.client import Probe, WeightMismatch
 
     def probe(directory: Path) -> Probe:
         ids = torch.tensor([PROMPT])
@@ -237,7 +237,7 @@ def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> No
 
 def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: Path) -> None:
     """Random weights solve nothing: what moves them is the KL's rows and a strong decay."""
-    from apr.engine.sglang import SglangEngine
+    from apr.engine.sglang.client import SglangEngine
     from apr.train.recipes import rl_recipe
     from apr.train.rl.trainer import GrpoTrainer
     from apr.train.run import RunDirectory
@@ -292,14 +292,14 @@ def test_what_cannot_start_says_why(served: Served, tmp_path: Path) -> None:
 
 
 def test_a_wrong_key_is_an_engine_error(served: Served) -> None:
-    from apr.engine.sglang import SglangEngine
+    from apr.engine.sglang.client import SglangEngine
 
     with pytest.raises(EngineError):
         SglangEngine(served.servers[0].url, api_key="guessed")
 
 
 def test_nobody_there_is_an_engine_error() -> None:
-    from apr.engine.sglang import SglangEngine
+    from apr.engine.sglang.client import SglangEngine
 
     with pytest.raises(apr.engine.base.EngineError, match="no server at"):
         SglangEngine(f"http://127.0.0.1:{free_port()}")
@@ -310,7 +310,7 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         """
         import sys, time
         from pathlib import Path
-        from apr.engine.server import ServerProcess
+        from apr.engine.sglang.server import ServerProcess
         child = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
         ServerProcess([sys.executable, "-c", child], "http://127.0.0.1:1", Path(sys.argv[1]))
         time.sleep(600)
@@ -340,7 +340,7 @@ def alive(pid: int) -> bool:
 def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: Path) -> None:
     """Runs last: 64 rollouts, one of two servers killed among them. What the dead one had begun is an engine error
     and is run again, so that every problem is answered."""
-    from apr.engine.sglang import SglangEngine
+    from apr.engine.sglang.client import SglangEngine
     from apr.threads.grammar import Countdown
 
     urls = [server.url for server in served.servers]

@@ -19,9 +19,9 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from apr.engine import API_KEY, load_engine
-from apr.engine.http import ServerError
-from apr.engine.server import ServerProcess, StartError
-from apr.engine.sglang import Probe, SglangEngine, WeightMismatch
+from apr.engine.sglang.client import Probe, SglangEngine, WeightMismatch
+from apr.engine.sglang.http import ServerError
+from apr.engine.sglang.server import ServerProcess, StartError
 from apr.threads.run import rollout
 from apr.types import Completion, SamplingParams
 from fake_sglang import (
@@ -267,7 +267,7 @@ def test_an_abort_that_overtakes_its_request_is_sent_again() -> None:
 
 
 def test_close_ends_what_is_open_though_the_server_heeds_no_abort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apr.engine.sglang._GRACE_S", 0.2)
+    monkeypatch.setattr("apr.engine.sglang.client._GRACE_S", 0.2)
     with FakeSglang(silent) as server:
         engine = opened(server)
 
@@ -374,7 +374,7 @@ def test_a_key_is_in_no_command_line_and_in_no_readable_log(tmp_path: Path) -> N
         assert API_KEY not in os.environ
 
 
-_LAUNCH = "from apr.engine.launch import main; main('shows', ['--port', '1'])"
+_LAUNCH = "from apr.engine.sglang.launch import main; main('shows', ['--port', '1'])"
 
 
 def test_a_log_that_cannot_be_is_told_at_once(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_a_fork_has_no_engine(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import asyncio, os, sys
-        from apr.engine.sglang import SglangEngine
+        from apr.engine.sglang.client import SglangEngine
         from apr.types import SamplingParams
         engine = SglangEngine(sys.argv[1])
         if os.fork() == 0:

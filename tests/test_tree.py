@@ -10,7 +10,7 @@ import pytest
 
 import apr
 from apr import _core
-from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
+from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
 from apr.threads.events import (
     Event,
     RolloutFinished,

@@ -26,8 +26,8 @@ from textual.widgets import Input, Static
 
 import apr
 import apr_tui
-from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
 from apr.policy import Policy
+from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
 from apr.threads.events import Event, EventLog, RolloutFinished, ThreadClosed, ThreadSpawned, TokensForced, to_json
 from apr.threads.grammar import Countdown
 from apr.threads.run import run_threads

@@ -10,7 +10,7 @@ import apr
 from apr._core import solution
 from apr.cli.answer import equations
 from apr.cli.view import Glyphs, render, wrap
-from apr.engine.scripted import Fault
+from apr.testing.scripted import Fault
 from apr.threads.events import Event
 from apr.threads.tree import ThreadTree
 from tiny import SOLVED, teacher_policy

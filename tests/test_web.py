@@ -13,7 +13,7 @@ pytest.importorskip("textual_serve")
 
 from aiohttp import ClientConnectionError, ClientSession, WSMsgType
 
-from apr.engine.server import free_port
+from apr.engine.sglang.server import free_port
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from apr import Problem, Tokenizer, search
-from apr.engine.scripted import Fault, ScriptedEngine, trace_texts
 from apr.policy import Policy
+from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
 from apr.threads.grammar import Countdown
 
 SOLVED = Problem([22, 26, 31, 53], 27)

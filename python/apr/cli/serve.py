@@ -13,7 +13,7 @@ from typing import Any
 
 from apr.cli.common import Parser, UsageError, Waiting, add_engine_arguments, note, open_policy, positive
 from apr.engine import API_KEY
-from apr.engine.server import LOOPBACK
+from apr.engine.sglang.server import LOOPBACK
 
 MIB = 1 << 20
 _OF_THREADS = ("server", "method", "max_seconds", "running", "cache")
@@ -101,7 +101,7 @@ def _serve_threads(options: Any) -> int:
 
 def _serve_sglang(options: Any) -> int:
     from apr.engine.base import EngineError
-    from apr.engine.server import start_servers
+    from apr.engine.sglang.server import start_servers
     from apr.policy import PolicyError, checkpoint
 
     waiting = Waiting()

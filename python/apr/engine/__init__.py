@@ -23,7 +23,7 @@ def load_engine(name: str, model: Any, **options: Any) -> Engine:
 
         return TorchEngine(model, **options)
     if name == "sglang":
-        from apr.engine.sglang import open_sglang
+        from apr.engine.sglang.client import open_sglang
 
         return open_sglang(model, **options)
     raise ValueError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")

@@ -97,7 +97,7 @@ def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Tokenizer, probe: t
             return engine.update_weights(None if shared else model.state_dict())
 
         return tell
-    from apr.engine.sglang import Probe, SglangEngine
+    from apr.engine.sglang.client import Probe, SglangEngine
 
     if not isinstance(engine, SglangEngine):
         raise TypeError(f"{type(engine).__name__} takes no weights")

@@ -1,4 +1,4 @@
-"""Runs a command and ends its process group when standard input does: `python -m apr.engine.keeper COMMAND...`.
+"""Runs a command and ends its process group when standard input does: `python -m apr.engine.sglang.keeper COMMAND...`.
 
 Whoever starts the keeper holds the other end of its input. It closes with that process, even if killed, so nothing the
 command started outlives it.

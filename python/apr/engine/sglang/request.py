@@ -9,7 +9,7 @@ from typing import Any
 
 from apr.engine.base import OnTokens
 from apr.engine.guard import logprob_fault, token_fault
-from apr.engine.http import ServerError
+from apr.engine.sglang.http import ServerError
 from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 

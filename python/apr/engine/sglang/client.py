@@ -24,8 +24,9 @@ import aiohttp
 
 from apr.engine import API_KEY
 from apr.engine.base import OnTokens, forked
-from apr.engine.http import ServerError, events, json_or_text, message, reason
-from apr.engine.server import (
+from apr.engine.sglang.http import ServerError, events, json_or_text, message, reason
+from apr.engine.sglang.request import Request
+from apr.engine.sglang.server import (
     START_SECONDS,
     Progress,
     ServerProcess,
@@ -33,8 +34,7 @@ from apr.engine.server import (
     start_servers,
     vocab_size,
 )
-from apr.engine.stream import Request
-from apr.engine.weights import Probe, WeightMismatch, weights_name
+from apr.engine.sglang.weights import Probe, WeightMismatch, weights_name
 from apr.types import Completion, SamplingParams
 
 __all__ = ["Probe", "SglangEngine", "WeightMismatch", "open_sglang"]

@@ -1,4 +1,5 @@
-"""Runs a module of others with the environment's key as its `--api-key`: `python -m apr.engine.launch MODULE ...`.
+"""Runs a module of others with the environment's key as its `--api-key`:
+`python -m apr.engine.sglang.launch MODULE ...`.
 
 Every user of a machine may read the command line of a process, its environment only who owns it.
 """

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from apr.engine.guard import logprob_fault
-from apr.engine.http import ServerError
-from apr.engine.stream import logprobs_of
+from apr.engine.sglang.http import ServerError
+from apr.engine.sglang.request import logprobs_of
 
 
 class WeightMismatch(ServerError):

@@ -1,7 +1,7 @@
 """SGLang processes: servers with the flags this machine needs, and the router before several of them.
 
-Each is watched until healthy and runs under a keeper (`apr.engine.keeper`), which ends the whole process group when
-this process ends, however it does.
+Each is watched until healthy and runs under a keeper (`apr.engine.sglang.keeper`), which ends the whole process group
+when this process ends, however it does.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class ServerProcess:
             environment[API_KEY] = api_key
         with _open_log(log) as out:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-m", "apr.engine.keeper", *command],
+                [sys.executable, "-m", "apr.engine.sglang.keeper", *command],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -249,7 +249,7 @@ def _module(name: str) -> list[str]:
     """The command that runs a module of the extra. StartError if it is not installed."""
     if importlib.util.find_spec(name.partition(".")[0]) is None:
         raise StartError("SGLang is not installed: install the extra with `pip install 'apr[sglang]'`")
-    return [sys.executable, "-m", "apr.engine.launch", name]
+    return [sys.executable, "-m", "apr.engine.sglang.launch", name]
 
 
 def _start(

@@ -1,0 +1,1 @@
+"""A client of SGLang servers, and the servers of this process."""
