@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from apr.evaluate.diagnostics import Diagnostics
+from apr.countdown.diagnostics import Diagnostics
 from apr.evaluate.metrics import Measures
 from apr.evaluate.profile import Profile
 from apr.evaluate.rollouts import WORKERS

@@ -8,8 +8,8 @@ import pytest
 
 import apr
 from apr import Problem
-from apr.evaluate.diagnostics import Diagnostics, diagnose, loss
-from apr.evaluate.problems import split_problems
+from apr.countdown.diagnostics import Diagnostics, diagnose, loss
+from apr.countdown.problems import split_problems
 from apr.limits import Limits
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.grammar import Countdown

@@ -14,14 +14,14 @@ import pytest
 import apr
 from apr import Problem, llama2_tokens
 from apr.cli import main
+from apr.countdown.problems import read_problems, split_problems
+from apr.countdown.teacher import Teacher
 from apr.evaluate.metrics import llama2_equivalents, summarise
-from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol, read_protocol
 from apr.evaluate.rollouts import run_protocol
 from apr.evaluate.rows import Rows, read_rows
 from apr.evaluate.setting import Setting, count_parameters, machine, note_setting, read_setting
 from apr.evaluate.statistics import wilson
-from apr.evaluate.teacher import Teacher
 from apr.testing.scripted import Fault
 from apr.train.recipes import recipe_text
 from rows import made_row
@@ -354,7 +354,7 @@ def test_command_runs_a_recipe(model: str, tmp_path: Path, capsys: pytest.Captur
 
 def test_rows_are_a_table_too(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    from apr.evaluate.parquet import write_parquet
+    from apr.report.parquet import write_parquet
 
     problems = [SOLVED, *split_problems(2, "test", 1)]
     protocol = Protocol((Condition(samples=2), Condition(budget=3)), teacher=Teacher())

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 import apr
 from apr import Problem, llama2_tokens
 from apr._core import claimed_steps
-from apr.evaluate.counting import authors_tokens
+from apr.countdown.counting import authors_tokens
+from apr.countdown.problems import split_problems
+from apr.countdown.teacher import Teacher, solves, width
 from apr.evaluate.metrics import measure
-from apr.evaluate.problems import split_problems
 from apr.evaluate.profile import profile
 from apr.evaluate.schedule import makespan
-from apr.evaluate.teacher import Teacher, solves, width
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.events import (
     CallFinished,

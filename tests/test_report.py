@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 
 from apr.cli import main
-from apr.evaluate.claims import Claim, judge, matched, paper
-from apr.evaluate.page import page, verdict
 from apr.evaluate.protocol import Condition, Protocol
-from apr.evaluate.results import Evaluations, Line, Result, load, names
 from apr.evaluate.rows import Rows
-from apr.evaluate.series import (
+from apr.evaluate.setting import note_setting
+from apr.evaluate.statistics import FEW, exact
+from apr.policy import checkpoint
+from apr.report.claims import Claim, judge, matched, paper
+from apr.report.page import page, verdict
+from apr.report.results import Evaluations, Line, Result, load, names
+from apr.report.series import (
     TITLES,
     diagnostics,
     distances,
@@ -32,10 +35,7 @@ from apr.evaluate.series import (
     trade_off,
     within,
 )
-from apr.evaluate.setting import note_setting
-from apr.evaluate.statistics import FEW, exact
-from apr.evaluate.votes import votes
-from apr.policy import checkpoint
+from apr.report.votes import votes
 from rows import made_row
 
 PAPER = {"apr": 0.8, "sos+": 0.6}

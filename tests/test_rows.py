@@ -17,14 +17,14 @@ import pytest
 
 from apr import Problem
 from apr.cli import main
+from apr.countdown.problems import digest_problems, split_problems
 from apr.engine.base import EngineError
 from apr.evaluate.metrics import summarise
-from apr.evaluate.problems import digest_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol
-from apr.evaluate.results import load
 from apr.evaluate.rollouts import PATIENCE, run_protocol
 from apr.evaluate.rows import Rows, read_rows
 from apr.lock import hold
+from apr.report.results import load
 from apr.testing.scripted import Fault
 from rows import made_row
 from tiny import save_tiny_model, teacher_policy

@@ -14,10 +14,10 @@ import pytest
 from apr import Tokenizer
 from apr.cli import main
 from apr.engine.base import EngineError
-from apr.evaluate.results import load
 from apr.evaluate.rollouts import PATIENCE
 from apr.evaluate.rows import read_rows
 from apr.evaluate.served import empty_cache, served_model
+from apr.report.results import load
 from tiny import save_tiny_model
 
 pytest.importorskip("aiohttp")

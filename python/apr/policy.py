@@ -48,8 +48,8 @@ def load_policy(engine: str = "native", model: str | None = None, method: Method
         tokenizer = _compact(directory)
         if tokenizer is not None:
             return Policy(load_engine(engine, str(directory), **options), default_grammar(method, tokenizer), files)
+        from apr.countdown.spelled import ForeignTokenizer, SpelledCountdown
         from apr.engine.phrases import PhraseEngine
-        from apr.spelled import ForeignTokenizer, SpelledCountdown
 
         grammar = SpelledCountdown(method, ForeignTokenizer.read(directory))
         spelled = PhraseEngine(load_engine(engine, str(directory), **options), grammar.settled_stop)

@@ -215,7 +215,7 @@ def _tabulate(protocol: Protocol, rows: Rows, directory: str) -> None:
     from apr.policy import install
 
     try:
-        from apr.evaluate.parquet import write_parquet
+        from apr.report.parquet import write_parquet
     except ModuleNotFoundError:
         note(f"rows as Parquet need pyarrow: {install('report')}")
     else:
@@ -288,7 +288,7 @@ def _count(options: Any) -> tuple[int | None, str | None]:
 
 
 def _problems(protocol: Protocol) -> list[Any]:
-    from apr.evaluate.problems import distinct
+    from apr.countdown.problems import distinct
 
     try:
         found = protocol.problems.load()

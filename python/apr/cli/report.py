@@ -14,9 +14,9 @@ from apr.policy import install
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from apr.evaluate.claims import Paper
-    from apr.evaluate.results import Evaluations
-    from apr.evaluate.tables import Table
+    from apr.report.claims import Paper
+    from apr.report.results import Evaluations
+    from apr.report.tables import Table
 
 PAGE = "report.md"
 
@@ -39,10 +39,10 @@ def run(arguments: Sequence[str]) -> int:
         import scipy.special  # noqa: F401
     except ModuleNotFoundError:
         raise UsageError(f"intervals need scipy: {install('report')}") from None
-    from apr.evaluate.claims import paper
-    from apr.evaluate.page import page
-    from apr.evaluate.results import load
     from apr.files import write_atomically
+    from apr.report.claims import paper
+    from apr.report.page import page
+    from apr.report.results import load
 
     directories = [Path(name) for name in options.evaluations] or [_newest()]
     try:
@@ -79,7 +79,7 @@ def _draw(evaluations: Evaluations, directory: Path) -> list[str]:
     # Figures are drawn into files; the windows of a notebook, which this may name, are none of theirs.
     backend = os.environ.pop("MPLBACKEND", None)
     try:
-        from apr.evaluate.figures import draw
+        from apr.report.figures import draw
     except ModuleNotFoundError:
         note(f"figures need matplotlib: {install('report')}")
         return []
@@ -92,10 +92,10 @@ def _draw(evaluations: Evaluations, directory: Path) -> list[str]:
 def _print(evaluations: Evaluations, quoted: Paper) -> None:
     from rich.console import Console
 
-    from apr.evaluate import tables
-    from apr.evaluate.claims import judge
-    from apr.evaluate.page import verdict
-    from apr.evaluate.results import names
+    from apr.report import tables
+    from apr.report.claims import judge
+    from apr.report.page import verdict
+    from apr.report.results import names
 
     console = Console(highlight=False)
     found = evaluations.results

@@ -13,8 +13,8 @@ from itertools import product
 from typing import Any
 
 from apr import Problem, Split
-from apr.evaluate.problems import read_problems, split_problems
-from apr.evaluate.teacher import Teacher
+from apr.countdown.problems import read_problems, split_problems
+from apr.countdown.teacher import Teacher
 from apr.fields import build
 from apr.policy import SHIPPED_MODEL
 from apr.threads.rollout import JoinPolicy

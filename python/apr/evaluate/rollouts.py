@@ -13,15 +13,15 @@ from typing import Any
 
 from apr import Problem
 from apr._core import claimed_steps
+from apr.countdown.diagnostics import diagnose, loss
+from apr.countdown.problems import key_of
+from apr.countdown.teacher import solves, width
 from apr.engine.base import EngineError
-from apr.evaluate.diagnostics import diagnose, loss
 from apr.evaluate.metrics import measure
-from apr.evaluate.problems import key_of
 from apr.evaluate.profile import Profile, profile
 from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.row import Row, RowKey
 from apr.evaluate.schedule import WORKERS, makespan
-from apr.evaluate.teacher import solves, width
 from apr.limits import Limits, request_seed
 from apr.policy import Policy, load_policy
 from apr.threads.events import Event

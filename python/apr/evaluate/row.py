@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apr.evaluate.problems import ProblemKey, key_of
+from apr.countdown.problems import ProblemKey, key_of
 
 Row = dict[str, Any]
 RowKey = tuple[int, ProblemKey, int]

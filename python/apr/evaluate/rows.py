@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from apr import Problem
-from apr.evaluate.problems import ProblemKey, key_of
+from apr.countdown.problems import ProblemKey, key_of
 from apr.evaluate.protocol import Protocol, build_protocol
 from apr.evaluate.row import Row, RowKey, judged, place, problem_of, row_key
 from apr.evaluate.shape import check_row

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from apr import Problem
-from apr.evaluate.problems import digest_problems
+from apr.countdown.problems import digest_problems
 from apr.evaluate.row import Row
 from apr.files import write_atomically
 from apr.jsonl import parse

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from apr.evaluate.problems import ProblemKey
-from apr.evaluate.results import Line, Result, at_pace
+from apr.countdown.problems import ProblemKey
 from apr.evaluate.statistics import Difference, Share, paired_bootstrap, share
-from apr.evaluate.votes import votes
+from apr.report.results import Line, Result, at_pace
+from apr.report.votes import votes
 
 OURS, RIVAL = "apr", "sos+"
 
@@ -76,7 +76,7 @@ class Match:
 
 def paper() -> Paper:
     """The claims and where they stand."""
-    values = tomllib.loads((resources.files("apr.evaluate") / "paper.toml").read_text())
+    values = tomllib.loads((resources.files("apr.countdown") / "paper.toml").read_text())
     claims = []
     for table in values["claims"]:
         accuracies = {method: table.pop(method) for method in (OURS, RIVAL)}

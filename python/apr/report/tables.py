@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from apr.evaluate.claims import Candidate, Match, Outcome
-from apr.evaluate.results import NAMES, Line, Result, at_pace, model_names
 from apr.evaluate.schedule import WORKERS
-from apr.evaluate.series import (
+from apr.evaluate.statistics import Difference, Share, share
+from apr.report.claims import Candidate, Match, Outcome
+from apr.report.results import NAMES, Line, Result, at_pace, model_names
+from apr.report.series import (
     diagnostics,
     distances,
     losses,
@@ -17,8 +18,7 @@ from apr.evaluate.series import (
     temperatures,
     within,
 )
-from apr.evaluate.statistics import Difference, Share, share
-from apr.evaluate.votes import votes
+from apr.report.votes import votes
 
 Table = list[list[str]]
 """A head, then rows; empty if there is nothing to show."""

@@ -9,8 +9,9 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from apr.evaluate.results import NAMES, Line, Result, model_names, names
-from apr.evaluate.series import (
+from apr.evaluate.statistics import Share, share
+from apr.report.results import NAMES, Line, Result, model_names, names
+from apr.report.series import (
     Point,
     losses,
     profiles,
@@ -20,8 +21,7 @@ from apr.evaluate.series import (
     trade_off,
     within,
 )
-from apr.evaluate.statistics import Share, share
-from apr.evaluate.votes import votes
+from apr.report.votes import votes
 
 # Told apart in print and by the colour-blind: colour, marker and dashes.
 _COLORS = {"apr": ("#0072b2", "#56b4e9", "#004c78"), "sos+": ("#d55e00", "#e69f00", "#8f3f00")}

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from apr.countdown.problems import ProblemKey
 from apr.evaluate.metrics import summarise
-from apr.evaluate.problems import ProblemKey
 from apr.evaluate.protocol import FREE, Condition, Protocol
 from apr.evaluate.row import Row, judged, problem_of
 from apr.evaluate.rows import read_rows

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from apr.evaluate.profile import Profile
-from apr.evaluate.results import Line, Result, at_pace
 from apr.evaluate.row import Row
 from apr.evaluate.schedule import WORKERS
 from apr.evaluate.statistics import Share
+from apr.report.results import Line, Result, at_pace
 
 TITLES = {
     "accuracy-total-tokens": "Accuracy against total tokens (figure 4a)",

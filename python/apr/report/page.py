@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apr.evaluate import tables
-from apr.evaluate.claims import OURS, RIVAL, Claim, Match, Outcome, Paper, judge, matched
-from apr.evaluate.results import NAMES, Evaluations, Line, model_names, names
-from apr.evaluate.series import TITLES
 from apr.evaluate.statistics import FEW
-from apr.evaluate.tables import Table, amount, points
+from apr.report import tables
+from apr.report.claims import OURS, RIVAL, Claim, Match, Outcome, Paper, judge, matched
+from apr.report.results import NAMES, Evaluations, Line, model_names, names
+from apr.report.series import TITLES
+from apr.report.tables import Table, amount, points
 
 
 @dataclass(frozen=True, slots=True)

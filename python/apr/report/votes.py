@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from apr.evaluate.problems import ProblemKey
-from apr.evaluate.results import Result
+from apr.countdown.problems import ProblemKey
 from apr.evaluate.row import Row
 from apr.evaluate.statistics import cons_at, pass_at
+from apr.report.results import Result
 
 MOST = 8
 """The largest n of the paper."""
