@@ -1,0 +1,35 @@
+"""What others bring, found by name: in an entry-point group of installed packages, or as `module:attribute`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+
+def names(group: str) -> tuple[str, ...]:
+    """What is installed of a group."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
+
+
+def find(group: str, name: str) -> Any:
+    """What a name stands for. ValueError, with what there is, if it stands for nothing or cannot be imported."""
+    kind = group.rpartition(".")[2].removesuffix("s")
+    for point in entry_points(group=group, name=name):
+        return _imported(point.value, f"the {kind} {name!r}")
+    if ":" in name:
+        return _imported(name, f"the {kind} {name!r}")
+    raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(names(group))}, or module:attribute")
+
+
+def _imported(value: str, what: str) -> Any:
+    module, _, attribute = value.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.strip().split("."):
+            found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{what} needs {error.name}, which is not installed") from None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{what} cannot be found: {error}") from None
+    return found

@@ -1,0 +1,163 @@
+"""What a model is asked to reason about: problems, how they are asked, and what is right. A task knows no tokens.
+
+`Task` is all that a rollout, an evaluation and reinforcement learning need. What else a task can do it says by having
+the methods of `Teaches`, `Diagnoses` or `Shows`; a trainer, a report or a screen lacks what a task does not bring.
+Problems are opaque to everyone else; P is a task's own type of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from apr.plugins import find
+
+if TYPE_CHECKING:
+    from apr.threads.tree import ThreadTree
+
+P = TypeVar("P")
+Split = Literal["train", "val", "test"]
+Method = Literal["apr", "sos", "sos+"]
+"""How a model is asked to search: in threads that it spawns (apr), or serially, for the authors' two rivals."""
+
+GROUP = "apr.tasks"
+"""The entry-point group of tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge says of an answer."""
+
+    correct: bool
+    reason: str
+    """Why, in a few words."""
+    steps: tuple[str, ...] = ()
+    """What led there, for people to read; empty unless correct."""
+    score: float | None = None
+    """From 0 to 1, what reinforcement learning rewards; None: 1 if it is correct, else 0."""
+
+    @property
+    def reward(self) -> float:
+        """The score, whoever gave it."""
+        return float(self.correct) if self.score is None else self.score
+
+
+class Task(Protocol[P]):
+    """Problems and their judge."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in recipes, logs and on the command line: a name of the entry-point group, or
+        `module:attribute`."""
+        ...
+
+    def problems(self, split: Split, seed: int, start: int, count: int) -> Sequence[P]:
+        """Items `start` to `start + count` of an endless stream; fewer only where it ends. A pure function of its
+        arguments. No item of one split is in another."""
+        ...
+
+    def to_json(self, problem: P) -> dict[str, Any]:
+        """The problem as a plain JSON object."""
+        ...
+
+    def from_json(self, values: Mapping[str, Any]) -> P:
+        """The problem of such an object, which may come from anywhere; ValueError if it is none."""
+        ...
+
+    def key(self, problem: P) -> str:
+        """A text that problems share when they are the same one."""
+        ...
+
+    def prompt(self, problem: P, budget: int | None) -> str:
+        """What the main thread begins with. `budget` is what the search may cost, in the task's own measure (for
+        Countdown, children); None: the model's choice."""
+        ...
+
+    def read_prompt(self, prompt: str) -> tuple[P, int | None]:
+        """The problem and the budget that a main thread's prompt names; ValueError if it names no problem."""
+        ...
+
+    def judge(self, problem: P, answer: str | None, text: str) -> Verdict:
+        """Judge a main thread that ended: what the language reads as its answer (None: it gives none), and all of its
+        text, for judges of whole traces. Both are a model's: anything may stand there."""
+        ...
+
+    def judge_child(self, problem: P, prompt: str, claim: str) -> Verdict | None:
+        """Judge what a child with this prompt says it found; None where nobody can tell before the end."""
+        ...
+
+    def vote(self, answer: str) -> str | None:
+        """A text that equal answers share, for majorities; None: it is no vote."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Text that a thread of a teacher's search writes."""
+
+    text: str
+    kind: str = ""
+    """What it is, to whoever weighs tokens: a recipe's `[weights]` names kinds; all others count 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One thread of a teacher's search: what a model is to write. How spawns, joins and answers are written is the
+    language's."""
+
+    prompt: str
+    parts: tuple[Written | tuple[Search, ...], ...]
+    """What it writes and, between that, the children that it spawns together and waits for."""
+    answer: str | None
+    """What it found in the end; None: nothing."""
+
+
+@runtime_checkable
+class Teaches(Protocol):
+    """A task that has a teacher, so that models can be trained on its searches."""
+
+    def search(self, data: Mapping[str, Any], *, split: Split, seed: int, index: int, progress: float) -> Search:
+        """Search `index` of an endless stream: a pure function of its arguments. `data` is the `[data]` table of a
+        recipe, `progress` the share of the run that is done, from 0 to 1. ValueError, by key, for what the teacher
+        does not take."""
+        ...
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """A task that can tell why a rollout went wrong."""
+
+    def diagnose(self, problem: Any, tree: ThreadTree) -> dict[str, float]:
+        """Counts of one finished rollout that add up over rollouts."""
+        ...
+
+    def failure_cause(self, problem: Any, tree: ThreadTree) -> str | None:
+        """What lost a finished rollout, in a word; None if it is solved, or if nobody can tell."""
+        ...
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """A task that can be put in words and read from them."""
+
+    def title(self, problem: Any) -> str:
+        """The problem in one line."""
+        ...
+
+    def label(self, prompt: str) -> str:
+        """A child's part of the problem, in a few characters."""
+        ...
+
+    def answer(self, problem: Any, verdict_steps: Sequence[str]) -> str:
+        """The solution of a correct rollout in one line. ValueError if the steps are none."""
+        ...
+
+
+def load_task(name: str, method: Method = "apr") -> Task[Any]:
+    """A task by name. ValueError if there is none.
+
+    What is found is the task, or is called with the method to get it."""
+    found = find(GROUP, name)
+    task: Task[Any] = found if hasattr(found, "judge") and not isinstance(found, type) else found(method)
+    return task
