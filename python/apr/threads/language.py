@@ -125,9 +125,30 @@ class EndsInText(Protocol):
         ...
 
 
+class Vocabulary(Protocol):
+    """The tokenizer of a model that is trained from scratch."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def pad(self) -> int: ...
+    @property
+    def bos(self) -> int: ...
+    @property
+    def eos(self) -> int: ...
+    def to_json(self) -> str:
+        """The `tokenizer.json` of a checkpoint."""
+        ...
+
+
 @runtime_checkable
 class Writes(Protocol):
-    """A language that a teacher's search can be written in."""
+    """A language that a teacher's search can be written in, and a model trained to write."""
+
+    @property
+    def tokenizer(self) -> Vocabulary:
+        """What its ids mean."""
+        ...
 
     def encode(self, text: str) -> Ids:
         """Text of a thread, as tokens."""
