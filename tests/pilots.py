@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+
+_PATIENCE_S = 120.0
+"""A bound for what never comes; a busy machine takes its time."""
 
 
 async def until(pilot: object, holds: Callable[[], bool]) -> None:
-    for _ in range(200):
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
         await pilot.pause(0.02)  # type: ignore[attr-defined]
         if holds():
             return

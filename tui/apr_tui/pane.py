@@ -46,6 +46,9 @@ class SearchPane(Vertical):
 
     def draw(self, track: Track, *, complaint: str | None = None, note: str = "") -> None:
         """Draw it as it is now; `note` stands behind the title."""
+        if not self.children:
+            # A frame may come before the parts are there, or after they are gone.
+            return
         state, view = track.state, track.state.view
         asked = one_line(title(view)) if view is not None else ""
         _update(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
