@@ -11,16 +11,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import apr
+from apr import _core
 from conftest import Golden
 
 OURS = apr.Tokenizer()
+OWN = _core.Tokenizer.of(["<go>", "</go>", "left of ", "left", "a b", "10", "[(*"])
+"""One with phrases of its own."""
 
 
 class Theirs:
-    """The file, read by a library."""
+    """The file of a tokenizer of ours, read by a library."""
 
-    def __init__(self, tokenizer: Any, encode: Any) -> None:
-        self._tokenizer, self._encode = tokenizer, encode
+    def __init__(self, ours: _core.Tokenizer, tokenizer: Any, encode: Any) -> None:
+        self.ours, self._tokenizer, self._encode = ours, tokenizer, encode
 
     def encode(self, text: str) -> list[int]:
         return list(self._encode(text))
@@ -29,26 +32,35 @@ class Theirs:
         return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special))
 
 
-@pytest.fixture(scope="module", params=["tokenizers", "transformers"])
-def theirs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Theirs:
-    file: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    file.write_text(OURS.to_json())
-    library = pytest.importorskip(request.param)
-    if request.param == "tokenizers":
+def read(ours: _core.Tokenizer, name: str, directory: Path) -> Theirs:
+    file = directory / "tokenizer.json"
+    file.write_text(ours.to_json())
+    library = pytest.importorskip(name)
+    if name == "tokenizers":
         plain = library.Tokenizer.from_file(str(file))
-        return Theirs(plain, lambda text: plain.encode(text, add_special_tokens=False).ids)
+        return Theirs(ours, plain, lambda text: plain.encode(text, add_special_tokens=False).ids)
     fast = library.PreTrainedTokenizerFast(
         tokenizer_file=str(file), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
-    return Theirs(fast, lambda text: fast.encode(text, add_special_tokens=False))
+    return Theirs(ours, fast, lambda text: fast.encode(text, add_special_tokens=False))
+
+
+@pytest.fixture(scope="module", params=["tokenizers", "transformers"])
+def theirs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Theirs:
+    return read(OURS, request.param, tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module", params=["tokenizers", "transformers"])
+def their_own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Theirs:
+    return read(OWN, request.param, tmp_path_factory.mktemp("tokenizer"))
 
 
 def assert_same(theirs: Theirs, text: str) -> None:
-    ids = OURS.encode(text)
+    ids = theirs.ours.encode(text)
     assert theirs.encode(text) == ids
-    assert OURS.decode(ids) == text
+    assert theirs.ours.decode(ids) == text
     assert theirs.decode(ids, False) == text
-    assert theirs.decode(ids, True) == OURS.decode(ids, skip_special=True)
+    assert theirs.decode(ids, True) == theirs.ours.decode(ids, skip_special=True)
 
 
 def golden_texts(golden: Golden) -> Iterator[str]:
@@ -84,6 +96,18 @@ def test_any_text(theirs: Theirs, text: str) -> None:
     assert_same(theirs, text)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    text=st.lists(
+        PIECE | st.sampled_from(["<go>", "</go>", "left of ", "left o", "a b", "10", "[(*"]), max_size=10
+    ).map("".join)
+)
+@example("<<go><go</go></s>left of left a b100[(*\n")
+def test_any_text_with_phrases_of_its_own(their_own: Theirs, text: str) -> None:
+    assert_same(their_own, text)
+    assert _core.Tokenizer.from_json(OWN.to_json()).encode(text) == OWN.encode(text)
+
+
 @settings(max_examples=300, deadline=None)
 @given(ids=st.lists(st.integers(0, OURS.vocab_size - 1), max_size=30), skip_special=st.booleans())
 def test_any_ids_decode_alike(theirs: Theirs, ids: list[int], skip_special: bool) -> None:
@@ -98,6 +122,30 @@ def test_special_tokens() -> None:
     assert apr.Tokenizer.from_json(OURS.to_json()).to_json() == OURS.to_json()
     with pytest.raises(ValueError, match="not a tokenizer"):
         apr.Tokenizer.from_json("{}")
+
+
+def test_special_names_can_be_text() -> None:
+    plain = OURS.encode("1</s>", specials=False)
+    assert plain == [OURS.token_id(c) for c in "1</s>"]
+    assert OURS.decode(plain, skip_special=True) == "1</s>"
+
+
+def test_what_may_yet_become_a_character_is_left_out() -> None:
+    halves = OURS.encode("é")
+    assert len(halves) == 4
+    open_ = [OURS.decode(halves[:count], whole=False) for count in range(5)]
+    assert open_ == ["", "", "", "", "é"]
+    assert OURS.decode(halves[:3]) == "\ufffd?"
+
+
+def test_phrases_of_its_own() -> None:
+    assert (OWN.pad, OWN.bos, OWN.eos, OWN.token_id("<go>"), OWN.token_id("[(*")) == (0, 1, 2, 13, 19)
+    assert OWN.token_id("~") is not None
+    assert OWN.vocab_size == 3 + 10 + 7 + 86 + 16
+    assert (OWN.state_tokens, OWN.verdict_tokens, OWN.join_end) == ([], [], None)
+    for phrase in ("", "a", "a\n", "éé", "a<b", "<s>", "left"):
+        with pytest.raises(ValueError, match="can be no phrase"):
+            _core.Tokenizer.of(["left", phrase])
 
 
 def test_lone_surrogates_become_replacement_characters() -> None:

@@ -2,10 +2,10 @@
 //!
 //! It is an ordinary `tokenizer.json`: text is taken to bytes, bytes that have no token are written as two half-byte
 //! tokens, and what comes out is cut at the longest phrases. Encoding is total and decoding gives the text back.
-//! Ids: pad, begin, end, digits, phrases, other characters, half-bytes; [`Tokenizer::default`] is the one vocabulary,
-//! `from_json` reads it back from a file.
+//! Ids: pad, begin, end, digits, phrases, other characters, half-bytes; [`Tokenizer::default`] has the phrases of
+//! traces, [`Tokenizer::of`] those of another language, and `from_json` reads either back from a file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::{Value, json};
@@ -31,6 +31,9 @@ pub enum TokenizerError {
     /// Not JSON, or without the fields that are needed.
     #[error("not a tokenizer.json of this project: {0}")]
     Format(String),
+    /// A text that can be no token among the others.
+    #[error("{0:?} can be no phrase: {1}")]
+    Phrase(String, &'static str),
     /// An id that is not in the vocabulary.
     #[error("token id {0} is not in the vocabulary")]
     Id(u32),
@@ -43,8 +46,17 @@ pub struct Tokenizer {
     tokens: Vec<Token>,
     ids: HashMap<Vec<u8>, u32>,
     half_bytes: [u32; 16],
-    matcher: AhoCorasick,
-    matched: Vec<u32>,
+    all: Matcher,
+    /// All but the special tokens.
+    plain: Matcher,
+}
+
+/// Finds the longest tokens from the left.
+#[derive(Clone, Debug)]
+struct Matcher {
+    automaton: AhoCorasick,
+    /// By pattern.
+    ids: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,39 +68,52 @@ enum Token {
 
 impl Default for Tokenizer {
     fn default() -> Tokenizer {
-        let single = (b' '..=b'~').chain([b'\n']);
-        let tokens = SPECIALS
-            .iter()
-            .map(|&s| Token::Special(s))
-            .chain((b'0'..=b'9').map(|c| Token::Bytes(vec![c])))
-            .chain(PHRASES.iter().map(|p| Token::Bytes(p.as_bytes().to_vec())))
-            .chain(single.filter(|c| !c.is_ascii_digit()).map(|c| Token::Bytes(vec![c])))
-            .chain((0..16).map(Token::Half))
-            .collect();
-        Tokenizer::new(tokens).expect("the built-in vocabulary is complete")
+        Tokenizer::new(vocabulary(PHRASES)).expect("the built-in vocabulary is complete")
     }
 }
 
 impl Tokenizer {
+    /// A vocabulary with these phrases, in their order.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Phrase`] for one that is no two or more printable ASCII characters, that was there before, or
+    /// that has a `<` behind its begin: it could swallow the begin of a special token, or of a tag.
+    pub fn of<S: AsRef<str>>(phrases: &[S]) -> Result<Tokenizer, TokenizerError> {
+        let mut seen = HashSet::new();
+        for phrase in phrases.iter().map(AsRef::as_ref) {
+            let fault = if phrase.len() < 2 {
+                "it is shorter than two characters"
+            } else if !phrase.bytes().all(|b| matches!(b, b' '..=b'~')) {
+                "it is not printable ASCII in one line"
+            } else if phrase[1..].contains('<') || SPECIALS.iter().any(|special| phrase.starts_with(special)) {
+                "it could be taken for a part of another token"
+            } else if !seen.insert(phrase) {
+                "it is there twice"
+            } else {
+                continue;
+            };
+            return Err(TokenizerError::Phrase(phrase.to_owned(), fault));
+        }
+        Tokenizer::new(vocabulary(phrases.iter().map(AsRef::as_ref)))
+    }
+
     fn new(tokens: Vec<Token>) -> Result<Tokenizer, TokenizerError> {
         let format = |what: &str| TokenizerError::Format(what.into());
         let mut ids = HashMap::new();
         let mut half_bytes = [None; 16];
         let mut patterns = Vec::new();
-        let mut matched = Vec::new();
+        let mut special = Vec::new();
         for (id, token) in tokens.iter().enumerate() {
             let id = id as u32;
             match token {
                 Token::Half(n) => half_bytes[*n as usize] = Some(id),
                 Token::Special(text) => {
                     ids.insert(text.as_bytes().to_vec(), id);
-                    patterns.push(text.as_bytes().to_vec());
-                    matched.push(id);
+                    special.push((text.as_bytes(), id));
                 }
                 Token::Bytes(bytes) => {
                     ids.insert(bytes.clone(), id);
-                    patterns.push(bytes.clone());
-                    matched.push(id);
+                    patterns.push((bytes.as_slice(), id));
                 }
             }
         }
@@ -98,11 +123,9 @@ impl Tokenizer {
         if half_bytes.contains(&None) {
             return Err(format("a half-byte token is missing"));
         }
-        let matcher = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&patterns)
-            .map_err(|e| TokenizerError::Format(e.to_string()))?;
-        Ok(Tokenizer { tokens, ids, half_bytes: half_bytes.map(Option::unwrap_or_default), matcher, matched })
+        let plain = Matcher::new(&patterns)?;
+        let all = Matcher::new(&[special, patterns].concat())?;
+        Ok(Tokenizer { tokens, ids, half_bytes: half_bytes.map(Option::unwrap_or_default), all, plain })
     }
 
     /// Reads a `tokenizer.json` that [`Tokenizer::to_json`] wrote.
@@ -185,13 +208,7 @@ impl Tokenizer {
 
     /// Token ids of any text, appended to `into`. No begin or end token is added.
     pub fn encode_into(&self, text: &str, into: &mut Vec<u32>) {
-        let mut spelled = 0;
-        for found in self.matcher.find_iter(text) {
-            self.spell(&text.as_bytes()[spelled..found.start()], into);
-            into.push(self.matched[found.pattern().as_usize()]);
-            spelled = found.end();
-        }
-        self.spell(&text.as_bytes()[spelled..], into);
+        self.match_into(&self.all, text, into);
     }
 
     /// Token ids of any text.
@@ -199,6 +216,23 @@ impl Tokenizer {
         let mut ids = Vec::new();
         self.encode_into(text, &mut ids);
         ids
+    }
+
+    /// Token ids of any text, in which the names of special tokens are text like any other.
+    pub fn encode_plain(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        self.match_into(&self.plain, text, &mut ids);
+        ids
+    }
+
+    fn match_into(&self, matcher: &Matcher, text: &str, into: &mut Vec<u32>) {
+        let mut spelled = 0;
+        for found in matcher.automaton.find_iter(text) {
+            self.spell(&text.as_bytes()[spelled..found.start()], into);
+            into.push(matcher.ids[found.pattern().as_usize()]);
+            spelled = found.end();
+        }
+        self.spell(&text.as_bytes()[spelled..], into);
     }
 
     fn spell(&self, bytes: &[u8], into: &mut Vec<u32>) {
@@ -213,6 +247,27 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Id`] for an id outside the vocabulary.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
+        let (mut bytes, half) = self.bytes(ids, skip_special)?;
+        bytes.extend(half.then_some(b'?'));
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The text of token ids that may go on: what may yet become a character is left out at the end, so the text of a
+    /// prefix is a prefix of the text.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Id`] for an id outside the vocabulary.
+    pub fn decode_open(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
+        let (mut bytes, _) = self.bytes(ids, skip_special)?;
+        let rest = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+        if str::from_utf8(rest).is_err_and(|error| error.error_len().is_none()) {
+            bytes.truncate(bytes.len() - rest.len());
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What the ids stand for, and whether half a byte is left over at the end.
+    fn bytes(&self, ids: &[u32], skip_special: bool) -> Result<(Vec<u8>, bool), TokenizerError> {
         let mut bytes = Vec::with_capacity(4 * ids.len());
         let mut high: Option<u8> = None;
         for &id in ids {
@@ -243,10 +298,17 @@ impl Tokenizer {
                 Token::Half(_) => {}
             }
         }
-        if high.is_some() {
-            bytes.push(b'?');
-        }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok((bytes, high.is_some()))
+    }
+}
+
+impl Matcher {
+    fn new(patterns: &[(&[u8], u32)]) -> Result<Matcher, TokenizerError> {
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(patterns.iter().map(|(bytes, _)| bytes))
+            .map_err(|e| TokenizerError::Format(e.to_string()))?;
+        Ok(Matcher { automaton, ids: patterns.iter().map(|(_, id)| *id).collect() })
     }
 }
 
@@ -273,6 +335,19 @@ impl Token {
         let bytes: Option<Vec<u8>> = written.chars().map(|c| (0..=255).find(|&b| byte_char(b) == c)).collect();
         bytes.filter(|b| !b.is_empty()).map(Token::Bytes)
     }
+}
+
+/// Special tokens, digits, phrases, other characters and half-bytes, in the order of their ids.
+fn vocabulary<'a>(phrases: impl IntoIterator<Item = &'a str>) -> Vec<Token> {
+    let single = (b' '..=b'~').chain([b'\n']);
+    SPECIALS
+        .iter()
+        .map(|&s| Token::Special(s))
+        .chain((b'0'..=b'9').map(|c| Token::Bytes(vec![c])))
+        .chain(phrases.into_iter().map(|p| Token::Bytes(p.as_bytes().to_vec())))
+        .chain(single.filter(|c| !c.is_ascii_digit()).map(|c| Token::Bytes(vec![c])))
+        .chain((0..16).map(Token::Half))
+        .collect()
 }
 
 fn half_char(n: u8) -> char {

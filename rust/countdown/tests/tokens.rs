@@ -155,7 +155,67 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces: Vec<String>| pieces.concat())
 }
 
+#[test]
+fn a_vocabulary_has_any_phrases() {
+    let tokenizer = Tokenizer::of(&["<go>", "left of", "<g"]).expect("phrases");
+    let ids = |tokens: &[&str]| tokens.iter().map(|token| tokenizer.id(token).expect("a token")).collect::<Vec<_>>();
+    assert_eq!(ids(&[PAD, BOS, EOS, "0", "9", "<go>", "left of", "<g", " "]), [0, 1, 2, 3, 12, 13, 14, 15, 16]);
+    assert_eq!(
+        tokenizer.encode("<<go>left of<gleft\n"),
+        ids(&["<", "<go>", "left of", "<g", "l", "e", "f", "t", "\n"])
+    );
+    assert_eq!(tokenizer.id(PHRASES[0]), None);
+    let read = Tokenizer::from_json(&tokenizer.to_json()).expect("our own file");
+    assert_eq!(read.to_json(), tokenizer.to_json());
+    for phrase in ["", "a", "a\n", "a\tb", "\u{e9}\u{e9}", "a<", "a<b", "<s>", "</s>x"] {
+        let read = Tokenizer::of(&["left of", phrase]);
+        assert!(matches!(&read, Err(TokenizerError::Phrase(name, _)) if name == phrase), "{read:?}");
+    }
+    assert!(matches!(Tokenizer::of(&["ab", "ab"]), Err(TokenizerError::Phrase(..))));
+}
+
+#[test]
+fn special_tokens_can_be_text() {
+    let tokenizer = Tokenizer::default();
+    let ids = tokenizer.encode_plain("1</s>");
+    assert_eq!(ids, ["1", "<", "/", "s", ">"].map(|token| tokenizer.id(token).expect("a token")));
+    assert_eq!(tokenizer.decode(&ids, true).unwrap(), "1</s>");
+}
+
 proptest! {
+    #[test]
+    fn phrases_of_any_kind(phrases in prop::collection::hash_set("[<a-c][a-c >]{1,3}", 0..8), text in "[a-c<>/s\n\u{e9} ]{0,30}") {
+        let phrases: Vec<String> = phrases.into_iter().collect();
+        let tokenizer = Tokenizer::of(&phrases).expect("phrases");
+        assert_round_trip(&tokenizer, &text);
+        let plain = tokenizer.encode_plain(&text);
+        prop_assert!(plain.iter().all(|&id| id > 2));
+        prop_assert_eq!(tokenizer.decode(&plain, true).unwrap(), text.clone());
+        let lines: Vec<u32> = text.split_inclusive('\n').flat_map(|line| tokenizer.encode(line)).collect();
+        prop_assert_eq!(lines, tokenizer.encode(&text));
+        let breaks: Vec<Vec<u32>> = text.split('\n').map(|line| tokenizer.encode(line)).collect();
+        prop_assert_eq!(breaks.join(&tokenizer.encode("\n")[0]), tokenizer.encode(&text));
+    }
+
+    #[test]
+    fn what_goes_on_only_gets_longer(ids in prop::collection::vec(prop_oneof![0..200u32, 130..150u32], 0..40)) {
+        let tokenizer = Tokenizer::default();
+        let ids: Vec<u32> = ids.into_iter().filter(|&id| (id as usize) < tokenizer.vocab_size()).collect();
+        let mut before = String::new();
+        for end in 0..=ids.len() {
+            let text = tokenizer.decode_open(&ids[..end], false).unwrap();
+            prop_assert!(text.starts_with(&before));
+            prop_assert!(tokenizer.decode(&ids[..end], false).unwrap().starts_with(&text));
+            before = text;
+        }
+    }
+
+    #[test]
+    fn any_text_is_whole(text in any::<String>()) {
+        let tokenizer = Tokenizer::default();
+        prop_assert_eq!(tokenizer.decode_open(&tokenizer.encode(&text), false).unwrap(), text);
+    }
+
     #[test]
     fn any_text_round_trips(text in any::<String>(), lines in "(?s).{0,40}", pieces in pieces()) {
         let tokenizer = Tokenizer::default();

@@ -11,16 +11,22 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// The compact tokenizer of traces.
+/// The compact tokenizer, of traces or of a language with phrases of its own.
 #[pyclass(frozen, module = "apr")]
 pub(super) struct Tokenizer(tokens::Tokenizer);
 
 #[pymethods]
 impl Tokenizer {
-    /// The built-in vocabulary.
+    /// The built-in vocabulary, that of traces.
     #[new]
     fn new() -> Tokenizer {
         Tokenizer(tokens::Tokenizer::default())
+    }
+
+    /// The vocabulary with these phrases; ValueError for one that can be no token among the others.
+    #[staticmethod]
+    fn of(phrases: Vec<String>) -> PyResult<Tokenizer> {
+        tokens::Tokenizer::of(&phrases).map(Tokenizer).map_err(|e| PyValueError::new_err(e.to_string()))
     }
 
     /// Reads the text of a `tokenizer.json` of this kind; ValueError for any other.
@@ -34,15 +40,20 @@ impl Tokenizer {
         self.0.to_json()
     }
 
-    /// Token ids of any text; no begin or end token is added.
-    fn encode(&self, text: &Bound<'_, PyString>) -> Vec<u32> {
-        self.0.encode(&text.to_string_lossy())
+    /// Token ids of any text; no begin or end token is added. Without `specials` the names of special tokens in the
+    /// text are text like any other.
+    #[pyo3(signature = (text, specials=true))]
+    fn encode(&self, text: &Bound<'_, PyString>, specials: bool) -> Vec<u32> {
+        let text = text.to_string_lossy();
+        if specials { self.0.encode(&text) } else { self.0.encode_plain(&text) }
     }
 
-    /// The text of token ids; ValueError for an id outside the vocabulary.
-    #[pyo3(signature = (ids, skip_special=false))]
-    fn decode(&self, ids: Vec<u32>, skip_special: bool) -> PyResult<String> {
-        self.0.decode(&ids, skip_special).map_err(|e| PyValueError::new_err(e.to_string()))
+    /// The text of token ids; ValueError for an id outside the vocabulary. Unless they are `whole`, what may yet
+    /// become a character is left out at the end.
+    #[pyo3(signature = (ids, skip_special=false, whole=true))]
+    fn decode(&self, ids: Vec<u32>, skip_special: bool, whole: bool) -> PyResult<String> {
+        let text = if whole { self.0.decode(&ids, skip_special) } else { self.0.decode_open(&ids, skip_special) };
+        text.map_err(|e| PyValueError::new_err(e.to_string()))
     }
 
     /// The id of a special token, a phrase or a character; None if it is no token.

@@ -1,0 +1,1 @@
+"""Ways to write threads that know no task."""

@@ -1,0 +1,173 @@
+"""Plain text with tags: the language of tasks that bring none of their own.
+
+A thread spawns with `<spawn>`, a `<child>` around every prompt and `</spawn>`, and waits there. Behind that it is
+given a `<join>` with a line for each child, in the order of the spawn: its `<result>`, `<none/>` or `<cancelled/>`. It
+ends with an `<answer>` or without one; nothing that it wrote is taken back. A prompt and a join end with a line break.
+
+Tags are read from the text, whatever tokens spell them. So text of others (prompts, results) is put in with its tags
+broken by a space behind their `<`, and forges none; a child's prompt that a model wrote may hold no tag. The names of
+the special tokens are text like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from apr import _core
+from apr.task import Method
+from apr.threads.language import Action, Child, Done, Ids, Malformed, Replace, Resumption, Spawn
+
+SPAWN, SPAWN_END = "<spawn>", "</spawn>"
+CHILD, CHILD_END = "<child>", "</child>"
+JOIN, JOIN_END = "<join>", "</join>"
+RESULT, RESULT_END = "<result>", "</result>"
+NONE, CANCELLED = "<none/>", "<cancelled/>"
+ANSWER, ANSWER_END = "<answer>", "</answer>"
+TAGS = (
+    *(SPAWN, SPAWN_END, CHILD, CHILD_END, JOIN, JOIN_END),
+    *(RESULT, RESULT_END, NONE, CANCELLED, ANSWER, ANSWER_END),
+)
+
+_TAG = re.compile("|".join(map(re.escape, TAGS)))
+_GAP = re.compile(r"\s*")
+
+
+def vocabulary(phrases: Sequence[str] = ()) -> _core.Tokenizer:
+    """The tokenizer of a new model: a token for every tag, every phrase and every character. ValueError for what can be
+    no phrase."""
+    return _core.Tokenizer.of([*TAGS, *phrases])
+
+
+def plain(text: str) -> str:
+    """Text that holds no tag: those in it are broken by a space."""
+    return _TAG.sub(lambda tag: f"< {tag[0][1:]}", text)
+
+
+class Tags:
+    """The language, for one method and one tokenizer. A serial method spawns nothing."""
+
+    name = "tags"
+
+    def __init__(self, method: Method = "apr", tokenizer: _core.Tokenizer | None = None) -> None:
+        self.method = method
+        self.tokenizer = vocabulary() if tokenizer is None else tokenizer
+        missing = [tag for tag in TAGS if self.tokenizer.token_id(tag) is None]
+        if missing:
+            raise ValueError(f"the tokenizer has no token of its own for {', '.join(missing)}")
+        self._spawn_open, self._spawn_end, self._join_open = map(self._token, (SPAWN, SPAWN_END, JOIN))
+        self.stop_token_ids: Ids = (self.tokenizer.eos,)
+        if method == "apr":
+            self.stop_token_ids += (self._spawn_end, self._join_open)
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids that have a text."""
+        size: int = self.tokenizer.vocab_size
+        return size
+
+    def _token(self, tag: str) -> int:
+        (token_id,) = self.encode(tag)
+        return token_id
+
+    def open(self, prompt: str) -> Ids:
+        return (self.tokenizer.bos, *self.encode(plain(prompt) + "\n"))
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        # A model's vocabulary may be padded; an id that no text has stands for no text.
+        known = self.tokenizer.vocab_size
+        return self.tokenizer.decode([i for i in token_ids if 0 <= i < known], skip_special=True, whole=False)
+
+    def action(self, token_ids: Sequence[int], level: int) -> Action:
+        if self.method != "apr":
+            return Done()
+        if token_ids[-1] == self._join_open:
+            # Where a model may go on with a join, it means to spawn: joins are given.
+            return Replace(Resumption(len(token_ids) - 1, (self._spawn_open,)))
+        if token_ids[-1] != self._spawn_end:
+            return Done()
+        try:
+            prompts = _prompts(self.text(token_ids))
+        except ValueError as error:
+            return Malformed(str(error))
+        return Spawn(tuple(Child(self.open(prompt), prompt) for prompt in prompts))
+
+    def join(
+        self, token_ids: Sequence[int], results: Sequence[str | None], cancelled: Collection[int], level: int
+    ) -> Resumption:
+        lines = [CANCELLED if i in cancelled else _result(result) for i, result in enumerate(results)]
+        return Resumption(len(token_ids), self.encode("\n".join(("", JOIN, *lines, JOIN_END, ""))))
+
+    def settled(self, text: str) -> int:
+        replaced = self.method == "apr" and text.endswith(JOIN)
+        return len(text) - len(JOIN) * replaced
+
+    def claim(self, text: str) -> str | None:
+        begin = text.rfind(ANSWER, 0, max(text.rfind(ANSWER_END), 0))
+        if begin < 0:
+            return None
+        return text[begin + len(ANSWER) : text.find(ANSWER_END, begin)].strip() or None
+
+    def encode(self, text: str) -> Ids:
+        return tuple(self.tokenizer.encode(text, specials=False))
+
+    def spawn(self, prompts: Sequence[str]) -> Ids:
+        if self.method != "apr":
+            raise ValueError(f"a search by {self.method} spawns nothing")
+        if not prompts or not all(map(str.strip, prompts)):
+            raise ValueError("a spawn needs children, and every child a prompt")
+        children = (CHILD + plain(prompt) + CHILD_END for prompt in prompts)
+        return self.encode("\n".join((SPAWN, *children, SPAWN_END)))
+
+    def end(self, answer: str | None) -> Ids:
+        written = "" if answer is None or not answer.strip() else ANSWER + plain(answer.strip()) + ANSWER_END
+        return (*self.encode(written), self.tokenizer.eos)
+
+
+def open_tags(directory: Path | None, method: Method) -> Tags:
+    """The language over a checkpoint's tokenizer, in which every tag must be one token. ValueError if it is another."""
+    if directory is None:
+        return Tags(method)
+    text = (directory / "tokenizer.json").read_text(encoding="utf-8")
+    try:
+        return Tags(method, _core.Tokenizer.from_json(text))
+    except ValueError as error:
+        raise ValueError(f"tags cannot be written over the tokenizer of {directory}: {error}") from None
+
+
+def _result(result: str | None) -> str:
+    return NONE if result is None or not result.strip() else RESULT + plain(result.strip()) + RESULT_END
+
+
+def _prompts(text: str) -> list[str]:
+    """The prompts of the spawn that a text ends in. ValueError, in words, if it cannot be read."""
+    end = len(text) - len(SPAWN_END)
+    after = text.rfind(SPAWN_END, 0, end) + 1
+    begun = text.count(SPAWN, after, end)
+    if begun != 1:
+        raise ValueError("a spawn begins inside another" if begun else "a spawn ends but never begins")
+    at = text.index(SPAWN, after) + len(SPAWN)
+    prompts: list[str] = []
+    while (at := _skip(text, at)) < end:
+        if not text.startswith(CHILD, at):
+            raise ValueError("a spawn holds more than its children")
+        begin = at + len(CHILD)
+        at = text.find(CHILD_END, begin, end)
+        if at < 0:
+            raise ValueError("a child is never closed")
+        prompt = text[begin:at]
+        if tag := _TAG.search(prompt):
+            raise ValueError(f"a child's prompt holds {tag[0]}")
+        if not prompt.strip():
+            raise ValueError("a child has no prompt")
+        prompts.append(prompt)
+        at += len(CHILD_END)
+    if not prompts:
+        raise ValueError("a spawn has no children")
+    return prompts
+
+
+def _skip(text: str, at: int) -> int:
+    gap = _GAP.match(text, at)
+    return at if gap is None else gap.end()
