@@ -131,6 +131,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
                 continue
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, where)
+    if origin is dict and isinstance(value, dict):
+        # Whoever it is for looks into it.
+        return dict(value)
     if isinstance(hint, type) and type(value) is hint:
         if isinstance(value, int) and abs(value) > LARGEST:
             raise _OutOfRange(f"{where}: {value} has more than 64 bits")

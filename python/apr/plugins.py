@@ -12,14 +12,16 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=group)}))
 
 
-def find(group: str, name: str) -> Any:
-    """What a name stands for. ValueError, with what there is, if it stands for nothing or cannot be imported."""
+def find(group: str, name: str, known: tuple[str, ...] = ()) -> Any:
+    """What a name stands for. ValueError, with what there is beside what is `known`, if it stands for nothing or cannot
+    be imported."""
     kind = group.rpartition(".")[2].removesuffix("s")
     for point in entry_points(group=group, name=name):
         return _imported(point.value, f"the {kind} {name!r}")
     if ":" in name:
         return _imported(name, f"the {kind} {name!r}")
-    raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(names(group))}, or module:attribute")
+    choice = ", ".join(sorted({*known, *names(group)}))
+    raise ValueError(f"unknown {kind} {name!r}: choose one of {choice}, or module:attribute")
 
 
 def _imported(value: str, what: str) -> Any:

@@ -1,4 +1,4 @@
-"""A policy: a checkpoint on an engine, with the language it writes."""
+"""A policy: a checkpoint on an engine, with the task it is for and the language it writes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from apr._core import Tokenizer
-from apr.engine import ENGINES, load_engine
+from apr.engine import load_engine
 from apr.engine.base import Engine, EngineError
-from apr.threads.grammar import Grammar, Method, default_grammar
+from apr.limits import Limits
+from apr.origin import read_origin
+from apr.task import Method, Task, load_task
+from apr.threads.language import EndsInText, Language, load_language
+from apr.threads.run import rollout
+from apr.threads.tree import ThreadTree
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 SHIPPED_MODEL = "apr-tiny"
@@ -25,35 +29,48 @@ class PolicyError(ValueError):
 
 @dataclass(slots=True)
 class Policy:
-    """A loaded model: what samples, and the language it writes."""
+    """A loaded model: what samples, what it is asked, and the language it answers in."""
 
     engine: Engine
-    grammar: Grammar
+    task: Task[Any]
+    language: Language
+    method: Method
     files: ExitStack = field(default_factory=ExitStack)
     """Holds the shipped checkpoint's files on disk as long as they are needed."""
+
+    async def rollout(self, problem: Any, limits: Limits | None = None, **options: Any) -> ThreadTree:
+        """Run one rollout, as `apr.rollout` does."""
+        asked, spoken = self.task, self.language
+        return await rollout(problem, self.engine, limits, task=asked, language=spoken, method=self.method, **options)
 
     async def close(self) -> None:
         await self.engine.close()
         self.files.close()
 
 
-def load_policy(engine: str = "native", model: str | None = None, method: Method = "apr", **options: Any) -> Policy:
-    """Load a checkpoint, by default the shipped one, with its tokenizer and the engine's own `options`. PolicyError if
-    it cannot be."""
-    if engine not in ENGINES:
-        raise PolicyError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+def load_policy(
+    engine: str = "native",
+    model: str | None = None,
+    method: Method = "apr",
+    *,
+    task: str | None = None,
+    language: str | None = None,
+    **options: Any,
+) -> Policy:
+    """Load a checkpoint, by default the shipped one, with its tokenizer and the engine's own `options`. Task and
+    language are those that the checkpoint notes, unless they are named. PolicyError if it cannot be."""
     files = ExitStack()
     directory = checkpoint(model, files)
     try:
-        tokenizer = _compact(directory)
-        if tokenizer is not None:
-            return Policy(load_engine(engine, str(directory), **options), default_grammar(method, tokenizer), files)
-        from apr.countdown.spelled import ForeignTokenizer, SpelledCountdown
-        from apr.engine.phrases import PhraseEngine
+        origin = read_origin(directory)
+        asked = load_task(task or origin.task, method)
+        spoken = load_language(language or origin.language, directory, method)
+        sampling = load_engine(engine, str(directory), **options)
+        if isinstance(spoken, EndsInText):
+            from apr.engine.phrases import PhraseEngine
 
-        grammar = SpelledCountdown(method, ForeignTokenizer.read(directory))
-        spelled = PhraseEngine(load_engine(engine, str(directory), **options), grammar.settled_stop)
-        return Policy(spelled, grammar, files)
+            sampling = PhraseEngine(sampling, spoken.settled_stop)
+        return Policy(sampling, asked, spoken, method, files)
     except ModuleNotFoundError as error:
         extra = "sglang" if engine == "sglang" else "train"
         raise PolicyError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
@@ -73,17 +90,6 @@ def checkpoint(model: str | None, files: ExitStack) -> Path:
         what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
         raise PolicyError(f"{directory} {what}")
     return directory
-
-
-def _compact(directory: Path) -> Tokenizer | None:
-    """The directory's tokenizer if it is of this project's kind, or the built-in one if it has none."""
-    words = directory / "tokenizer.json"
-    if not words.is_file():
-        return None if (directory / "tokenizer.model").is_file() else Tokenizer()
-    try:
-        return Tokenizer.from_json(words.read_text())
-    except ValueError:
-        return None
 
 
 def _download(name: str) -> Path:

@@ -125,6 +125,28 @@ class Teaches(Protocol):
 
 
 @runtime_checkable
+class Selects(Protocol):
+    """A task with kinds of problems, of which a run may want some."""
+
+    def select(self, options: Mapping[str, Any]) -> Task[Any]:
+        """The task with the problems of these options only. ValueError, by key, for what it does not take."""
+        ...
+
+    def accepts(self, problem: Any) -> bool:
+        """Whether an item of `problems` is one of those that are wanted; the others are passed over."""
+        ...
+
+
+@runtime_checkable
+class Grades(Protocol):
+    """A task that knows how hard its problems are."""
+
+    def difficulty(self, problem: Any) -> str:
+        """One of a few words, such as "hard"."""
+        ...
+
+
+@runtime_checkable
 class Diagnoses(Protocol):
     """A task that can tell why a rollout went wrong."""
 
@@ -134,6 +156,23 @@ class Diagnoses(Protocol):
 
     def failure_cause(self, problem: Any, tree: ThreadTree) -> str | None:
         """What lost a finished rollout, in a word; None if it is solved, or if nobody can tell."""
+        ...
+
+
+@runtime_checkable
+class Compares(Protocol):
+    """A task whose teacher can be set beside a rollout."""
+
+    def check_teacher(self, teacher: Mapping[str, Any]) -> None:
+        """ValueError, by key, for options that the teacher does not take."""
+        ...
+
+    def width(self, tree: ThreadTree) -> int:
+        """How widely the main thread of a rollout searched."""
+        ...
+
+    def teacher_solves(self, teacher: Mapping[str, Any], problem: Any, tree: ThreadTree) -> bool:
+        """Whether a search as wide as the rollout's finds a solution."""
         ...
 
 

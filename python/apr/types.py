@@ -111,6 +111,8 @@ class Sample:
     """The sequences in it; each begins with tokens that carry no loss."""
     thread: str = "0"
     """The thread that wrote it; "0" is the main thread."""
+    kinds: bytes = b""
+    """A code a token, 0 where there is no loss: what kind of token it is, to whoever made it; empty: nobody tells."""
 
     def spans(self) -> list[tuple[int, int]]:
         """Where each branch's own tokens begin and end in the row."""

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from apr.engine import ENGINES
 from apr.policy import Policy, PolicyError, load_policy
-from apr.threads.grammar import Method
+from apr.task import Method
 from apr.types import temperature_fault
 from apr_tui.app import AprApp
 from apr_tui.feed import Refused

@@ -74,11 +74,9 @@ class Solve:
         settings = self._settings
         policy = await self._models.policy(settings)
         self.context = policy.engine.context_length
-        await apr.rollout(
+        await policy.rollout(
             self._problem,
-            policy.engine,
             Limits(),
-            grammar=policy.grammar,
             params=SamplingParams(temperature=settings.temperature, seed=settings.seed),
             budget=settings.budget,
             join=settings.join,

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from apr.engine import ENGINES
 from apr.policy import Policy
-from apr.threads.grammar import Method
+from apr.task import Method
 
 Join = Literal["all", "first"]
 Load = Callable[[str, Method], Policy]

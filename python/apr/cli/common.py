@@ -130,11 +130,46 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--server", metavar="URL", help=SERVER_HELP)
     add("--model", metavar="DIR|NAME", help="checkpoint: a Hugging Face directory, or a name on the hub, with its own "
         "tokenizer (default: the shipped model)")  # fmt: skip
+    add("--task", metavar="NAME", help="a task's name, or module:attribute (default: what the model was trained for)")
     add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
 
 
+def check_engine(name: str) -> None:
+    """UsageError for a name that no engine has."""
+    from apr.engine import ENGINES, GROUP
+    from apr.plugins import find
+
+    if name not in ENGINES:
+        try:
+            find(GROUP, name, known=ENGINES)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+
+def asked_task(options: Any) -> str:
+    """The task that is asked for, or what the model was trained for. UsageError if there is none of that name."""
+    from contextlib import ExitStack
+
+    from apr.origin import read_origin
+    from apr.policy import PolicyError, checkpoint
+    from apr.task import load_task
+
+    try:
+        with ExitStack() as files:
+            name: str = options.task or read_origin(checkpoint(options.model, files)).task
+        load_task(name)
+    except (ValueError, PolicyError) as error:
+        raise UsageError(str(error)) from None
+    return name
+
+
 def open_policy(
-    engine: str, model: str | None, method: Any, server: str | None = None, cache_bytes: int | None = None
+    engine: str,
+    model: str | None,
+    method: Any,
+    server: str | None = None,
+    cache_bytes: int | None = None,
+    task: str | None = None,
 ) -> Policy:
     """Load a model; `cache_bytes` is the native engine's. UsageError if it cannot be."""
     from apr.policy import PolicyError, load_policy
@@ -146,7 +181,7 @@ def open_policy(
     if cache_bytes is not None:
         options["cache_bytes"] = cache_bytes
     try:
-        return load_policy(engine, model, method, **options)
+        return load_policy(engine, model, method, task=task, **options)
     except PolicyError as error:
         raise UsageError(str(error)) from None
     finally:

@@ -13,6 +13,8 @@ from apr.cli.common import (
     Parser,
     UsageError,
     add_model_arguments,
+    asked_task,
+    check_engine,
     compact,
     natural,
     note,
@@ -26,11 +28,12 @@ if TYPE_CHECKING:
     from apr.evaluate.protocol import Protocol
     from apr.evaluate.rows import Rows
     from apr.policy import Policy
+    from apr.task import Task
 
 RESULTS = "results"
 """Where recipes keep their results, and `apr report` looks for them."""
 
-_OF_ONE = ("split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
+_OF_ONE = ("task", "split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
 """Arguments that describe one condition; a recipe has its own."""
 
 
@@ -49,7 +52,7 @@ def parser() -> Parser:
     add("--problems", metavar="N|FILE", help="a count (default 200, or the recipe's), or a file: JSON lines, or the "
         "JSON list of the authors' data")  # fmt: skip
     add("--split", choices=("train", "val", "test"), default="test")
-    add("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` (default) or `2-6`")
+    add("--numbers", type=span, metavar="N", help="how many, `4` or `2-6` (Countdown's default: 4)")
     add("--budget", type=natural, metavar="N", help="child threads (apr) or tokens (sos+) to ask for; "
         "default: the model's choice")  # fmt: skip
     add_model_arguments(made)
@@ -64,21 +67,21 @@ def parser() -> Parser:
 
 
 def run(arguments: Sequence[str]) -> int:
-    from apr.engine import ENGINES
     from apr.evaluate.metrics import summarise
+    from apr.task import load_task
 
     made = parser()
     options = made.parse_args(list(arguments))
     protocol = _recipe(options, made) if options.recipe is not None else _described(options)
-    if protocol.engine not in ENGINES:
-        raise UsageError(f"unknown engine {protocol.engine!r}: choose one of {', '.join(ENGINES)}")
+    check_engine(protocol.engine)
     if options.server is not None and protocol.engine != "sglang":
         raise UsageError("--server is for --engine sglang")
-    problems = _problems(protocol)
+    task = load_task(protocol.task)
+    problems = _problems(protocol, task)
     total = protocol.rollouts(len(problems))
     with ExitStack() as files:
         models = _models(protocol, files)
-        rows = _open(protocol, problems, models, options)
+        rows = _open(protocol, task, problems, models, options)
         files.callback(rows.close)
         if rows.rows or rows.forgotten:
             failed = f"; {rows.forgotten} that the engine failed are run again" if rows.forgotten else ""
@@ -109,7 +112,9 @@ def _print(protocol: Protocol, results: list[tuple[Any, dict[str, Any]]], progre
     print(f"in all        {progress.seconds:.1f} s, {progress.tokens_per_second:,.0f} tokens/s")
 
 
-def _open(protocol: Protocol, problems: Sequence[Any], models: dict[str, Path], options: Any) -> Rows:
+def _open(
+    protocol: Protocol, task: Task[Any], problems: Sequence[Any], models: dict[str, Path], options: Any
+) -> Rows:
     """The rows so far, with what they are made of noted beside them."""
     from apr.engine.base import EngineError
     from apr.evaluate.rows import Rows
@@ -128,7 +133,7 @@ def _open(protocol: Protocol, problems: Sequence[Any], models: dict[str, Path], 
             if not rows.rows:
                 # Nothing has begun, whatever is noted.
                 (Path(options.out) / SETTING_FILE).unlink(missing_ok=True)
-            note_setting(options.out, models, problems, served, begun=bool(rows.rows))
+            note_setting(options.out, task, models, problems, served, begun=bool(rows.rows))
     except (OSError, ValueError) as error:
         rows.close()
         raise UsageError(f"--out: {_words(error)}") from None
@@ -170,8 +175,8 @@ async def _run(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress
     from apr.evaluate.rollouts import run_protocol
     from apr.evaluate.served import empty_cache
 
-    def load(engine: str, model: str | None, method: Any) -> Policy:
-        return open_policy(engine, model, method, server)
+    def load(engine: str, model: str | None, method: Any, task: str) -> Policy:
+        return open_policy(engine, model, method, server, task=task)
 
     def refresh() -> bool:
         try:
@@ -267,6 +272,7 @@ def _described(options: Any) -> Protocol:
         samples=options.samples,
     )
     return Protocol(
+        task=asked_task(options),
         conditions=(condition,),
         problems=problems,
         engine=options.engine,
@@ -287,14 +293,14 @@ def _count(options: Any) -> tuple[int | None, str | None]:
     return int(wanted), None
 
 
-def _problems(protocol: Protocol) -> list[Any]:
-    from apr.countdown.problems import distinct
+def _problems(protocol: Protocol, task: Task[Any]) -> list[Any]:
+    from apr.evaluate.problems import distinct
 
     try:
-        found = protocol.problems.load()
+        found = protocol.problems.load(task)
     except (OSError, ValueError) as error:
         raise UsageError(f"--problems: {_words(error)}") from None
-    once = distinct(found)
+    once = distinct(task, found)
     if len(once) < len(found):
         note(f"{protocol.problems.file}: problems that stand there again count once, {len(once)} of {len(found)}")
     return once

@@ -94,18 +94,15 @@ def _solve(problem: Any, options: Any, policy: Policy) -> int:
 
 async def _run(problem: Any, options: Any, policy: Policy, screen: Screen) -> None:
     from apr.limits import Limits
-    from apr.threads.run import rollout
     from apr.types import SamplingParams
 
     budget = DEFAULT_BUDGET[options.method] if options.budget is None else options.budget
     limits = Limits(threads=options.max_threads, total_tokens=options.max_tokens, seconds=options.timeout)
     painter = asyncio.create_task(screen.animate())
     try:
-        await rollout(
+        await policy.rollout(
             problem,
-            policy.engine,
             limits,
-            grammar=policy.grammar,
             params=SamplingParams(temperature=options.temperature, seed=options.seed),
             budget=None if budget == FREE else int(budget),
             join=options.join,
@@ -117,7 +114,7 @@ async def _run(problem: Any, options: Any, policy: Policy, screen: Screen) -> No
 
 
 def _open(options: Any) -> Policy:
-    return open_policy(options.engine, options.model, options.method, options.server)
+    return open_policy(options.engine, options.model, options.method, options.server, task=options.task)
 
 
 def _screen(options: Any) -> Screen:

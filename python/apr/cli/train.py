@@ -62,6 +62,7 @@ def _add_common(parser: Parser) -> None:
 
 
 def _sft(options: Any, again: str, handler: Signals) -> int:
+    from apr.train.lessons import lessons_of
     from apr.train.start import check_start
 
     with ExitStack() as files:
@@ -69,7 +70,7 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
         config = _checked(plan.recipe.sft)
         start = _start(options, files, shipped=False)
         if start is not None:
-            _checked(lambda: check_start(start, config.model))
+            _checked(lambda: check_start(start, config.model, lessons_of(config).tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
         processes = files.enter_context(_launched(options))
         from apr.train.batches import SftData
@@ -87,7 +88,9 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
 def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
-    from apr.threads.grammar import default_grammar
+    from apr.origin import read_origin
+    from apr.task import load_task
+    from apr.threads.language import load_language
     from apr.train.start import check_start
 
     if options.engine != "sglang" and options.server is not None:
@@ -112,10 +115,13 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
                 return load_engine("native", directory, threads=options.threads)
             return load_engine("sglang", directory, url=options.server, progress=waiting)
 
-        grammar = default_grammar(plan.recipe.method)
+        begin = start or plan.run.start
+        origin = _checked(lambda: read_origin(begin))
+        task = _checked(lambda: load_task(config.task or origin.task, config.method))
+        language = _checked(lambda: load_language(config.language or origin.language, begin, config.method))
         try:
             trainer = _checked(
-                lambda: GrpoTrainer(config, plan.run, grammar, open_engine, device=str(processes.device))
+                lambda: GrpoTrainer(config, plan.run, task, language, open_engine, device=str(processes.device))
             )
         except EngineError as error:
             raise UsageError(str(error)) from None

@@ -12,7 +12,7 @@ from typing import Literal
 from apr._core import Problem, can_reach, check_claim, first_state, inspect
 from apr.threads.tree import Thread, ThreadTree
 
-Loss = Literal[
+FailureCause = Literal[
     "false_answer",  # the main thread claims a solution that is none
     "format",  # the main thread's spawn block could not be read
     "context",  # the main thread, or each child that could have reached the target, met the context's end
@@ -78,7 +78,7 @@ def diagnose(tree: ThreadTree) -> Diagnostics:
     )
 
 
-def loss(tree: ThreadTree, problem: Problem) -> Loss | None:
+def failure_cause(tree: ThreadTree, problem: Problem) -> FailureCause | None:
     """What lost a finished rollout; None if it is solved, or if nothing can be told of it. An unsolvable problem is
     lost to width."""
     end = tree.finished
@@ -105,10 +105,10 @@ def loss(tree: ThreadTree, problem: Problem) -> Loss | None:
     return "child_width"
 
 
-def _bound(threads: list[Thread]) -> Loss:
+def _bound(threads: list[Thread]) -> FailureCause:
     """The limit that most of these threads met."""
-    names: dict[str | None, Loss] = {"length": "context", "limit_depth": "depth"}
-    met: Counter[Loss] = Counter(names.get(thread.reason, "limit") for thread in threads)
+    names: dict[str | None, FailureCause] = {"length": "context", "limit_depth": "depth"}
+    met: Counter[FailureCause] = Counter(names.get(thread.reason, "limit") for thread in threads)
     return met.most_common(1)[0][0]
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from apr import _core
-from apr.threads.grammar import Countdown, MalformedSpawn, Method, Resumption
+from apr.countdown.language import Traces
+from apr.task import Method
+from apr.threads.language import Action, Done, Ids, Replace, Resumption
 
 _LINE = "\n"
 # The line break behind a phrase is a token of its own here, and the model's to write.
@@ -85,13 +87,12 @@ class ForeignTokenizer:
         return text[len(self._line_text) :]
 
 
-class SpelledCountdown(Countdown):
-    """`Countdown` where phrases have no tokens of their own."""
+class SpelledTraces(Traces):
+    """`Traces` where phrases have no tokens of their own."""
 
     tokenizer: Any
 
     def __init__(self, method: Method, tokenizer: ForeignTokenizer) -> None:
-        self.method = method
         self.tokenizer = tokenizer
         self._phrases = (_SPAWN_END, _JOIN_OPEN) if method == "apr" else ()
         ends = {phrase[-1] for phrase in self._phrases}
@@ -103,33 +104,26 @@ class SpelledCountdown(Countdown):
         """Whether a sequence that stopped at one of the stop tokens has really come to an end."""
         return token_ids[-1] == self.tokenizer.eos or any(self._tail(token_ids, one) for one in self._phrases)
 
-    def open(self, prompt: str) -> tuple[int, ...]:
+    def open(self, prompt: str) -> Ids:
         return tuple(self.tokenizer.open(prompt))
 
-    def replacement(self, token_ids: Sequence[int]) -> Resumption | None:
-        length = self._tail(token_ids, _JOIN_OPEN)
-        if not length:
-            return None
-        kept = len(token_ids) - length
-        before = self.text(token_ids[kept:]).rstrip(_LINE).removesuffix(_JOIN_OPEN)
-        return Resumption(kept, tuple(self.tokenizer.encode(before + _SPAWN_OPEN)))
+    def action(self, token_ids: Sequence[int], level: int) -> Action:
+        if length := self._tail(token_ids, _JOIN_OPEN):
+            kept = len(token_ids) - length
+            before = self.text(token_ids[kept:]).rstrip(_LINE).removesuffix(_JOIN_OPEN)
+            return Replace(Resumption(kept, tuple(self.tokenizer.encode(before + _SPAWN_OPEN))))
+        return self._spawn(token_ids) if self._tail(token_ids, _SPAWN_END) else Done()
 
-    def spawns(self, token_ids: Sequence[int]) -> bool:
-        return bool(self._tail(token_ids, _SPAWN_END))
-
-    def parse_spawn(self, token_ids: Sequence[int], level: int) -> list[str]:
-        try:
-            return list(_core.child_prompts(self._lines(token_ids)))
-        except ValueError as error:
-            raise MalformedSpawn(str(error)) from error
-
-    def resume(self, token_ids: Sequence[int], message: str) -> Resumption:
+    def join(
+        self, token_ids: Sequence[int], results: Sequence[str | None], cancelled: Collection[int], level: int
+    ) -> Resumption:
         text = self.text(token_ids)
         cut = text.rindex(_core.SPAWN_OPEN)
         # The longest sequence of tokens that ends at the block's opening, or before it.
         kept = bisect_right(range(len(token_ids)), cut, key=lambda n: len(self.text(token_ids[:n]))) - 1
         between = text[len(self.text(token_ids[:kept])) : cut]
-        return Resumption(kept, tuple(self.tokenizer.encode(between + message)))
+        block = self._block(token_ids, results, cancelled, level)
+        return Resumption(kept, tuple(self.tokenizer.encode(between + block)))
 
     def settled(self, text: str) -> int:
         # A phrase comes in pieces: what may become one is not settled.

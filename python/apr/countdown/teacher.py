@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import apr
 from apr import Ranking
 from apr._core import Problem, first_width
+from apr.task import Method
 from apr.threads.tree import ThreadTree
-from apr.train.recipes import Method
 
 
 @dataclass(frozen=True, slots=True)

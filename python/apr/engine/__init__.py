@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from apr.engine.base import Engine
+from apr.plugins import find
 
+GROUP = "apr.engines"
+"""The entry-point group of others' engines: each is called with the model and the options."""
 ENGINES = ("native", "torch", "sglang")
 API_KEY = "APR_API_KEY"
 """The environment variable that holds the key of servers."""
@@ -13,7 +16,8 @@ API_KEY = "APR_API_KEY"
 
 def load_engine(name: str, model: Any, **options: Any) -> Engine:
     """An engine by its name. `model` is a directory in Hugging Face layout (or, for "torch", a loaded model);
-    an option the engine does not know is a TypeError."""
+    an option the engine does not know is a TypeError. Other names are those of the entry-point group, or
+    `module:attribute`; ValueError if there is none."""
     if name == "native":
         from apr.engine.native import NativeEngine
 
@@ -26,4 +30,5 @@ def load_engine(name: str, model: Any, **options: Any) -> Engine:
         from apr.engine.sglang.client import open_sglang
 
         return open_sglang(model, **options)
-    raise ValueError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+    engine: Engine = find(GROUP, name, known=ENGINES)(model, **options)
+    return engine

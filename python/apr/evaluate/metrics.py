@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apr._core import llama2_tokens
-from apr.countdown.counting import authors_tokens
+from apr.evaluate.counting import authors_tokens
 from apr.evaluate.row import Row, judged, problem_of
 from apr.evaluate.statistics import wilson
 from apr.threads.tree import MAIN, ThreadTree

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from apr import Problem, Split
-from apr.countdown.problems import read_problems, split_problems
-from apr.countdown.teacher import Teacher
+from apr.evaluate.problems import read_problems, split_problems
 from apr.fields import build
 from apr.policy import SHIPPED_MODEL
+from apr.task import Compares, Method, Selects, Split, Task, load_task
 from apr.threads.rollout import JoinPolicy
-from apr.train.recipes import Method
 
 FREE = "free"
 
@@ -30,16 +28,20 @@ class ProblemSet:
     split: Split = "test"
     seed: int = 0
     count: int = 200
-    numbers: tuple[int, int] = (4, 4)
-    """Fewest and most numbers."""
+    numbers: tuple[int, int] | None = None
+    """Fewest and most numbers, for tasks whose problems have any."""
     file: str | None = None
-    """JSON lines, or the JSON list of the authors' data; the other fields are not used then."""
+    """JSON lines, or a JSON list; the other fields are not used then."""
 
-    def load(self) -> list[Problem]:
+    def load(self, task: Task[Any]) -> list[Any]:
         """The problems. ValueError or OSError if they cannot be had."""
         if self.file is not None:
-            return read_problems(self.file)
-        return split_problems(self.count, self.split, self.seed, numbers=self.numbers)
+            return read_problems(task, self.file)
+        if self.numbers is not None:
+            if not isinstance(task, Selects):
+                raise ValueError(f"numbers: {task.name} has no kinds of problems to select")
+            task = task.select({"numbers": self.numbers})
+        return split_problems(task, self.count, self.split, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Condition:
 class Protocol:
     """An evaluation."""
 
+    task: str = "countdown"
+    """By name; models are asked for it, whatever they were trained for."""
     conditions: tuple[Condition, ...] = (Condition(),)
     problems: ProblemSet = field(default_factory=ProblemSet)
     engine: str = "native"
@@ -92,8 +96,8 @@ class Protocol:
     """Sampled tokens of a rollout."""
     concurrency: int = 32
     """Rollouts in flight."""
-    teacher: Teacher | None = None
-    """What the models learned from, to measure how far they are from it."""
+    teacher: dict[str, Any] | None = None
+    """What the models learned from, in the task's own words, to measure how far they are from it."""
 
     def at_once(self, condition: Condition) -> int:
         """How many rollouts of a condition are in flight."""
@@ -160,6 +164,14 @@ def build_protocol(values: Any) -> Protocol:
     for name, value in positive.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}: {value} is not at least 1")
+    task = load_task(protocol.task)
+    if protocol.teacher is not None:
+        if not isinstance(task, Compares):
+            raise ValueError(f"teacher: {task.name} has none to compare with")
+        try:
+            task.check_teacher(protocol.teacher)
+        except ValueError as error:
+            raise ValueError(f"teacher.{error}") from None
     if not protocol.conditions:
         raise ValueError("a protocol needs conditions")
     for i, condition in enumerate(protocol.conditions):

@@ -11,21 +11,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from apr import Problem
-from apr._core import claimed_steps
-from apr.countdown.diagnostics import diagnose, loss
-from apr.countdown.problems import key_of
-from apr.countdown.teacher import solves, width
 from apr.engine.base import EngineError
 from apr.evaluate.metrics import measure
 from apr.evaluate.profile import Profile, profile
 from apr.evaluate.protocol import Condition, Protocol
-from apr.evaluate.row import Row, RowKey
+from apr.evaluate.row import ProblemKey, Row, RowKey
 from apr.evaluate.schedule import WORKERS, makespan
 from apr.limits import Limits, request_seed
 from apr.policy import Policy, load_policy
+from apr.task import Compares, Diagnoses, Task, load_task
 from apr.threads.events import Event
-from apr.threads.run import rollout
 from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
 
@@ -42,7 +37,7 @@ async def run_protocol(
     watch: Watch,
     *,
     done: Collection[RowKey] = (),
-    load: Callable[[str, str | None, Any], Policy] = load_policy,
+    load: Callable[..., Policy] = load_policy,
     refresh: Callable[[], bool] = lambda: True,
 ) -> None:
     """Run all conditions on distinct problems, but for the rollouts that are done. PolicyError if a model cannot be
@@ -50,10 +45,12 @@ async def run_protocol(
 
     `refresh` is called after each load, to empty a cache that outlives an engine, and says whether it is empty: where
     it is not, rows are marked as warm."""
+    key = load_task(protocol.task).key
+    keyed = [(key(problem), problem) for problem in problems]
     policy, loaded, fresh = None, None, True
     try:
         for place, condition in enumerate(protocol.conditions):
-            jobs = [job for job in _jobs(condition, problems) if job.key(place) not in done]
+            jobs = [job for job in _jobs(condition, keyed) if (place, job.key, job.sample) not in done]
             if not jobs:
                 continue
             # A fresh engine where latency is measured: it must not find what earlier conditions left in its cache.
@@ -63,7 +60,7 @@ async def run_protocol(
                     await policy.close()
                     policy = None
                 loaded = wanted
-                policy = load(protocol.engine, condition.model, condition.method)
+                policy = load(protocol.engine, condition.model, condition.method, task=protocol.task)
                 fresh = refresh()
             marks = {"condition": place} if fresh else {"condition": place, "warm": True}
             await _run_condition(protocol, condition, jobs, policy, marks, watch)
@@ -78,16 +75,14 @@ class _Job:
 
     sample: int
     index: int
-    problem: Problem
-
-    def key(self, condition: int) -> RowKey:
-        return condition, key_of(self.problem.numbers, self.problem.target), self.sample
+    key: ProblemKey
+    problem: Any
 
 
-def _jobs(condition: Condition, problems: Sequence[Problem]) -> Iterator[_Job]:
+def _jobs(condition: Condition, problems: Sequence[tuple[ProblemKey, Any]]) -> Iterator[_Job]:
     for sample in range(condition.samples):
-        for index, problem in enumerate(problems[: condition.problems]):
-            yield _Job(sample, index, problem)
+        for index, (key, problem) in enumerate(problems[: condition.problems]):
+            yield _Job(sample, index, key, problem)
 
 
 async def _run_condition(
@@ -116,11 +111,10 @@ async def _run(job: _Job, protocol: Protocol, condition: Condition, policy: Poli
     problem = job.problem
     seed = request_seed(protocol.seed, f"sample {job.sample}", job.index)
     events: list[Event] = []
-    tree = await rollout(
+    task = policy.task
+    tree = await policy.rollout(
         problem,
-        policy.engine,
         Limits(threads=protocol.max_threads, total_tokens=protocol.max_tokens),
-        grammar=policy.grammar,
         params=SamplingParams(temperature=condition.temperature, seed=seed),
         budget=condition.budget,
         join=condition.join,
@@ -131,21 +125,29 @@ async def _run(job: _Job, protocol: Protocol, condition: Condition, policy: Poli
     return {
         "sample": job.sample,
         "index": job.index,
-        **policy.grammar.describe(problem),
+        "key": job.key,
+        **task.to_json(problem),
         "seed": seed,
-        **_outcome(tree),
-        **asdict(measure(tree, policy.grammar.text)),
+        **_outcome(tree, task),
+        **asdict(measure(tree, policy.language.text)),
         "makespan": {str(workers): makespan(tree, workers) for workers in WORKERS},
         "profile": _plain(profile(events)),
-        "width": width(tree),
-        "teacher": None if protocol.teacher is None else solves(protocol.teacher, problem, condition.method, tree),
+        **_beside_teacher(tree, task, problem, protocol),
         "ends": {thread.id: thread.reason for thread in tree.threads.values()},
-        "loss": loss(tree, problem),
-        "diagnostics": asdict(diagnose(tree)),
+        "loss": task.failure_cause(problem, tree) if isinstance(task, Diagnoses) else None,
+        "diagnostics": task.diagnose(problem, tree) if isinstance(task, Diagnoses) else {},
     }
 
 
-def _outcome(tree: ThreadTree) -> dict[str, Any]:
+def _beside_teacher(tree: ThreadTree, task: Task[Any], problem: Any, protocol: Protocol) -> dict[str, Any]:
+    if not isinstance(task, Compares):
+        return {"width": None, "teacher": None}
+    teacher = protocol.teacher
+    solved = None if teacher is None else task.teacher_solves(teacher, problem, tree)
+    return {"width": task.width(tree), "teacher": solved}
+
+
+def _outcome(tree: ThreadTree, task: Task[Any]) -> dict[str, Any]:
     end, answer = tree.finished, tree.main.result
     assert end is not None
     why = [thread.detail for thread in tree.threads.values() if thread.reason == "engine_error"]
@@ -157,7 +159,7 @@ def _outcome(tree: ThreadTree) -> dict[str, Any]:
         "verdict": end.verdict,
         "answer": answer,
         # What a majority is taken of.
-        "vote": None if answer is None else claimed_steps(answer),
+        "vote": None if answer is None else task.vote(answer),
     }
 
 

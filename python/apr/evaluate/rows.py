@@ -13,15 +13,15 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from apr import Problem
-from apr.countdown.problems import ProblemKey, key_of
 from apr.evaluate.protocol import Protocol, build_protocol
-from apr.evaluate.row import Row, RowKey, judged, place, problem_of, row_key
+from apr.evaluate.row import ProblemKey, Row, RowKey, judged, place, problem_of, row_key
 from apr.evaluate.shape import check_row
 from apr.files import write_atomically
 from apr.jsonl import Appended, parse, read_lines, write
 from apr.lock import hold
+from apr.task import load_task
 
 PROTOCOL_FILE = "protocol.json"
 ROWS_FILE = "rows.jsonl"
@@ -32,7 +32,7 @@ class Rows:
     directory."""
 
     def __init__(
-        self, protocol: Protocol, directory: str | Path | None = None, problems: Sequence[Problem] | None = None
+        self, protocol: Protocol, directory: str | Path | None = None, problems: Sequence[Any] | None = None
     ) -> None:
         """Begin, or go on with what `directory` holds of these problems; rollouts that the engine failed are forgotten,
         to be run again. ValueError if the directory is in use, of another protocol or problems, or broken."""
@@ -49,7 +49,7 @@ class Rows:
             self._open.callback(held.release)
             opening.pop_all()
 
-    def _begin(self, directory: Path, problems: Sequence[Problem] | None) -> None:
+    def _begin(self, directory: Path, problems: Sequence[Any] | None) -> None:
         told, asked = directory / PROTOCOL_FILE, json.dumps(asdict(self._protocol), indent=2) + "\n"
         if not told.exists():
             write_atomically(told, asked)
@@ -58,7 +58,7 @@ class Rows:
         path = directory / ROWS_FILE
         rows = _read(path, self._protocol)
         if problems is not None:
-            keys = [key_of(problem.numbers, problem.target) for problem in problems]
+            keys = list(map(load_task(self._protocol.task).key, problems))
             if any(keys[row["index"] : row["index"] + 1] != [problem_of(row)] for row in rows):
                 raise ValueError(f"{directory} holds results of other problems; choose another directory")
         self.rows = [row for row in rows if judged(row)]
@@ -104,12 +104,13 @@ def read_rows(directory: str | Path) -> tuple[Protocol, list[Row]]:
 def _read(path: Path, protocol: Protocol) -> list[Row]:
     """The rows of the whole lines, in order. ValueError names the line that is none, that is one for the second time,
     or whose problem has the number of another."""
+    task = load_task(protocol.task)
     lines: dict[RowKey, int] = {}
     numbered: dict[int, ProblemKey] = {}
     rows = []
     for number, value in read_lines(path):
         try:
-            row = check_row(value, protocol)
+            row = check_row(value, protocol, task)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
         first = lines.setdefault(row_key(row), number)

@@ -19,11 +19,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from apr import Problem
-from apr.countdown.problems import digest_problems
+from apr.evaluate.problems import digest_problems
 from apr.evaluate.row import Row
 from apr.files import write_atomically
 from apr.jsonl import parse
+from apr.task import Task
 
 SETTING_FILE = "setting.json"
 
@@ -58,16 +58,16 @@ class Setting:
             return ""
         return hashlib.sha256(json.dumps([sorted(parts.items()), self.served]).encode()).hexdigest()[:8]
 
-    def holds(self, rows: Iterable[Row]) -> bool:
+    def holds(self, task: Task[Any], rows: Iterable[Row]) -> bool:
         """Whether rows can be of its problems, as far as they are known: all of them are told by their digest."""
-        found = {row["index"]: Problem(row["numbers"], row["target"]) for row in rows}
+        found = {row["index"]: task.from_json(row) for row in rows}
         if self.count is None or not found:
             return True
         if max(found) >= self.count:
             return False
         if len(found) < self.count:
             return True
-        return self.problems in ("", digest_problems(found[index] for index in sorted(found)))
+        return self.problems in ("", digest_problems(task, (found[index] for index in sorted(found))))
 
 
 def read_setting(directory: str | Path) -> Setting:
@@ -104,8 +104,9 @@ def _setting(values: Any) -> Setting:
 
 def note_setting(
     directory: str | Path,
+    task: Task[Any],
     models: Mapping[str, Path],
-    problems: Sequence[Problem] | None = None,
+    problems: Sequence[Any] | None = None,
     served: str = "",
     *,
     begun: bool = False,
@@ -120,7 +121,7 @@ def note_setting(
         tuple(dict.fromkeys((*before.machines, machine()))),
         {**before.parameters, **{name: count_parameters(checkpoint) for name, checkpoint in models.items()}},
         {**before.digests, **{name: {part: digest(path, part) for part in PARTS} for name, path in models.items()}},
-        before.problems if problems is None else digest_problems(problems),
+        before.problems if problems is None else digest_problems(task, problems),
         before.count if problems is None else len(problems),
         served,
     )

@@ -10,12 +10,13 @@ from apr.evaluate.profile import Profile
 from apr.evaluate.protocol import Protocol
 from apr.evaluate.row import Row
 from apr.evaluate.schedule import WORKERS
+from apr.task import Task
 
 _MOST = 1 << 62
 
 
-def check_row(value: Any, protocol: Protocol) -> Row:
-    """The value, if it is a row of this protocol. ValueError says what it is not."""
+def check_row(value: Any, protocol: Protocol, task: Task[Any]) -> Row:
+    """The value, if it is a row of this protocol, with its problem's key. ValueError says what it is not."""
     if not isinstance(value, dict):
         raise ValueError("not a row: no object")
     for name, fits in _SHAPE.items():
@@ -35,7 +36,11 @@ def check_row(value: Any, protocol: Protocol) -> Row:
     for contradiction, found in _CONTRADICTIONS.items():
         if found(value):
             raise ValueError(f"a row that contradicts itself: {contradiction}")
-    return value
+    try:
+        key = task.key(task.from_json(value))
+    except ValueError as error:
+        raise ValueError(f"not a row: {error}") from None
+    return {**value, "key": key}
 
 
 def _short(value: Any) -> str:
@@ -83,19 +88,17 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "condition": _whole,
     "sample": _whole,
     "index": _whole,
-    "numbers": _many(_natural),
-    "target": _natural,
     "seed": _natural,
     "correct": _or_none(_truth),
     "failed": _truth,
     "reason": _text,
     "verdict": _text,
     "answer": _or_none(_text),
-    "vote": _or_none(_many(_text)),
+    "vote": _or_none(_text),
     **{name: _whole if measure.type == "int" else _number for name, measure in Measures.__dataclass_fields__.items()},
     "makespan": _mapping(_number, [str(workers) for workers in WORKERS]),
     "profile": _or_none(_mapping(_number, list(Profile.__dataclass_fields__))),
-    "width": _whole,
+    "width": _or_none(_whole),
     "teacher": _or_none(_truth),
     "ends": _mapping(_text),
     "loss": _or_none(_text),

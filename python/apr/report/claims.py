@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from apr.countdown.problems import ProblemKey
+from apr.evaluate.row import ProblemKey
 from apr.evaluate.statistics import Difference, Share, paired_bootstrap, share
 from apr.report.results import Line, Result, at_pace
 from apr.report.votes import votes

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apr.countdown.problems import ProblemKey
 from apr.evaluate.metrics import summarise
 from apr.evaluate.protocol import FREE, Condition, Protocol
-from apr.evaluate.row import Row, judged, problem_of
+from apr.evaluate.row import ProblemKey, Row, judged, problem_of
 from apr.evaluate.rows import read_rows
 from apr.evaluate.setting import SETTING_FILE, Setting, read_setting
 from apr.evaluate.statistics import Share, share
+from apr.task import load_task
 
 NAMES = {"apr": "APR", "sos+": "SoS+", "sos": "SoS"}
 
@@ -133,7 +133,7 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
     for directory in dict.fromkeys(Path(directory).resolve() for directory in directories):
         protocol, rows = read_rows(directory)
         setting = read_setting(directory)
-        if not setting.holds(rows):
+        if not setting.holds(load_task(protocol.task), rows):
             raise ValueError(f"{directory} has rows of other problems than {SETTING_FILE} names")
         machines += setting.machines
         engines.append(protocol.engine)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from apr.countdown.problems import ProblemKey
-from apr.evaluate.row import Row
+from apr.evaluate.row import ProblemKey, Row
 from apr.evaluate.statistics import cons_at, pass_at
 from apr.report.results import Result
 
@@ -48,7 +47,7 @@ def _majority(n: int, rows: list[Row]) -> float:
 
 def _vote(row: Row) -> Hashable | None:
     # The same steps may be told with a fault that the judge does not let pass.
-    return None if row["vote"] is None else (tuple(row["vote"]), bool(row["correct"]))
+    return None if row["vote"] is None else (row["vote"], bool(row["correct"]))
 
 
 def _correct(rows: list[Row]) -> int:

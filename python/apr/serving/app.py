@@ -29,7 +29,6 @@ from apr.serving.request import Asked, Refusal, read_request, shortened
 from apr.serving.turns import Full, Place, Turns
 from apr.threads.events import Event, to_json
 from apr.threads.rollout import Emit
-from apr.threads.run import rollout
 from apr.threads.tree import ThreadTree
 
 _DRAIN_S = 1.5
@@ -89,7 +88,7 @@ class _Service:
     async def completions(self, request: Request) -> Response:
         self.authorise(request)
         body = await self.body(request)
-        asked = read_request(body, self.policy.grammar, self.model, self.limits.rollout)
+        asked = read_request(body, self.policy, self.model, self.limits.rollout)
         if self.interrupted:
             raise _stopping()
         client = request.client.host if request.client is not None else None
@@ -164,15 +163,8 @@ class _Service:
     async def run(self, asked: Asked, index: int, place: Place, emit: Emit | None) -> ThreadTree:
         problem, budget = asked.problems[index]
         await place.turn.wait()
-        return await rollout(
-            problem,
-            self.policy.engine,
-            asked.limits,
-            grammar=self.policy.grammar,
-            params=asked.params,
-            budget=budget,
-            join=asked.join,
-            emit=emit,
+        return await self.policy.rollout(
+            problem, asked.limits, params=asked.params, budget=budget, join=asked.join, emit=emit
         )
 
     def results(self, rollouts: Sequence[Rollout]) -> list[ThreadTree]:
@@ -196,7 +188,7 @@ class _Service:
                     tree.apply(event)
                     text = ""
                     if tree.threads:
-                        final = self.policy.grammar.settled(tree.main.text)
+                        final = self.policy.language.settled(tree.main.text)
                         text = tree.main.text[max(told[index], len(tree.main.prompt_text)) : final]
                         told[index] = max(told[index], final)
                     if text or asked.events:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from apr.limits import Limits
-from apr.threads.grammar import Grammar
+from apr.policy import Policy
 from apr.threads.rollout import JoinPolicy
 from apr.types import SamplingParams
 
@@ -51,7 +51,7 @@ class Asked:
     """Whom the client asks for."""
 
 
-def read_request(body: Any, grammar: Grammar, model: str, limits: Limits) -> Asked:
+def read_request(body: Any, policy: Policy, model: str, limits: Limits) -> Asked:
     """What a body asks for. Refusal for anything that cannot be done as asked."""
     if not isinstance(body, dict):
         raise Refusal(400, "the body is not an object")
@@ -72,7 +72,7 @@ def read_request(body: Any, grammar: Grammar, model: str, limits: Limits) -> Ask
     if join not in ("all", "first"):
         raise Refusal(400, "apr.join: all or first")
     budget = _number(extension, "budget", int, 0, "apr.")
-    problems = [_problem(prompt, grammar) for prompt in _prompts(fields.get("prompt"))]
+    problems = [_problem(prompt, policy) for prompt in _prompts(fields.get("prompt"))]
     return Asked(
         tuple((problem, named if budget is None else budget) for problem, named in problems),
         join,
@@ -134,20 +134,20 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _problem(prompt: str | list[int], grammar: Grammar) -> tuple[Any, int | None]:
+def _problem(prompt: str | list[int], policy: Policy) -> tuple[Any, int | None]:
     try:
-        text = prompt if isinstance(prompt, str) else _spelled(prompt, grammar)
-        return grammar.read_prompt(text)
+        text = prompt if isinstance(prompt, str) else _spelled(prompt, policy)
+        return policy.task.read_prompt(text)
     except (ValueError, OverflowError) as error:
         raise Refusal(400, f"prompt: {error}") from None
 
 
-def _spelled(ids: list[int], grammar: Grammar) -> str:
+def _spelled(ids: list[int], policy: Policy) -> str:
     if not all(0 <= token_id < 1 << 31 for token_id in ids):
         raise ValueError("a token id is out of range")
-    text = grammar.text(ids)
+    text = policy.language.text(ids)
     # What decodes to nothing, or to something else than a prompt's own tokens, would be dropped in silence.
-    if not set(ids) <= set(grammar.open(text)):
+    if not set(ids) <= set(policy.language.open(text)):
         raise ValueError("token ids that no prompt is written with")
     return text
 

@@ -54,7 +54,7 @@ class RolloutStarted(_Base):
     """The first event of a rollout."""
 
     problem: dict[str, Any]
-    """The problem as the grammar describes it."""
+    """The problem as its task describes it."""
     method: str
     """How the model was asked to search."""
     condition: int | None
@@ -68,6 +68,9 @@ class RolloutStarted(_Base):
     """Seed of the rollout; every request's seed derives from it."""
     policy_version: int
     """Version of the weights that sample all threads."""
+    task: str = "countdown"
+    """By name; older logs have Countdown's rollouts only."""
+    language: str = "traces"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,8 @@ class RolloutFinished(_Base):
     sequential_tokens: int
     longest_context: int
     cached_tokens: int
+    score: float | None = None
+    """From 0 to 1, the judge's; None as `correct` is, and in older logs."""
 
 
 Event: TypeAlias = (

@@ -142,13 +142,23 @@ class Vocabulary(Protocol):
 
 
 @runtime_checkable
-class Writes(Protocol):
-    """A language that a teacher's search can be written in, and a model trained to write."""
+class Trainable(Protocol):
+    """A language that a model can be trained to write."""
 
     @property
     def tokenizer(self) -> Vocabulary:
         """What its ids mean."""
         ...
+
+    @property
+    def spawn_token(self) -> int:
+        """The token that a spawn begins with."""
+        ...
+
+
+@runtime_checkable
+class Writes(Trainable, Protocol):
+    """A language that a teacher's search can be written in."""
 
     def encode(self, text: str) -> Ids:
         """Text of a thread, as tokens."""

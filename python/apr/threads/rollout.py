@@ -1,4 +1,4 @@
-"""The threads of one running rollout: decoded, spawned and joined on one engine as the grammar reads them.
+"""The threads of one running rollout: decoded, spawned and joined on one engine as their language reads them.
 
 The state is the `ThreadTree`; every change is an event that is applied and then emitted. A request's seed
 derives from the rollout's seed, the thread and the call, so the tree does not depend on scheduling. Three
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from apr.engine.base import Engine
 from apr.engine.guard import guarded
 from apr.limits import Limits, request_seed
+from apr.task import Task
 from apr.threads.events import (
     CallFinished,
     CloseReason,
@@ -31,7 +32,7 @@ from apr.threads.events import (
     TokensForced,
     TokensSampled,
 )
-from apr.threads.grammar import Grammar, MalformedSpawn
+from apr.threads.language import Child, Language, Malformed, Replace, Resumption, Spawn
 from apr.threads.tree import MAIN, Thread, ThreadTree
 from apr.types import Completion, SamplingParams
 
@@ -54,7 +55,9 @@ class Rollout:
     problem: Any
     engine: Engine
     limits: Limits
-    grammar: Grammar
+    task: Task[Any]
+    language: Language
+    method: str
     params: SamplingParams
     join: JoinPolicy
     emit: Emit | None
@@ -75,13 +78,15 @@ class Rollout:
     def vocab_size(self) -> int | None:
         """Of the engine's model, or of the language where the engine does not tell."""
         told: int | None = getattr(self.engine, "vocab_size", None)
-        return getattr(self.grammar, "vocab_size", None) if told is None else told
+        return getattr(self.language, "vocab_size", None) if told is None else told
 
     async def run(self, budget: int | None) -> ThreadTree:
         self.event(
             RolloutStarted,
-            problem=self.grammar.describe(self.problem),
-            method=self.grammar.method,
+            problem=self.task.to_json(self.problem),
+            task=self.task.name,
+            language=self.language.name,
+            method=self.method,
             condition=budget,
             limits=asdict(self.limits),
             join=self.join,
@@ -89,7 +94,8 @@ class Rollout:
             seed=self.params.seed,
             policy_version=self.policy_version,
         )
-        self.open(MAIN, None, 0, self.grammar.prompt(self.problem, budget))
+        prompt = self.task.prompt(self.problem, budget)
+        self.open(MAIN, None, 0, Child(self.language.open(prompt), prompt))
         allowance = _UNLIMITED if self.limits.total_tokens is None else self.limits.total_tokens
         main = asyncio.create_task(self.thread(MAIN, allowance))
         try:
@@ -117,7 +123,7 @@ class Rollout:
         self.sweep(MAIN)
         main = self.tree.main
         assert main.reason is not None
-        verdict = self.grammar.verify(self.problem, main.text)
+        verdict = self.task.judge(self.problem, self.language.claim(main.text), main.text)
         # Right or wrong, a rollout whose engine failed is in no count; one that was stopped is, if it was right.
         unfair = self.tree.failed or (main.reason == "interrupted" and not verdict.correct)
         self.event(
@@ -126,6 +132,7 @@ class Rollout:
             failed=self.tree.failed,
             correct=None if unfair else verdict.correct,
             verdict=verdict.reason,
+            score=None if unfair else verdict.reward,
             steps=verdict.steps,
             total_tokens=self.tree.total_tokens,
             sequential_tokens=self.tree.sequential_tokens,
@@ -163,33 +170,36 @@ class Rollout:
                 return reason, None
             if completion.finish_reason == "abort":
                 return "engine_error", "the engine aborted the request by itself"
-            if (instead := self.grammar.replacement(thread.token_ids)) is not None:
-                self.force(thread, "replace", instead.kept, instead.token_ids)
-            elif self.grammar.spawns(thread.token_ids):
-                if ended := await self.spawn(thread, allowance):
+            action = self.language.action(thread.token_ids, thread.depth + 1)
+            if isinstance(action, Replace):
+                self.force(thread, "replace", action.instead)
+            elif isinstance(action, Malformed):
+                return "malformed_spawn", action.reason
+            elif isinstance(action, Spawn):
+                if ended := await self.spawn(thread, action.children, allowance):
                     return ended
             else:
-                return "answered" if self.grammar.claim(thread.text) is not None else "no_answer", None
+                return "answered" if self.language.claim(thread.text) is not None else "no_answer", None
 
     async def call(self, thread: Thread, max_tokens: int) -> Completion:
         """One engine request; its tokens and its end are events when this returns."""
         index = len(thread.calls) - 1
         request_id = f"{self.id}/{thread.id}/{index}"
         bound = max_tokens if self.params.max_tokens is None else min(max_tokens, self.params.max_tokens)
-        stops = (*self.grammar.stop_token_ids, *self.params.stop_token_ids)
+        stops = (*self.language.stop_token_ids, *self.params.stop_token_ids)
         seed = request_seed(self.params.seed, thread.id, index)
         params = replace(self.params, max_tokens=bound, stop_token_ids=stops, seed=seed)
         chunk: list[int] = []
 
         def flush() -> None:
             if chunk:
-                text = self.grammar.text(chunk)
+                text = self.language.text(chunk)
                 self.event(TokensSampled, thread=thread.id, token_ids=tuple(chunk), text=text)
                 chunk.clear()
 
         def on_tokens(token_ids: Sequence[int]) -> None:
             chunk.extend(token_ids)
-            if len(chunk) >= _CHUNK or "\n" in self.grammar.text(token_ids):
+            if len(chunk) >= _CHUNK or "\n" in self.language.text(token_ids):
                 flush()
 
         self.requests[request_id] = thread.id
@@ -221,27 +231,24 @@ class Rollout:
             )
         return completion
 
-    async def spawn(self, thread: Thread, allowance: int) -> tuple[CloseReason, str | None] | None:
-        """Run the children of the spawn block the thread ends in and join them; or why the thread ends
-        here."""
+    async def spawn(
+        self, thread: Thread, wanted: Sequence[Child], allowance: int
+    ) -> tuple[CloseReason, str | None] | None:
+        """Run the children that the thread wants and join them; or why the thread ends here."""
         level = thread.depth + 1
-        try:
-            prompts = self.grammar.parse_spawn(thread.token_ids, level)
-        except MalformedSpawn as error:
-            return "malformed_spawn", str(error)
         if level > self.limits.depth:
             return "limit_depth", None
         if len(thread.rounds) >= self.limits.rounds:
             return "limit_rounds", None
-        if self.limits.children is not None and len(prompts) > self.limits.children:
+        if self.limits.children is not None and len(wanted) > self.limits.children:
             return "limit_children", None
-        if len(self.tree.threads) + len(prompts) > self.limits.threads:
+        if len(self.tree.threads) + len(wanted) > self.limits.threads:
             return "limit_threads", None
         first = len(thread.children)
-        children = [f"{thread.id}.{first + i}" for i in range(len(prompts))]
+        children = [f"{thread.id}.{first + i}" for i in range(len(wanted))]
         self.event(ThreadSpawned, thread=thread.id, children=tuple(children))
-        for child, prompt in zip(children, prompts, strict=True):
-            self.open(child, thread.id, level, prompt)
+        for child, begin in zip(children, wanted, strict=True):
+            self.open(child, thread.id, level, begin)
         left = allowance - sum(t.sampled_tokens for t in self.family(thread.id))
         await self.run_children(children, left // (len(children) + 1))
         if reason := self.stopped(thread.id):
@@ -252,11 +259,9 @@ class Rollout:
         for i in stopped:
             outcomes[i] = "cancelled"
         results = [child.result for child in ended]
-        block = self.grammar.resume(
-            thread.token_ids, self.grammar.join_message(thread.token_ids, results, stopped, level)
-        )
+        told = self.language.join(thread.token_ids, results, stopped, level)
         self.event(ThreadJoined, thread=thread.id, outcomes=tuple(outcomes))
-        self.force(thread, "join", block.kept, block.token_ids)
+        self.force(thread, "join", told)
         return None
 
     async def run_children(self, children: list[str], allowance: int) -> None:
@@ -286,7 +291,8 @@ class Rollout:
         child = self.tree.threads[child_id]
         if child.result is None:
             return False
-        return self.grammar.verify_claim(self.problem, child.prompt_text, child.result).correct
+        verdict = self.task.judge_child(self.problem, child.prompt_text, child.result)
+        return verdict is not None and verdict.correct
 
     def family(self, root: str) -> list[Thread]:
         """The thread and its descendants."""
@@ -311,24 +317,30 @@ class Rollout:
             if thread.reason is None:
                 self.close(thread, self.stopped(thread.id) or "cancelled")
 
-    def open(self, thread_id: str, parent: str | None, depth: int, prompt: str) -> None:
-        ids = self.grammar.open(prompt)
-        self.event(ThreadOpened, thread=thread_id, parent=parent, depth=depth, token_ids=ids, text=prompt)
+    def open(self, thread_id: str, parent: str | None, depth: int, begin: Child) -> None:
+        self.event(
+            ThreadOpened,
+            thread=thread_id,
+            parent=parent,
+            depth=depth,
+            token_ids=begin.token_ids,
+            text=begin.prompt,
+        )
 
     def close(self, thread: Thread, reason: CloseReason, detail: str | None = None) -> None:
         keeps = reason == "answered" or (reason in _CUT_OFF and not thread.waiting)
-        result = self.grammar.claim(thread.text) if keeps else None
+        result = self.language.claim(thread.text) if keeps else None
         self.event(ThreadClosed, thread=thread.id, reason=reason, result=result, detail=detail)
 
-    def force(self, thread: Thread, cause: ForcedCause, kept: int, token_ids: tuple[int, ...]) -> None:
+    def force(self, thread: Thread, cause: ForcedCause, instead: Resumption) -> None:
         self.event(
             TokensForced,
             thread=thread.id,
             cause=cause,
-            kept=kept,
-            kept_text=len(self.grammar.text(thread.token_ids[:kept])),
-            token_ids=token_ids,
-            text=self.grammar.text(token_ids),
+            kept=instead.kept,
+            kept_text=len(self.language.text(thread.token_ids[: instead.kept])),
+            token_ids=instead.token_ids,
+            text=self.language.text(instead.token_ids),
         )
 
     def event(self, kind: Callable[..., Event], **values: Any) -> None:

@@ -1,7 +1,7 @@
 """The way in: run one rollout, awaited or on a loop of its own.
 
-Nothing is shared between rollouts, so any number of them run on one engine and one loop. Neither an engine
-nor a grammar is known here by name; both come from the caller.
+Nothing is shared between rollouts, so any number of them run on one engine and one loop. Engine, task and language come
+from the caller, or are found by name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from apr.engine.base import Engine
 from apr.limits import Limits
-from apr.threads.grammar import Grammar, Method, default_grammar
+from apr.task import Method, Task, load_task
+from apr.threads.language import Language, load_language
 from apr.threads.rollout import Emit, JoinPolicy, Rollout
 from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
@@ -23,7 +24,9 @@ async def rollout(
     engine: Engine,
     limits: Limits | None = None,
     *,
-    grammar: Grammar,
+    task: Task[Any],
+    language: Language,
+    method: str = "apr",
     params: SamplingParams | None = None,
     budget: int | None = None,
     join: JoinPolicy = "all",
@@ -42,7 +45,9 @@ async def rollout(
         problem=problem,
         engine=engine,
         limits=Limits() if limits is None else limits,
-        grammar=grammar,
+        task=task,
+        language=language,
+        method=method,
         params=SamplingParams() if params is None else params,
         join=join,
         emit=emit,
@@ -60,21 +65,24 @@ def run_threads(
     emit: Emit | None = None,
     *,
     method: Method = "apr",
-    grammar: Grammar | None = None,
+    task: Task[Any] | str = "countdown",
+    language: Language | str = "traces",
     params: SamplingParams | None = None,
     budget: int | None = None,
     join: JoinPolicy = "all",
     rollout_id: str | None = None,
     stream: bool | None = None,
 ) -> ThreadTree:
-    """Run one rollout on a loop of its own. Whoever wants what was found before a KeyboardInterrupt folds
-    `emit`."""
+    """Run one rollout on a loop of its own; task and language may be named. Whoever wants what was found before a
+    KeyboardInterrupt folds `emit`."""
     return asyncio.run(
         rollout(
             problem,
             engine,
             limits,
-            grammar=default_grammar(method) if grammar is None else grammar,
+            task=load_task(task, method) if isinstance(task, str) else task,
+            language=load_language(language, None, method) if isinstance(language, str) else language,
+            method=method,
             params=params,
             budget=budget,
             join=join,

@@ -206,6 +206,14 @@ class ThreadTree:
         return None if self.finished is None else self.finished.correct
 
     @property
+    def score(self) -> float | None:
+        """The judge's, from 0 to 1; None as `correct` is."""
+        end = self.finished
+        if end is None or end.correct is None:
+            return None
+        return float(end.correct) if end.score is None else end.score
+
+    @property
     def steps(self) -> tuple[str, ...]:
         """The answer's equations; empty unless the judge accepts it."""
         return () if self.finished is None else self.finished.steps

@@ -1,10 +1,11 @@
-"""The policy: a Llama with the compact vocabulary, kept in Hugging Face layout.
+"""The policy: a Llama with the vocabulary of its language, kept in Hugging Face layout.
 
 Shapes: B rows, H heads, T positions, D head size, V vocabulary.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from apr._core import Tokenizer, check_config
+from apr._core import check_config
+from apr.threads.language import Vocabulary
 from apr.train.recipes import ModelConfig
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -55,7 +57,7 @@ AttentionInterface.register(CAUSAL, _causal_attention)
 AttentionMaskInterface.register(CAUSAL, lambda *args, **kwargs: None)
 
 
-def new_model(config: ModelConfig, tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
+def new_model(config: ModelConfig, tokenizer: Vocabulary, seed: int) -> LlamaForCausalLM:
     """A Llama with random weights in float32, the same for the same seed; its attention is for training."""
     llama = LlamaConfig(
         vocab_size=tokenizer.vocab_size,
@@ -110,19 +112,23 @@ def compiled(model: LlamaForCausalLM) -> Callable[..., Any]:
 
 
 def save_model(
-    model: LlamaForCausalLM, tokenizer: Tokenizer, directory: str | Path, dtype: torch.dtype | None = None
+    model: LlamaForCausalLM, tokenizer: Vocabulary, directory: str | Path, dtype: torch.dtype | None = None
 ) -> None:
     """Write model and tokenizer as a Hugging Face directory; `dtype` rounds the written weights."""
     directory = Path(directory)
     state = {name: value.to(dtype or value.dtype) for name, value in model.state_dict().items()}
     model.save_pretrained(directory, state_dict=state)
-    (directory / TOKENIZER_FILE).write_text(tokenizer.to_json())
-    settings = (
-        '{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", '
-        f'"pad_token": "<pad>", "clean_up_tokenization_spaces": false, '
-        f'"model_max_length": {model.config.max_position_embeddings}}}\n'
-    )
-    (directory / "tokenizer_config.json").write_text(settings)
+    words = tokenizer.to_json()
+    (directory / TOKENIZER_FILE).write_text(words, "utf-8")
+    special = {token["id"]: token["content"] for token in json.loads(words).get("added_tokens", ())}
+    roles = {"bos_token": tokenizer.bos, "eos_token": tokenizer.eos, "pad_token": tokenizer.pad}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{role: special[token_id] for role, token_id in roles.items() if token_id in special},
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": model.config.max_position_embeddings,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", "utf-8")
 
 
 def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor, temperature: float = 1.0) -> Tensor:

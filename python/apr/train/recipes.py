@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from apr import Ranking
-from apr._core import ProblemStream
-from apr.fields import Ascending, Count, Filled, Natural, NotNegative, Positive, Range, Share, Span, build
+from apr.fields import Ascending, Count, Filled, Natural, NotNegative, Positive, Range, Share, build
+from apr.origin import Origin
+from apr.train.lessons import lessons_of
 
 Method = Literal["apr", "sos+"]
 Weighting = Literal["rollout_constant", "rollout_mean", "global_mean", "tinyrl"]
@@ -63,74 +62,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One kind of teacher trace in a mix."""
-
-    weight: Positive
-    """Share of lessons, relative to the other parts."""
-    beam_size: Span | None = None
-    """Smallest and largest width of the main thread, drawn per problem. In waves: the budget of children that a prompt
-    may name, and the steps of a main thread that does not spawn; None: no bound."""
-    child_beam_size: Span | None = None
-    """Smallest and largest width of children (apr); None: as narrow as can be, in waves without a bound."""
-    promising: Share = 0.9
-    """Probability that an expanded node is promising; in waves (apr), that the main thread spawns at all."""
-    conditioned: Share = 0.8
-    """Share of root prompts that carry their condition."""
-    numbers: Numbers = (4, 4)
-    """Fewest and most numbers of a problem."""
-    max_number: Annotated[int, Range(1, 1_000_000)] = 99
-    """The largest number of a problem."""
-    target: Annotated[tuple[int, int], Range(1, 1_000_000), Ascending()] = (10, 100)
-    """Smallest and largest target."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What is taught up to a point of the run."""
-
-    until: Share
-    """Share of the run's steps at which the stage ends; the last is 1."""
-    parts: Annotated[tuple[Part, ...], Filled()]
-
-
-@dataclass(frozen=True, slots=True)
-class DataConfig:
-    """Lessons: fresh traces, a pure function of seed and position."""
-
-    stages: Annotated[tuple[Stage, ...], Filled()]
-    ranking: Ranking = "paper"
-    """In which order teachers keep, show and follow steps, see `apr.search`. What comes next in any but the paper's
-    follows from what stands there: it is learned sooner, and a greedy model repeats itself less."""
-    largest: Count | None = None
-    """Teachers leave out steps to a greater result: large products, hard to compute and seldom of use."""
-    slack: Annotated[int, Range(1, 1000)] | None = None
-    """Teachers leave out steps to a number more than so many times what the others could bring down to the target."""
-    waves: tuple[Count, ...] = ()
-    """Teachers search in waves, whose sizes are drawn from these; one that stands here twice comes twice as often."""
-    shuffled: bool = False
-    """In waves: the root's steps come in random order, which teaches a main thread without a preference."""
-    children: Natural = 3
-    """At most so many children of a trace are taught."""
-    cancelled: Share = 0.1
-    """Share of solved rounds joined as the policy `first` would."""
-    held_out_targets: tuple[Count, ...] = ()
-    """Targets that neither training nor validation sees."""
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        ends = [stage.until for stage in self.stages]
-        for place, (before, end) in enumerate(pairwise([0.0, *ends])):
-            if end <= before:
-                yield f"stages[{place}].until", f"{end:g} is not above {before:g}, where the stage begins"
-        if ends[-1] != 1:
-            yield f"stages[{len(ends) - 1}].until", f"{ends[-1]:g} is not 1, and it is the last stage's"
-        for place, stage in enumerate(self.stages):
-            for part in stage.parts:
-                if part.beam_size is None and not self.waves:
-                    yield f"stages[{place}].parts", "a beam_size is missing: only a search in waves needs none"
-
-
-@dataclass(frozen=True, slots=True)
 class OptimizerConfig:
     """Optimiser and learning rate."""
 
@@ -152,37 +83,26 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class LossWeights:
-    """Of tokens that do not count as the others do, nearly all of which are copied from nearby or chosen freely. 0:
-    they are not trained."""
-
-    results: NotNegative = 1.0
-    """Digits of results below 1,000: computed."""
-    large_results: NotNegative = 1.0
-    """Digits of greater ones: hard to compute, and seldom on the way to a target."""
-    states: NotNegative = 1.0
-    """Numbers and operations of state lines: recalled by the node's id from a line far above."""
-    verdicts: NotNegative = 1.0
-    """Equal to the target or not: one wrong word claims a false solution."""
-    joined: NotNegative = 1.0
-    """At least so much for what follows a join: the solution once more, a few lines after a long context."""
-
-
-@dataclass(frozen=True, slots=True)
 class SftConfig:
     """A supervised run."""
 
     method: Method
     model: ModelConfig
-    data: DataConfig
     optimizer: OptimizerConfig
     steps: Count
     tokens_per_step: Count
     """Tokens of a step, over all processes; whole lessons, so a step may exceed it by one."""
+    task: str = Origin().task
+    """What is taught."""
+    language: str = Origin().language
+    """What it is written in; of any other task "tags", where the recipe does not say."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What lessons are of: the task's own."""
+    weights: dict[str, Any] = field(default_factory=dict)
+    """Of kinds of token that do not count 1: the teacher's own."""
     tokens_per_batch: Count = 8192
     """Largest padded batch that goes through the model at once."""
     seed: Seed = 0
-    weights: LossWeights = LossWeights()
     autocast: Autocast = "auto"
     compile: bool = False
     """torch.compile, a third faster; on a CPU without a C++ compiler it is left out."""
@@ -242,13 +162,20 @@ class RlConfig:
     """Rollouts of a problem."""
     loss: GrpoConfig = GrpoConfig()
     costs: Costs = Costs()
-    numbers: Numbers = (4, 4)
-    """Fewest and most numbers of a problem."""
+    task: str | None = None
+    """What the policy is asked; None: what it was trained for."""
+    language: str | None = None
+    """What it writes; None: what it was trained to write."""
+    reward: str | None = None
+    """`module:attribute`, or a name of the entry-point group apr.rewards: what a rollout is worth, by its tree and the
+    costs; None: the judge's score less the costs."""
+    numbers: Numbers | None = None
+    """Fewest and most numbers of a problem, for tasks whose problems have any."""
     held_out_targets: tuple[Count, ...] = ()
-    """Targets that neither training nor validation sees."""
+    """Targets that neither training nor validation sees, likewise."""
     max_solutions: Count | None = None
-    """Problems have at most so many distinct solutions, validation's too: where nearly every rollout solves a problem,
-    there is nothing to learn."""
+    """Problems have at most so many distinct solutions, validation's too, likewise: where nearly every rollout solves a
+    problem, there is nothing to learn."""
     budgets: Annotated[tuple[Natural | Literal["free"], ...], Filled()] = ("free",)
     """Conditions of the prompts, drawn per problem; "free" is the model's choice."""
     temperature: Annotated[float, Range(1e-4, 1e4)] = 1.0
@@ -280,11 +207,11 @@ class RlConfig:
     keep_checkpoints: Natural = 2
     """The newest; an older one is used where the newest is damaged. 0: all."""
 
-    def faults(self) -> Iterator[tuple[str, str]]:
-        try:
-            ProblemStream(0, held_out_targets=list(self.held_out_targets))
-        except ValueError as error:
-            yield "held_out_targets", str(error)
+    @property
+    def problem_options(self) -> dict[str, Any]:
+        """The kind of problems that is wanted, as far as it is said."""
+        said = {name: getattr(self, name) for name in ("numbers", "held_out_targets", "max_solutions")}
+        return {name: value for name, value in said.items() if value}
 
 
 def recipe_text(name: str, kind: str = "") -> str:
@@ -311,11 +238,17 @@ def sft_recipe(text: str, method: Method, **changes: Any) -> SftConfig:
     `changes` replace top-level values. Raises ValueError for anything the recipe may not hold.
     """
     values = _read(text)
+    one_for_all = "methods" not in values and "data" in values
     own = _own(values, method)
-    if not own:
+    if not own and not one_for_all:
         raise ValueError(f"the recipe has no methods.{method!r} table")
     values["data"] = {**_table(values, "data"), **own}
-    return build(SftConfig, {**values, "method": method, **changes})
+    if values.get("task", Origin().task) != Origin().task:
+        values.setdefault("language", "tags")
+    config = build(SftConfig, {**values, "method": method, **changes})
+    # What the task's own tables may hold is known to its lessons.
+    lessons_of(config)
+    return config
 
 
 def rl_recipe(text: str, method: Method, **changes: Any) -> RlConfig:

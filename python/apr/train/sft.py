@@ -1,4 +1,4 @@
-"""Supervised training on fresh teacher traces.
+"""Supervised training on a teacher's lessons, fresh ones at every step.
 
 A step takes whole lessons, shares their samples among the processes, sums gradients over padded batches and divides by
 the number of tokens that carry loss. Weights and optimiser are float32; the state that a checkpoint holds decides every
@@ -8,26 +8,16 @@ later loss, so a run that was killed goes on as if it had not been.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from apr._core import Tokenizer
-from apr.train.batches import (
-    Batch,
-    SftData,
-    batches,
-    joined_positions,
-    large_results,
-    result_positions,
-    share,
-    state_positions,
-    verdict_positions,
-)
+from apr.origin import Origin
+from apr.train.batches import Batch, SftData, batches, runs, share
 from apr.train.losses import sft_loss
 from apr.train.model import CAUSAL, compiled, load_model, new_model
 from apr.train.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
@@ -54,8 +44,14 @@ class Progress:
     """All tokens of the step, prompts included."""
     tokens_per_second: float
     validation_loss: float | None = None
-    validation_results: float | None = None
-    """Share of equations whose result is right, all digits, given the true text before it."""
+    validation_kinds: Mapping[str, float] = field(default_factory=dict)
+    """For each kind of token that was held out, the share of its runs that are right, all their tokens, given the true
+    text before each."""
+
+    @property
+    def validation_results(self) -> float | None:
+        """Of the kind `results`, where a teacher has it: the share of equations whose result is right."""
+        return self.validation_kinds.get("results")
 
 
 class SftTrainer:
@@ -75,8 +71,9 @@ class SftTrainer:
         self.run = run
         self.device = torch.device(device)
         self.processes = Processes(self.device)
-        self.tokenizer = Tokenizer()
         self.data = SftData(config)
+        self.tokenizer = self.data.lessons.tokenizer
+        self._code_weights = torch.tensor(self.data.lessons.weights)
         self.step = 0
         """Steps done."""
         if self.device.type == "cpu":
@@ -134,7 +131,7 @@ class SftTrainer:
         elapsed = time.monotonic() - begun
         every, steps = self.config.validate_every, self.config.steps
         due = bool(every) and (self.step % every == 0 or self.step == steps)
-        validation = self.validate() if due else (None, None)
+        validation = self.validate() if due else (None, {})
         return Progress(
             step=self.step,
             steps=steps,
@@ -144,7 +141,7 @@ class SftTrainer:
             tokens=tokens,
             tokens_per_second=tokens / max(1e-9, elapsed),
             validation_loss=validation[0],
-            validation_results=validation[1],
+            validation_kinds=validation[1],
         )
 
     def _train_step(self) -> tuple[float, float, int]:
@@ -172,16 +169,7 @@ class SftTrainer:
         return float(totals[2] / totals[0]), norm, tokens
 
     def _weights(self, batch: Batch) -> Tensor:
-        weights_BT = batch.loss_mask_BT.float()
-        weights = self.config.weights
-        results_BT = result_positions(batch, self.tokenizer)
-        weights_BT[results_BT > 0] = weights.results
-        weights_BT[large_results(results_BT)] = weights.large_results
-        weights_BT[state_positions(batch, self.tokenizer)] = weights.states
-        weights_BT[verdict_positions(batch, self.tokenizer)] = weights.verdicts
-        joined_BT = joined_positions(batch, self.tokenizer)
-        weights_BT[joined_BT] = weights_BT[joined_BT].clamp_min(weights.joined)
-        return weights_BT.to(self.device)
+        return self._code_weights[_codes(batch)].to(self.device)
 
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Summed loss, its metrics, and the logits, [B, T, V]."""
@@ -192,29 +180,39 @@ class SftTrainer:
         return loss, metrics, logits
 
     @torch.no_grad()
-    def validate(self) -> tuple[float, float]:
-        """Held-out loss in nats a token, and the share of right results."""
-        total, tokens, right, results = 0.0, 0, 0, 0
+    def validate(self) -> tuple[float, dict[str, float]]:
+        """Held-out loss in nats a token, and the share of right runs of each kind."""
+        total, tokens = 0.0, 0
+        kinds = self.data.lessons.kinds
+        right, count = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
         for batch in batches(self.data.validation(), self.tokenizer.pad, self.config.tokens_per_batch):
             weights_BT = self._weights(batch)
             _, metrics, logits = self._loss(batch, weights_BT)
             greedy = logits[:, :-1].argmax(-1).cpu()
             total += float(metrics["loss"])
             tokens += int((weights_BT[:, 1:] > 0).sum())
-            numbered = result_positions(batch, self.tokenizer)[:, 1:]
-            wrong = numbered[(greedy != batch.token_ids_BT[:, 1:]) & (numbered > 0)]
-            count = len(set(numbered[numbered > 0].tolist()))
-            results += count
-            right += count - len(set(wrong.tolist()))
-        return total / tokens, right / max(1, results)
+            wrong_BT = greedy != batch.token_ids_BT[:, 1:]
+            for kind, codes in kinds.items():
+                among_BT = torch.isin(_codes(batch)[:, 1:], torch.tensor(sorted(codes)))
+                found = runs(among_BT, wrong_BT)
+                right[kind] += found[0]
+                count[kind] += found[1]
+        return total / tokens, {kind: right[kind] / count[kind] for kind in kinds if count[kind]}
 
     def save(self) -> None:
         """Leave a checkpoint of this step."""
         if self.processes.rank == 0:
             state = TrainerState(self.step, self.data.position)
-            state.save(self.run, self.model, self.tokenizer, self.optimizers, self.config.keep_checkpoints)
+            origin = Origin(self.config.task, self.config.language, self.config.method)
+            keep = self.config.keep_checkpoints
+            state.save(self.run, self.model, self.tokenizer, self.optimizers, keep, origin)
         self.saved = self.step
         self.processes.wait()
+
+
+def _codes(batch: Batch) -> Tensor:
+    """The code of each token's kind, as an index."""
+    return (batch.loss_mask_BT if batch.kinds_BT is None else batch.kinds_BT).long()
 
 
 def _entry(progress: Progress) -> dict[str, Any]:
@@ -228,8 +226,6 @@ def _entry(progress: Progress) -> dict[str, Any]:
         "tokens_per_second": round(progress.tokens_per_second, 1),
     }
     if progress.validation_loss is not None:
-        entry |= {
-            "validation_loss": progress.validation_loss,
-            "validation_results": progress.validation_results,
-        }
+        entry["validation_loss"] = progress.validation_loss
+        entry |= {f"validation_{kind}": share for kind, share in progress.validation_kinds.items()}
     return entry

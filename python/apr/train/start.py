@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from apr._core import Decoder, Tokenizer, check_config
+from apr.jsonl import parse
+from apr.threads.language import Vocabulary
 from apr.train.recipes import ModelConfig
 
 _SHAPE = {
@@ -25,16 +27,17 @@ _SHAPE = {
 """Keys of a recipe's model, and what they are called in a checkpoint."""
 
 
-def check_start(directory: Path, shape: ModelConfig | None = None) -> None:
-    """ValueError, in a line, for a checkpoint that no run may begin with, or none of this shape."""
+def check_start(directory: Path, shape: ModelConfig | None = None, tokenizer: Vocabulary | None = None) -> None:
+    """ValueError, in a line, for a checkpoint that no run may begin with, or none of this shape. `tokenizer` is the one
+    of the run's language; None: that of traces."""
     config = _read(directory)
     # What no engine could sample with is no policy to train.
     check_config(directory)
     if not any(file.suffix == ".safetensors" and file.is_file() for file in directory.iterdir()):
         raise ValueError(f"{directory} holds no weights: *.safetensors is missing")
-    tokenizer = Tokenizer()
+    tokenizer = Tokenizer() if tokenizer is None else tokenizer
     if not _same_tokenizer(directory, tokenizer):
-        raise ValueError(f"{directory} has a tokenizer of its own; a run trains the vocabulary of this version alone")
+        raise ValueError(f"{directory} has a tokenizer of its own; a run trains the vocabulary of its language alone")
     if config.get("vocab_size") != tokenizer.vocab_size:
         said = config.get("vocab_size")
         raise ValueError(f"{directory}: vocab_size {said!r} is not the tokenizer's {tokenizer.vocab_size}")
@@ -73,12 +76,15 @@ def _read(directory: Path) -> dict[str, Any]:
     return config
 
 
-def _same_tokenizer(directory: Path, tokenizer: Tokenizer) -> bool:
+def _same_tokenizer(directory: Path, tokenizer: Vocabulary) -> bool:
     words = directory / "tokenizer.json"
     if not words.is_file():
         # Without files of its own a model has this project's, as everywhere.
-        return not (directory / "tokenizer.model").is_file()
+        return tokenizer.to_json() == Tokenizer().to_json() and not (directory / "tokenizer.model").is_file()
     try:
-        return Tokenizer.from_json(words.read_text("utf-8")).to_json() == tokenizer.to_json()
+        text = words.read_text("utf-8")
+        if isinstance(tokenizer, Tokenizer):
+            return Tokenizer.from_json(text).to_json() == tokenizer.to_json()
+        return bool(parse(text) == parse(tokenizer.to_json()))
     except ValueError:
         return False

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from apr._core import Tokenizer
+from apr.origin import Origin, write_origin
+from apr.threads.language import Vocabulary
 from apr.train.model import save_model
 from apr.train.optimizers import Optimizers
 from apr.train.run import RunDirectory
@@ -34,9 +35,16 @@ class TrainerState:
     """The line of this step, where what it holds out is still to be told."""
 
     def save(
-        self, run: RunDirectory, model: LlamaForCausalLM, tokenizer: Tokenizer, optimizers: Optimizers, keep: int
+        self,
+        run: RunDirectory,
+        model: LlamaForCausalLM,
+        tokenizer: Vocabulary,
+        optimizers: Optimizers,
+        keep: int,
+        origin: Origin | None = None,
     ) -> None:
-        """Leave a checkpoint of this step, and at most `keep` of them. OSError if it cannot be written."""
+        """Leave a checkpoint of this step, which notes what it was trained to do, and at most `keep` of them. OSError if
+        it cannot be written."""
 
         def write(directory: Path) -> None:
             state = {
@@ -49,6 +57,8 @@ class TrainerState:
             }
             try:
                 save_model(model, tokenizer, directory)
+                if origin is not None:
+                    write_origin(origin, directory)
                 with (directory / STATE_FILE).open("wb") as file:
                     torch.save(state, file)
             except (RuntimeError, SafetensorError) as error:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from apr import Problem
-from apr._core import ProblemStream, solve_all
-from apr.engine.base import Engine
 from apr.limits import Limits, request_seed
-from apr.threads.grammar import Grammar
+from apr.plugins import find
+from apr.policy import Policy
+from apr.task import Selects, Split, Task
 from apr.threads.rollout import Emit
-from apr.threads.run import rollout
 from apr.threads.tree import ThreadTree
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, RlConfig
@@ -27,21 +26,21 @@ from apr.types import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Drawn:
     """What a group is to solve."""
 
     index: int
     """Place of the problem in the run's stream."""
-    problem: Problem
+    problem: Any
     budget: int | None
     """The condition in the prompt; None: the model's free choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rollouts of a task."""
+    """The rollouts of a problem."""
 
-    task: Task
+    drawn: Drawn
     trees: tuple[ThreadTree, ...]
     """Finished."""
     rewards: tuple[float | None, ...]
@@ -59,41 +58,45 @@ class Group:
 
 
 PASSED_OVER = 1000
-"""Problems in a row with more solutions than are wanted, after which there are taken to be no others."""
+"""Problems in a row that are not wanted, after which there are taken to be no others."""
 
 
-def tasks(config: RlConfig, start: int, count: int) -> list[Task]:
-    """The first `count` tasks from place `start` of the run's stream on. ValueError if the recipe wants problems that
-    there are none of."""
-    return _tasks(config, config.seed, "train", start, count)
+def selected(task: Task[Any], config: RlConfig) -> Task[Any]:
+    """The task with the problems that a recipe wants. ValueError if it has no such kinds."""
+    options = config.problem_options
+    if not options:
+        return task
+    if not isinstance(task, Selects):
+        raise ValueError(f"{next(iter(options))}: {task.name} has no kinds of problems to select")
+    return task.select(options)
 
 
-def validation_tasks(config: RlConfig) -> list[Task]:
+def draw(task: Task[Any], config: RlConfig, start: int, count: int) -> list[Drawn]:
+    """The first `count` problems from place `start` of the run's stream on. ValueError if the recipe wants problems
+    that there are none of."""
+    return _draw(task, config, config.seed, "train", start, count)
+
+
+def draw_validation(task: Task[Any], config: RlConfig) -> list[Drawn]:
     """Problems that training never sees, chosen as its are and under the same conditions."""
-    return _tasks(config, config.seed + 1, "val", 0, config.validation_problems)
+    return _draw(task, config, config.seed + 1, "val", 0, config.validation_problems)
 
 
-def _tasks(config: RlConfig, seed: int, split: str, start: int, count: int) -> list[Task]:
-    held_out = list(config.held_out_targets)
-    stream = ProblemStream(seed, numbers=config.numbers, split=split, held_out_targets=held_out)
-    most = config.max_solutions
-
-    def wanted() -> Iterator[Task]:
+def _draw(task: Task[Any], config: RlConfig, seed: int, split: Split, start: int, count: int) -> list[Drawn]:
+    def wanted() -> Iterator[Drawn]:
         passed = 0
         for first in itertools.count(start, count):
-            for index, problem in enumerate(stream.get(first, count), first):
-                if most is None or solutions(problem) <= most:
+            found = task.problems(split, seed, first, count)
+            for index, problem in enumerate(found, first):
+                if not isinstance(task, Selects) or task.accepts(problem):
                     passed = 0
-                    yield Task(index, problem, _budget(config, index))
+                    yield Drawn(index, problem, _budget(config, index))
                 elif (passed := passed + 1) == PASSED_OVER:
-                    raise ValueError(f"max_solutions: {passed} problems in a row have more than {most}")
+                    raise ValueError(f"of {passed} problems in a row none is of the kind that the recipe wants")
+            if len(found) < count:
+                raise ValueError(f"the {split} split of {task.name} ends after {first + len(found)} problems")
 
     return list(itertools.islice(wanted(), count))
-
-
-def solutions(problem: Problem) -> int:
-    """How many distinct solutions a problem has."""
-    return len(solve_all(list(problem.numbers), problem.target))
 
 
 def _budget(config: RlConfig, index: int) -> int | None:
@@ -101,18 +104,30 @@ def _budget(config: RlConfig, index: int) -> int | None:
     return None if budget == "free" else budget
 
 
-def reward(tree: ThreadTree, costs: Costs) -> float | None:
-    """1 if the judge accepts the main thread's answer, less the costs; else 0. None if the engine failed."""
+Reward = Callable[[ThreadTree, Costs], float | None]
+"""What a finished rollout is worth; None: nothing can be said of it, as where the engine failed."""
+
+
+def outcome(tree: ThreadTree, costs: Costs) -> float | None:
+    """The judge's score of the main thread's answer, less the costs, and never below 0. None if the engine failed."""
     if tree.failed or tree.correct is None:
         return None
-    if not tree.correct:
+    score = tree.score
+    if not score:
         return 0.0
     cost = (
         costs.per_1000_tokens * tree.total_tokens / 1000
         + costs.per_thread * tree.children
         + costs.per_second * (tree.latency or 0.0)
     )
-    return max(0.0, 1.0 - cost)
+    return max(0.0, score - cost)
+
+
+def load_reward(name: str | None) -> Reward:
+    """The reward of a name of the entry-point group `apr.rewards`, or of `module:attribute`; None: the outcome.
+    ValueError if there is none."""
+    found: Reward = outcome if name is None else find("apr.rewards", name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +135,7 @@ class Draw:
     """The groups of one step, and the place in the stream that the next step begins at."""
 
     groups: tuple[Group, ...]
-    """Of this process, in the order of their tasks."""
+    """Of this process, in the order of their problems."""
     watched: Group | None
     """The one whose events were emitted; it need not be of the step."""
     position: int
@@ -131,8 +146,7 @@ class Draw:
 
 
 async def draw_groups(
-    engine: Engine,
-    grammar: Grammar,
+    policy: Policy,
     config: RlConfig,
     position: int,
     processes: Processes,
@@ -145,57 +159,54 @@ async def draw_groups(
     With `refill`, as many others are drawn as there are groups whose rewards are all equal, as long as turns are left;
     those with different rewards are kept first.
     """
-    begun, version = time.monotonic(), engine.policy_version
+    begun, version = time.monotonic(), policy.engine.policy_version
     stop = stop or Stop()
     groups: list[Group] = []
     for turn in range(1 + config.refill):
         missing = config.groups
         if turn:
-            seen = processes.gather([(group.task.index, group.signal) for group in groups])
+            seen = processes.gather([(group.drawn.index, group.signal) for group in groups])
             missing -= sum(signal for _, signal in seen)
         if not missing:
             break
-        drawn = tasks(config, position, missing)
+        drawn = draw(policy.task, config, position, missing)
         position = drawn[-1].index + 1
         own = drawn[processes.rank :: processes.count]
         # Cut short, it goes through all turns with the other processes, which wait for it there.
-        work = run_groups(own, engine, grammar, config, emit=emit if not turn else None)
+        work = run_groups(own, policy, config, emit=emit if not turn else None)
         groups += await stop.attempt(work) or []
     if stop.asked:
         return None
     watched = groups[0] if groups else None
     if config.refill:
-        seen = processes.gather([(not group.signal, group.task.index) for group in groups])
+        seen = processes.gather([(not group.signal, group.drawn.index) for group in groups])
         chosen = {index for _, index in sorted(seen)[: config.groups]}
-        groups = [group for group in groups if group.task.index in chosen]
+        groups = [group for group in groups if group.drawn.index in chosen]
     return Draw(tuple(groups), watched, position, version, time.monotonic() - begun)
 
 
 async def run_groups(
-    wanted: Sequence[Task],
-    engine: Engine,
-    grammar: Grammar,
+    wanted: Sequence[Drawn],
+    policy: Policy,
     config: RlConfig,
     *,
     size: int | None = None,
     temperature: float | None = None,
     emit: Emit | None = None,
 ) -> list[Group]:
-    """All rollouts of these tasks; `size` of each and at `temperature` instead of the configured ones. `emit` gets the
-    events of the first task's rollouts; what it raises comes out here."""
+    """All rollouts of these problems; `size` of each and at `temperature` instead of the configured ones. `emit` gets
+    the events of the first problem's rollouts; what it raises comes out here."""
     limits = Limits(threads=config.max_threads, total_tokens=config.max_tokens)
     heat = config.temperature if temperature is None else temperature
 
-    async def run(task: Task, member: int, emit: Emit | None) -> ThreadTree:
-        return await rollout(
-            task.problem,
-            engine,
+    async def run(drawn: Drawn, member: int, emit: Emit | None) -> ThreadTree:
+        return await policy.rollout(
+            drawn.problem,
             limits,
-            grammar=grammar,
-            params=SamplingParams(temperature=heat, seed=request_seed(config.seed, f"task {task.index}", member)),
-            budget=task.budget,
+            params=SamplingParams(temperature=heat, seed=request_seed(config.seed, f"task {drawn.index}", member)),
+            budget=drawn.budget,
             emit=emit,
-            rollout_id=f"{task.index}-{member}",
+            rollout_id=f"{drawn.index}-{member}",
             stream=emit is not None,
         )
 
@@ -203,14 +214,15 @@ async def run_groups(
     try:
         async with asyncio.TaskGroup() as running:
             started = [
-                (task, [running.create_task(run(task, m, None if place else emit)) for m in members])
-                for place, task in enumerate(wanted)
+                (drawn, [running.create_task(run(drawn, m, None if place else emit)) for m in members])
+                for place, drawn in enumerate(wanted)
             ]
     except ExceptionGroup as errors:
         # One of them ended all the others.
         raise errors.exceptions[0] from None
     groups = []
-    for task, rollouts in started:
+    reward = load_reward(config.reward)
+    for drawn, rollouts in started:
         trees = tuple(done.result() for done in rollouts)
-        groups.append(Group(task, trees, tuple(reward(tree, config.costs) for tree in trees)))
+        groups.append(Group(drawn, trees, tuple(reward(tree, config.costs) for tree in trees)))
     return groups

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from apr import _core
+from apr.threads.language import Trainable
 from apr.train.losses import grpo_loss
 from apr.train.model import compiled, token_logprobs
 from apr.train.optimizers import Diverged, Optimizers, rate_at
@@ -34,19 +34,19 @@ class Learner:
         config: RlConfig,
         model: LlamaForCausalLM,
         reference: LlamaForCausalLM | None,
-        tokenizer: _core.Tokenizer,
+        language: Trainable,
         processes: Processes,
     ) -> None:
         self.config = config
         self.model = model
         self.reference = reference
-        self.tokenizer = tokenizer
+        self.tokenizer = language.tokenizer
         self.processes = processes
         self.device = model.device
         self.optimizers = Optimizers(model, config.optimizer)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """Spent on each phase since it was last cleared."""
-        self._spawn_token = tokenizer.token_id(_core.SPAWN_OPEN)
+        self._spawn_token = language.spawn_token
         self._forward: Callable[..., Any] = compiled(model) if config.compile else model
 
     def learn(self, rows: Sequence[Row], step: int) -> tuple[dict[str, Any], dict[int, Tensor]]:

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from apr import Problem
+from apr.task import Grades, Task
 from apr.threads.tree import ThreadTree
-from apr.train.rl.groups import Group, solutions
-
-DIFFICULTIES = (("hard", 4), ("medium", 16))
-"""Names of problems with at most so many distinct solutions; the others are easy."""
+from apr.train.rl.groups import Group
 
 _MEANS = ("reward", "solved", "children", "depth", "total_tokens", "sequential_tokens", "context", "truncated",
           "malformed", "limited")  # fmt: skip
@@ -24,20 +21,14 @@ _MEMORY = 10
 """Steps that what is usual is taken from."""
 
 
-def records(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def records(task: Task[Any], groups: Sequence[Group]) -> list[dict[str, Any]]:
     """What counts of each rollout, plain values that processes may exchange."""
     found = []
     for group in groups:
-        hardness = difficulty(group.task.problem)
+        hardness = task.difficulty(group.drawn.problem) if isinstance(task, Grades) else None
         for tree, reward in zip(group.trees, group.rewards, strict=True):
             found.append({"difficulty": hardness, "signal": group.signal, "reward": reward, **_record(tree)})
     return found
-
-
-def difficulty(problem: Problem) -> str:
-    """How hard a problem is, by the number of its distinct solutions."""
-    count = solutions(problem)
-    return next((name for name, most in DIFFICULTIES if count <= most), "easy")
 
 
 def _record(tree: ThreadTree) -> dict[str, Any]:
@@ -71,7 +62,8 @@ def summarise(rollouts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     spawning = [r for r in judged if r["children"]]
     solved: dict[str, list[bool]] = {}
     for r in judged:
-        solved.setdefault(r["difficulty"], []).append(r["solved"])
+        if r["difficulty"] is not None:
+            solved.setdefault(r["difficulty"], []).append(r["solved"])
     return (
         metrics
         | {name: _mean([r[name] for r in judged]) for name in _MEANS}

@@ -13,10 +13,10 @@ from dataclasses import replace
 import torch
 from transformers import LlamaForCausalLM
 
-from apr._core import Tokenizer
 from apr.engine.base import Engine, OnTokens
 from apr.engine.native import NativeEngine
 from apr.engine.torch import TorchEngine
+from apr.threads.language import Vocabulary
 from apr.train.model import save_model, token_logprobs
 from apr.train.optimizers import Diverged
 from apr.train.rl.handover import directory_of_weights
@@ -29,7 +29,7 @@ _HandOver = Callable[[], Awaitable[int]]
 class Served:
     """An engine that samples with a trainer's weights, which `publish` hands over."""
 
-    def __init__(self, engine: Engine, model: LlamaForCausalLM, tokenizer: Tokenizer, probe: tuple[int, ...]) -> None:
+    def __init__(self, engine: Engine, model: LlamaForCausalLM, tokenizer: Vocabulary, probe: tuple[int, ...]) -> None:
         """`probe` is a prompt whose log-probabilities a server must compute as the trainer does. TypeError for an
         engine that cannot take weights."""
         self._engine = engine
@@ -80,7 +80,7 @@ class Served:
         self._ahead = steps - await self._hand_over()
 
 
-def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Tokenizer, probe: tuple[int, ...]) -> _HandOver:
+def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Vocabulary, probe: tuple[int, ...]) -> _HandOver:
     if isinstance(engine, NativeEngine):
 
         async def hand_over() -> int:

@@ -20,16 +20,18 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from apr import _core
 from apr.engine.base import Engine, EngineError
 from apr.files import write_atomically
+from apr.origin import Origin
+from apr.policy import Policy
+from apr.task import Task
 from apr.threads.events import EventLog
-from apr.threads.grammar import Grammar
+from apr.threads.language import Language, Trainable
 from apr.train.model import CAUSAL, load_model
 from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig
-from apr.train.rl.groups import Draw, Group, draw_groups, run_groups, tasks, validation_tasks
+from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups, selected
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, records, summarise
 from apr.train.rl.packs import Row, judged_rollouts, rows_of
@@ -49,7 +51,8 @@ class GrpoTrainer:
         self,
         config: RlConfig,
         run: RunDirectory,
-        grammar: Grammar,
+        task: Task[Any],
+        language: Language,
         open_engine: OpenEngine,
         *,
         start_from: str | Path | None = None,
@@ -59,9 +62,11 @@ class GrpoTrainer:
         newest checkpoint."""
         self.config = config
         self.run = run
-        self.grammar = grammar
         self.processes = Processes(torch.device(device))
-        self.tokenizer = _core.Tokenizer()
+        if not isinstance(language, Trainable):
+            raise ValueError(f"language: no model is trained in {language.name} over a tokenizer of others")
+        self.tokenizer = language.tokenizer
+        self.origin = Origin(task.name, language.name, config.method)
         self.step = 0
         """Steps done."""
         self.position = 0
@@ -89,7 +94,7 @@ class GrpoTrainer:
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         reference = self._load(start) if config.loss.kl else None
-        self.learner = Learner(config, model, reference, self.tokenizer, self.processes)
+        self.learner = Learner(config, model, reference, language, self.processes)
         torch.manual_seed(config.seed)
         if latest:
             state = TrainerState.restore(latest, self.learner.optimizers, self.processes.device)
@@ -104,7 +109,8 @@ class GrpoTrainer:
         self.processes.wait()
         for line in (*run.entries(), *([self._untold] if self._untold else [])):
             self.alarms.look(line)
-        probe = grammar.open(grammar.prompt(tasks(config, 0, 1)[0].problem, None))
+        task = selected(task, config)
+        probe = language.open(task.prompt(draw(task, config, 0, 1)[0].problem, None))
         engine = open_engine(model, source)
         try:
             if config.overlap and getattr(engine, "model", None) is model:
@@ -112,6 +118,7 @@ class GrpoTrainer:
             if config.overlap and config.refill and self.processes.count > 1:
                 raise ValueError("overlap and refill: several processes cannot do both")
             self.engine = Served(engine, model, self.tokenizer, probe)
+            self.policy = Policy(self.engine, task, language, config.method)
         except BaseException:
             asyncio.run(engine.close())
             raise
@@ -155,13 +162,13 @@ class GrpoTrainer:
 
     def validate(self) -> dict[str, float] | None:
         """Greedy, one rollout of each validation problem; None if it was stopped."""
-        own = validation_tasks(self.config)[self.processes.rank :: self.processes.count]
-        work = run_groups(own, self.engine, self.grammar, self.config, size=1, temperature=0.0)
+        own = draw_validation(self.policy.task, self.config)[self.processes.rank :: self.processes.count]
+        work = run_groups(own, self.policy, self.config, size=1, temperature=0.0)
         self._sampled = True
         groups = asyncio.run(self._stop.attempt(work))
         if self.processes.any(groups is None):
             return None
-        found = summarise(self.processes.gather(records(groups or [])))
+        found = summarise(self.processes.gather(records(self.policy.task, groups or [])))
         names = {"accuracy": "solved", "children": "children", "tokens": "total_tokens"}
         return {f"validation_{ours}": found[name] for ours, name in names.items() if name in found}
 
@@ -170,7 +177,9 @@ class GrpoTrainer:
         if self.processes.rank == 0:
             state = TrainerState(self.step, self.position, self._behind, self._untold)
             learner = self.learner
-            state.save(self.run, learner.model, self.tokenizer, learner.optimizers, self.config.keep_checkpoints)
+            state.save(
+                self.run, learner.model, self.tokenizer, learner.optimizers, self.config.keep_checkpoints, self.origin
+            )
         self.saved = self.step
         self.processes.wait()
 
@@ -235,7 +244,7 @@ class GrpoTrainer:
             return None
         groups = drawn.groups
         self.learner.seconds["generate"] = drawn.seconds
-        metrics = summarise(self.processes.gather(records(groups)))
+        metrics = summarise(self.processes.gather(records(self.policy.task, groups)))
         if metrics["failures"] == metrics["rollouts"]:
             raise EngineError(f"step {self.step + 1}: no rollout came to its end: {_failure(groups)}")
         behind = _copy(self.learner.model) if self.config.overlap else None
@@ -279,7 +288,7 @@ class GrpoTrainer:
 
         def draw(emit: Callable[[Any], None] | None) -> Draw | None:
             config, processes = self.config, self.processes
-            return asyncio.run(draw_groups(self.engine, self.grammar, config, position, processes, emit, self._stop))
+            return asyncio.run(draw_groups(self.policy, config, position, processes, emit, self._stop))
 
         if self.processes.rank:
             return draw(None)
@@ -306,7 +315,7 @@ class GrpoTrainer:
             advantage = own[0].rollout.advantage if own else 0.0
             told = {"reward": reward, "advantage": advantage, "threads": threads}
             rollouts.append({"rollout": tree.started.rollout if tree.started else "", **told})
-        problem = self.grammar.describe(group.task.problem)
+        problem = self.policy.task.to_json(group.drawn.problem)
         write_atomically(path, json.dumps({"problem": problem, "rollouts": rollouts}, separators=(",", ":")))
 
 

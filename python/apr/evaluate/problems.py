@@ -1,22 +1,16 @@
-"""The problems of an evaluation: the first distinct ones of a split, or those of a file.
-
-Two problems are the same when their sorted numbers and their target are.
-"""
+"""The problems of an evaluation: the first distinct ones of a split, or those of a file."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from apr import Problem, Split, problems
 from apr.jsonl import parse, write
+from apr.task import Split, Task
 
-ProblemKey = tuple[tuple[int, ...], int]
-"""Sorted numbers and target."""
-
-_ENDLESS = 1 << 62
+_CHUNK = 256
 _PATIENCE = 20_000
 """Problems seen in a row without a new one, after which a split counts as exhausted."""
 _KINDS = {
@@ -33,48 +27,50 @@ _KINDS = {
 """First bytes of files that are no UTF-8 text."""
 
 
-def key_of(numbers: Sequence[int], target: int) -> ProblemKey:
-    """What makes a problem the same as another."""
-    return tuple(sorted(numbers)), target
-
-
-def distinct(found: Iterable[Problem]) -> list[Problem]:
+def distinct(task: Task[Any], found: Iterable[Any]) -> list[Any]:
     """The first of each problems that are the same, in order."""
-    first: dict[ProblemKey, Problem] = {}
+    first: dict[str, Any] = {}
     for problem in found:
-        first.setdefault(key_of(problem.numbers, problem.target), problem)
+        first.setdefault(task.key(problem), problem)
     return list(first.values())
 
 
-def digest_problems(found: Iterable[Problem]) -> str:
+def digest_problems(task: Task[Any], found: Iterable[Any]) -> str:
     """SHA-256 over the problems in order, the first 16 hexadecimal digits."""
-    plain = [[list(problem.numbers), problem.target] for problem in found]
+    plain = [task.to_json(problem) for problem in found]
     return hashlib.sha256(write(plain).encode()).hexdigest()[:16]
 
 
-def split_problems(count: int, split: Split, seed: int, *, numbers: int | tuple[int, int] = 4) -> list[Problem]:
+def split_problems(task: Task[Any], count: int, split: Split, seed: int) -> list[Any]:
     """The first `count` distinct problems of a split; ValueError if it has fewer."""
-    seen: set[ProblemKey] = set()
-    found: list[Problem] = []
+    seen: set[str] = set()
+    found: list[Any] = []
     idle = 0
-    # The stream of the train split repeats problems, as in the paper's data.
-    for problem in problems(_ENDLESS, seed, numbers=numbers, split=split):
-        key = key_of(problem.numbers, problem.target)
+    # A stream may repeat problems, as the train split does in the paper's data.
+    for problem in _stream(task, split, seed):
+        key = task.key(problem)
         idle = idle + 1 if key in seen else 0
         if idle > _PATIENCE:
-            raise ValueError(f"the {split} split has only {len(found)} such problems")
+            break
         if not idle:
             seen.add(key)
             found.append(problem)
         if len(found) == count:
-            break
-    return found
+            return found
+    raise ValueError(f"the {split} split has only {len(found)} such problems")
 
 
-def read_problems(path: str | Path) -> list[Problem]:
-    """The problems of a file: JSON lines `{"numbers": [...], "target": n}`, or one JSON list of `{"nums": [...],
-    "target": n}` as the authors' data has it. ValueError names what is bad."""
-    found = [_problem(entry, f"{path}, {where}") for where, entry in _entries(_text(path), str(path))]
+def _stream(task: Task[Any], split: Split, seed: int) -> Iterator[Any]:
+    start = 0
+    while chunk := task.problems(split, seed, start, _CHUNK):
+        yield from chunk
+        start += _CHUNK
+
+
+def read_problems(task: Task[Any], path: str | Path) -> list[Any]:
+    """The problems of a file: JSON lines, or one JSON list, of what the task takes for one. ValueError names what is
+    bad."""
+    found = [_problem(task, entry, f"{path}, {where}") for where, entry in _entries(_text(path), str(path))]
     if not found:
         raise ValueError(f"{path} has no problems")
     return found
@@ -110,15 +106,10 @@ def _entries(text: str, path: str) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", entry
 
 
-def _problem(entry: Any, where: str) -> Problem:
+def _problem(task: Task[Any], entry: Any, where: str) -> Any:
     try:
         if not isinstance(entry, dict):
-            raise ValueError("no object with numbers and a target")
-        numbers, target = entry.get("nums", entry.get("numbers")), entry.get("target")
-        if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
-            raise ValueError("its numbers are no list of integers")
-        if type(target) is not int:
-            raise ValueError("its target is no integer")
-        return Problem(numbers, target)
+            raise ValueError("no object")
+        return task.from_json(entry)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{where}: not a problem: {error}") from None
