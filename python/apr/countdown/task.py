@@ -9,6 +9,8 @@ from typing import Any
 from apr import _core
 from apr._core import Problem
 from apr.countdown import diagnostics, show
+from apr.countdown.language import Traces
+from apr.countdown.lessons import Lessons
 from apr.countdown.teacher import Teacher, solves, width
 from apr.fields import build
 from apr.task import Method, Split, Verdict
@@ -94,6 +96,14 @@ class Countdown:
 
     def vote(self, answer: str) -> str | None:
         return "\n".join(_core.claimed_steps(answer))
+
+    @property
+    def lessons_language(self) -> str:
+        return Traces.name
+
+    def lessons(self, data: Mapping[str, Any], weights: Mapping[str, Any], *, seed: int, max_tokens: int) -> Lessons:
+        """Fresh traces of the teacher, written and cut in Rust; tokens of theirs have kinds."""
+        return Lessons(self.method, data, weights, seed=seed, max_tokens=max_tokens)
 
     def difficulty(self, problem: Problem) -> str:
         """By the number of its distinct solutions."""

@@ -139,7 +139,7 @@ class TorchEngine:
     ) -> None:
         """`max_rows` decode at once; `cache_tokens` of sequences that have ended are kept for their prefixes."""
         if not isinstance(model, torch.nn.Module):
-            from apr.train.model import load_model
+            from apr.engine.checkpoint import load_model
 
             model = load_model(model)
         self.model: Any = model.to(device=device, dtype=dtype)

@@ -76,7 +76,7 @@ class Match:
 
 def paper() -> Paper:
     """The claims and where they stand."""
-    values = tomllib.loads((resources.files("apr.countdown") / "paper.toml").read_text())
+    values = tomllib.loads((resources.files("apr.report") / "paper.toml").read_text())
     claims = []
     for table in values["claims"]:
         accuracies = {method: table.pop(method) for method in (OURS, RIVAL)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from apr.origin import Origin
 from apr.task import Teaches, load_task
 from apr.threads.language import Vocabulary, Writes, load_language
 from apr.train.searches import SearchLessons
@@ -68,11 +67,6 @@ class BringsLessons(Protocol):
 def lessons_of(config: SftConfig) -> Lessons:
     """The lessons of a recipe. ValueError for a task without any in its language, and as they say themselves."""
     data, weights, seed, max_tokens = config.data, config.weights, config.seed, config.model.context_length
-    if (config.task, config.language) == (Origin().task, Origin().language):
-        # The task itself does not bring them yet.
-        from apr.countdown.lessons import Lessons as OwnLessons
-
-        return OwnLessons(config.method, data, weights, seed=seed, max_tokens=max_tokens)
     task = load_task(config.task, config.method)
     if isinstance(task, BringsLessons) and task.lessons_language == config.language:
         return task.lessons(data, weights, seed=seed, max_tokens=max_tokens)

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from apr.engine.checkpoint import load_model
 from apr.origin import Origin
 from apr.train.batches import Batch, SftData, batches, runs, share
 from apr.train.losses import sft_loss
-from apr.train.model import CAUSAL, compiled, load_model, new_model
+from apr.train.model import CAUSAL, compiled, new_model
 from apr.train.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
 from apr.train.precision import autocast
 from apr.train.processes import Processes

@@ -21,13 +21,14 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr.engine.base import Engine, EngineError
+from apr.engine.checkpoint import load_model
 from apr.files import write_atomically
 from apr.origin import Origin
 from apr.policy import Policy
 from apr.task import Task
 from apr.threads.events import EventLog
 from apr.threads.language import Language, Trainable
-from apr.train.model import CAUSAL, load_model
+from apr.train.model import CAUSAL
 from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig
