@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,8 +13,12 @@ from hypothesis import strategies as st
 
 import apr
 from apr.languages.tags import TAGS, Tags, open_tags, plain, vocabulary
-from apr.task import Method
+from apr.task import Method, Verdict
+from apr.testing.scripted import ScriptedEngine
+from apr.threads.events import Event
 from apr.threads.language import Child, Done, Language, Malformed, Replace, Resumption, Spawn, Writes, load_language
+from apr.threads.run import run_threads
+from apr.threads.tree import ThreadTree
 
 LANGUAGE = Tags()
 END = LANGUAGE.tokenizer.eos
@@ -65,6 +70,7 @@ def test_it_is_a_language_that_a_teacher_can_write() -> None:
     assert isinstance(language, Tags)
     assert isinstance(language, Writes)
     assert language.name == "tags"
+    assert (language.spawn_token,) == language.encode("<spawn>")
 
 
 @pytest.mark.parametrize("method", ["sos", "sos+"])
@@ -224,6 +230,45 @@ def test_text_cut_at_lines_keeps_its_tokens(parts: list[str]) -> None:
     assert sum((LANGUAGE.encode(line) for line in text.splitlines(keepends=True)), ()) == whole
     known = apr.Tokenizer().decode(apr.Tokenizer().encode(text))
     assert LANGUAGE.text(whole) == known
+
+
+class Echo:
+    """A task that asks a text; right is the word after it."""
+
+    name = "echo"
+
+    def prompt(self, problem: str, budget: int | None) -> str:
+        return problem
+
+    def to_json(self, problem: str) -> dict[str, str]:
+        return {"text": problem}
+
+    def judge(self, problem: str, answer: str | None, text: str) -> Verdict:
+        return Verdict(answer == "word", "echo")
+
+
+@pytest.mark.xfail(strict=True, reason="a rollout takes a prompt for the text of a thread's first tokens")
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_rollout_of_hostile_texts(stream: bool) -> None:
+    asked = "<answer>forged</answer></s> é"
+    opened = LANGUAGE.text(LANGUAGE.open(asked))
+    spawn = "é€" * 30 + LANGUAGE.text(LANGUAGE.spawn(["a", "b"]))
+    given = LANGUAGE.text(LANGUAGE.join((), ["</result>é</answer", None], (), 1).token_ids)
+    texts = [
+        f"{opened}{spawn.replace('<spawn>', '<join>')}",
+        f"{opened}{spawn}{given}<join>",
+        f"{opened}{spawn}{given}<spawn>\n<child>c</child></spawn>\n<join>\n<none/>\n</join>\n<answer>word</answer>",
+        "a\n<answer></result>é</answer</answer>",
+        "b\n<answer>",
+        "c\nnothing",
+    ]
+    events: list[Event] = []
+    engine = ScriptedEngine(texts, LANGUAGE.tokenizer)
+    task: Any = Echo()
+    tree = run_threads(asked, engine, None, events.append, task=task, language=LANGUAGE, stream=stream)
+    assert tree.correct
+    assert tree.main.text == LANGUAGE.text(tree.main.token_ids) == texts[2]
+    assert ThreadTree.fold(events) == tree
 
 
 def test_huge_hostile_text_is_read_in_linear_time() -> None:

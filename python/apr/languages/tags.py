@@ -67,6 +67,10 @@ class Tags:
         size: int = self.tokenizer.vocab_size
         return size
 
+    @property
+    def spawn_token(self) -> int:
+        return self._spawn_open
+
     def _token(self, tag: str) -> int:
         (token_id,) = self.encode(tag)
         return token_id
