@@ -7,9 +7,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.engine import load_engine
 from apr.policy import checkpoint
-from apr.threads.grammar import default_grammar
 from apr.train.recipes import RlConfig, recipe_text, rl_recipe
 from apr.train.rl.trainer import GrpoTrainer
 from apr.train.run import RunDirectory
@@ -67,7 +68,7 @@ def _steps(config: RlConfig) -> list[dict[str, Any]]:
         run = RunDirectory(stack.enter_context(TemporaryDirectory()))
         run.create("")
         trainer = GrpoTrainer(
-            config, run, default_grammar("apr"), lambda model, directory: load_engine("native", directory),
+            config, run, Countdown("apr"), Traces("apr"), lambda model, directory: load_engine("native", directory),
             start_from=start,
         )  # fmt: skip
         lines: list[dict[str, Any]] = []

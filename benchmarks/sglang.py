@@ -17,14 +17,15 @@ from tempfile import TemporaryDirectory
 import torch
 
 import apr
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.engine import load_engine
 from apr.engine.base import Engine, OnTokens
 from apr.engine.sglang.client import SglangEngine
 from apr.engine.sglang.server import context_length, start_server
 from apr.limits import Limits
-from apr.policy import checkpoint
-from apr.threads.grammar import Countdown
-from apr.threads.run import rollout
+from apr.policy import Policy, checkpoint
+from apr.threads.language import Spawn
 from apr.threads.tree import MAIN, ThreadTree
 from apr.train.model import load_model
 from apr.types import Completion, SamplingParams
@@ -94,17 +95,13 @@ async def _rollouts(
     engine: Engine, problems: Sequence[apr.Problem], at_once: int, tokens: int = TOKENS
 ) -> tuple[float, list[ThreadTree]]:
     """Run them all; seconds, and the trees."""
+    policy = Policy(engine, Countdown("apr"), Traces("apr"), "apr")
     places = asyncio.Semaphore(at_once)
 
     async def one(problem: apr.Problem) -> ThreadTree:
         async with places:
-            tree = await rollout(
-                problem,
-                engine,
-                Limits(total_tokens=tokens),
-                grammar=Countdown("apr"),
-                params=SamplingParams(temperature=0),
-                budget=BUDGET,
+            tree = await policy.rollout(
+                problem, Limits(total_tokens=tokens), params=SamplingParams(temperature=0), budget=BUDGET
             )
         assert not tree.failed, tree.main.detail
         return tree
@@ -116,7 +113,7 @@ async def _rollouts(
 
 async def _directly(recorded: Recorder, trees: Sequence[ThreadTree]) -> float:
     """The same requests without an orchestrator, each after those it followed and as long as it was; seconds."""
-    grammar = Countdown("apr")
+    language = Traces("apr")
 
     async def thread(tree: ThreadTree, thread_id: str) -> None:
         assert tree.started is not None
@@ -130,7 +127,8 @@ async def _directly(recorded: Recorder, trees: Sequence[ThreadTree]) -> float:
                 return
             exact = replace(params, max_tokens=len(answer.token_ids), stop_token_ids=())
             await recorded.inner.generate(prompt, exact, request_id=request_id)
-            spawn = next(rounds, None) if grammar.spawns(answer.token_ids) else None
+            action = language.action((*prompt, *answer.token_ids), 1)
+            spawn = next(rounds, None) if isinstance(action, Spawn) else None
             if spawn is not None:
                 await asyncio.gather(*(thread(tree, child) for child in spawn.children))
 

@@ -8,30 +8,30 @@ import pytest
 
 import apr
 from apr import Problem
-from apr.countdown.diagnostics import Diagnostics, diagnose, loss
-from apr.countdown.problems import split_problems
+from apr.countdown.diagnostics import Diagnostics, diagnose, failure_cause
+from apr.countdown.task import Countdown
+from apr.evaluate.problems import split_problems
 from apr.limits import Limits
 from apr.testing.scripted import ScriptedEngine
-from apr.threads.grammar import Countdown
 from apr.threads.tree import ThreadTree
 from tiny import SOLVED, teacher_policy, teacher_texts
 
 
 def played(problem: Problem, texts: list[str], limits: Limits | None = None) -> ThreadTree:
     engine = ScriptedEngine(texts, apr.Tokenizer())
-    return apr.run_threads(problem, engine, limits, grammar=Countdown("apr"))
+    return apr.run_threads(problem, engine, limits)
 
 
 def played_alone(problem: Problem, text: str) -> ThreadTree:
-    return apr.run_threads(problem, ScriptedEngine([text], apr.Tokenizer()), grammar=Countdown("sos+"))
+    return apr.run_threads(problem, ScriptedEngine([text], apr.Tokenizer()), method="sos+")
 
 
 def test_teachers_make_no_mistakes() -> None:
-    problems = split_problems(30, "test", 0)
+    problems = split_problems(Countdown(), 30, "test", 0)
     policy = teacher_policy(problems)
     causes = set()
     for problem in problems:
-        tree = apr.run_threads(problem, policy.engine, grammar=policy.grammar)
+        tree = apr.run_threads(problem, policy.engine, task=policy.task, language=policy.language)
         found = diagnose(tree)
         for name in (
             "unreadable",
@@ -47,7 +47,7 @@ def test_teachers_make_no_mistakes() -> None:
         assert found.hopeless_tokens <= found.child_tokens < tree.total_tokens
         assert found.steps > 0
         assert found.false_claims == 0
-        cause = loss(tree, problem)
+        cause = failure_cause(tree, problem)
         assert (cause is None) == tree.correct
         # A child that reached the target had hope.
         assert not tree.correct or found.hopeful_children > 0
@@ -65,7 +65,7 @@ def edited(old: str, new: str) -> ThreadTree:
 def test_a_solved_rollout_lost_nothing() -> None:
     tree = played(SOLVED, teacher_texts(SOLVED))
     assert tree.correct
-    assert loss(tree, SOLVED) is None
+    assert failure_cause(tree, SOLVED) is None
 
 
 def test_limits_are_told_apart() -> None:
@@ -77,7 +77,7 @@ def test_limits_are_told_apart() -> None:
         (Limits(total_tokens=100), "limit"),
         (Limits(depth=0), "depth"),
     ):
-        assert loss(played(SOLVED, texts, limits), SOLVED) == cause
+        assert failure_cause(played(SOLVED, texts, limits), SOLVED) == cause
 
 
 def test_a_search_without_children_is_lost_to_its_width_or_its_faults() -> None:
@@ -88,16 +88,16 @@ def test_a_search_without_children_is_lost_to_its_width_or_its_faults() -> None:
         "Moving to Node #0,0\nCurrent State: 10:[4, 6], Operations: ['2*3=6']\n"
         "Exploring Operation: 6-4=2, Resulting Numbers: [2]\n2,10 unequal: No Solution\nNo solution found.\n"
     )
-    assert loss(played_alone(problem, text), problem) == "width"
+    assert failure_cause(played_alone(problem, text), problem) == "width"
     wrong = text.replace("6-4=2, Resulting Numbers: [2]\n2,", "6-4=3, Resulting Numbers: [3]\n3,")
-    assert loss(played_alone(problem, wrong), problem) == "faults"
+    assert failure_cause(played_alone(problem, wrong), problem) == "faults"
 
 
 def test_unsolvable_problems_are_lost_to_width() -> None:
     problem = Problem([1, 1, 1, 1], 99)
     tree = played(problem, teacher_texts(problem))
     assert tree.correct is False
-    assert loss(tree, problem) == "width"
+    assert failure_cause(tree, problem) == "width"
     assert diagnose(tree).hopeful_children == 0
     assert diagnose(tree).hopeless_tokens == diagnose(tree).child_tokens
 
@@ -120,17 +120,17 @@ def test_equal_children_are_counted() -> None:
     found = diagnose(tree)
     assert (found.children, found.hopeful_children, found.duplicate_children) == (3, 3, 2)
     assert (found.wrong_results, found.steps) == (3, 4)
-    assert loss(tree, problem) == "faults"
+    assert failure_cause(tree, problem) == "faults"
     sound = played(
         problem,
         [text.replace("6-4=3, Resulting Numbers: [3]\n3,", "6-4=2, Resulting Numbers: [2]\n2,") for text in texts],
     )
     assert diagnose(sound).wrong_results == 0
-    assert loss(sound, problem) == "child_width"
+    assert failure_cause(sound, problem) == "child_width"
 
 
-def test_an_unfinished_rollout_has_no_loss() -> None:
-    assert loss(ThreadTree(), SOLVED) is None
+def test_an_unfinished_rollout_has_no_cause_of_failure() -> None:
+    assert failure_cause(ThreadTree(), SOLVED) is None
     assert diagnose(ThreadTree()) == Diagnostics(**dict.fromkeys(asdict(diagnose(ThreadTree())), 0))
 
 

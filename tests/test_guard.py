@@ -12,7 +12,6 @@ import pytest
 from apr.engine.base import OnTokens
 from apr.engine.guard import guarded
 from apr.testing.scripted import ScriptedEngine
-from apr.threads.grammar import Countdown
 from apr.threads.run import run_threads
 from apr.types import Completion, SamplingParams, temperature_fault
 from tiny import SOLVED
@@ -131,7 +130,7 @@ def test_a_rollout_with_such_an_id_failed(strange: Any, engine_tells: bool) -> N
     engine = Says(Completion((30, strange, 2), (), "stop"))
     engine.vocab_size = VOCABULARY if engine_tells else None
     for stream in (True, False):
-        tree = run_threads(SOLVED, engine, grammar=Countdown("apr"), stream=stream)
+        tree = run_threads(SOLVED, engine, stream=stream)
         assert tree.failed
         assert tree.main.reason == "engine_error"
         assert "no token id" in str(tree.main.detail)

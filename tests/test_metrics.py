@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 import apr
 from apr import Problem, llama2_tokens
 from apr._core import claimed_steps
-from apr.countdown.counting import authors_tokens
-from apr.countdown.problems import split_problems
+from apr.countdown.task import Countdown
 from apr.countdown.teacher import Teacher, solves, width
+from apr.evaluate.counting import authors_tokens
 from apr.evaluate.metrics import measure
+from apr.evaluate.problems import split_problems
 from apr.evaluate.profile import profile
 from apr.evaluate.schedule import makespan
 from apr.testing.scripted import ScriptedEngine
@@ -28,7 +29,6 @@ from apr.threads.events import (
     ThreadOpened,
     ThreadSpawned,
 )
-from apr.threads.grammar import Countdown
 from apr.threads.tree import MAIN, Call, Round, Thread, ThreadTree
 from conftest import Golden
 from tiny import SOLVED, teacher_policy, teacher_texts
@@ -46,9 +46,9 @@ def test_tokens_are_counted_as_the_authors_count_them(golden: Golden) -> None:
 def test_a_rollout_counts_as_its_trace_does() -> None:
     trace = apr.search(SOLVED, "apr", seed=1, beam_size=6, promising=1.0)
     policy = teacher_policy()
-    tree = apr.run_threads(SOLVED, policy.engine, grammar=policy.grammar)
+    tree = apr.run_threads(SOLVED, policy.engine, task=policy.task, language=policy.language)
     threads = [trace.main_calls, *(child.main_calls for child in trace.children[0])]
-    found = measure(tree, policy.grammar.text)
+    found = measure(tree, policy.language.text)
     assert found.authors_total_tokens == authors_tokens(threads, llama2_tokens)
     assert found.authors_total_tokens > found.llama2_total_tokens
     assert (found.rounds, found.depth, found.threads) == (1, 1, 7)
@@ -191,10 +191,10 @@ def test_a_teacher_is_its_own_equal(beam_size: int) -> None:
     """Played by an engine, it solves what it solves at the width that is read off its text."""
     teacher = Teacher(child_beam_size=5)
     outcomes = set()
-    for problem in split_problems(12, "test", 3):
+    for problem in split_problems(Countdown(), 12, "test", 3):
         # Another seed: shuffles do not decide what a width reaches.
         texts = teacher_texts(problem, beam_size=beam_size, child_beam_size=5)
-        tree = apr.run_threads(problem, ScriptedEngine(texts, apr.Tokenizer()), grammar=Countdown("apr"))
+        tree = apr.run_threads(problem, ScriptedEngine(texts, apr.Tokenizer()))
         assert width(tree) == beam_size
         assert solves(teacher, problem, "apr", tree) == tree.correct
         outcomes.add(tree.correct)
@@ -202,6 +202,6 @@ def test_a_teacher_is_its_own_equal(beam_size: int) -> None:
 
 
 def test_a_text_without_a_search_has_no_teacher() -> None:
-    tree = apr.run_threads(SOLVED, ScriptedEngine([], apr.Tokenizer()), grammar=Countdown("apr"))
+    tree = apr.run_threads(SOLVED, ScriptedEngine([], apr.Tokenizer()))
     assert width(tree) == 0
     assert solves(Teacher(), SOLVED, "apr", tree) is False

@@ -18,7 +18,7 @@ from apr.threads.events import Event, RolloutFinished, ThreadClosed, TokensForce
 from apr.threads.run import rollout, run_threads
 from apr.threads.tree import ThreadTree
 from apr.types import Completion, SamplingParams
-from toy import Characters, Toy
+from toy import Characters, ToyLanguage, ToyTask
 
 WIN = "?think[a,b]", "?think{-,win}so!win", "a no", "b yes!win"
 
@@ -30,7 +30,7 @@ def script(*texts: str, faults: Sequence[Fault] = (), **options: Any) -> Scripte
 def play(engine: Engine, problem: str = "win", limits: Limits | None = None, **options: Any) -> ThreadTree:
     """Run, and check on the way what holds for every rollout."""
     events: list[Event] = []
-    tree = run_threads(problem, engine, limits, events.append, grammar=Toy(), **options)
+    tree = run_threads(problem, engine, limits, events.append, task=ToyTask(), language=ToyLanguage(), **options)
     check(tree, events)
     if isinstance(engine, ScriptedEngine) and tree.latency is not None:
         check_segments(tree, engine)
@@ -45,7 +45,7 @@ def check(tree: ThreadTree, events: Sequence[Event]) -> None:
     assert tree.finished is not None
     assert tree.finished.total_tokens == tree.total_tokens >= tree.sequential_tokens
     for thread in tree.threads.values():
-        assert Toy().text(thread.token_ids) == thread.text
+        assert ToyLanguage().text(thread.token_ids) == thread.text
         assert [i for s in thread.branches()[-1] for i in s.token_ids] == thread.token_ids
 
 
@@ -93,8 +93,8 @@ def test_spawn_join_answer() -> None:
 def test_join_branches_the_parent() -> None:
     main = play(script(*WIN)).main
     spawn, answer = main.branches()
-    assert [(s.kind, Toy().text(s.token_ids)) for s in spawn] == [("forced", "?"), ("sampled", "think[a,b]")]
-    assert [(s.kind, Toy().text(s.token_ids)) for s in answer] == [
+    assert [(s.kind, ToyLanguage().text(s.token_ids)) for s in spawn] == [("forced", "?"), ("sampled", "think[a,b]")]
+    assert [(s.kind, ToyLanguage().text(s.token_ids)) for s in answer] == [
         ("forced", "?think{-,win}"),
         ("sampled", "so!win"),
     ]
@@ -131,13 +131,13 @@ def test_nested_spawn() -> None:
 def test_own_join_is_made_a_spawn() -> None:
     events: list[Event] = []
     engine = script("?x{", "?x[a]", "?x{-}no", "a")
-    tree = run_threads("win", engine, emit=events.append, grammar=Toy())
+    tree = run_threads("win", engine, emit=events.append, task=ToyTask(), language=ToyLanguage())
     check(tree, events)
     check_segments(tree, engine)
     assert tree.main.calls[0].dropped == 1
     assert tree.main.text == "?x{-}no"
     spawn = tree.main.branches()[0]
-    assert [(s.kind, Toy().text(s.token_ids)) for s in spawn] == [
+    assert [(s.kind, ToyLanguage().text(s.token_ids)) for s in spawn] == [
         ("forced", "?"),
         ("sampled", "x"),
         ("forced", "["),
@@ -258,7 +258,7 @@ def test_engine_failure_of_a_child_is_told_apart(kind: Any) -> None:
 def play_faulty(engine: ScriptedEngine, **options: Any) -> ThreadTree:
     """As `play`, for engines whose record of requests lacks those that raised."""
     events: list[Event] = []
-    tree = run_threads("win", engine, None, events.append, grammar=Toy(), **options)
+    tree = run_threads("win", engine, None, events.append, task=ToyTask(), language=ToyLanguage(), **options)
     check(tree, events)
     return tree
 
@@ -325,7 +325,7 @@ def test_broken_engine_is_an_engine_error(changes: dict[str, Any], detail: str) 
 @pytest.mark.parametrize("stream", [True, False])
 def test_streaming_changes_nothing_but_chunks(stream: bool) -> None:
     events: list[Event] = []
-    tree = run_threads("win", script(*WIN), emit=events.append, grammar=Toy(), stream=stream)
+    tree = run_threads("win", script(*WIN), emit=events.append, task=ToyTask(), language=ToyLanguage(), stream=stream)
     check(tree, events)
     assert tree.correct is True
     if not stream:
@@ -358,7 +358,9 @@ def test_many_rollouts_on_one_engine() -> None:
     engine = script(*WIN)
 
     async def all_of_them() -> list[ThreadTree]:
-        return await asyncio.gather(*(rollout("win", engine, grammar=Toy(), rollout_id=str(i)) for i in range(20)))
+        return await asyncio.gather(
+            *(rollout("win", engine, task=ToyTask(), language=ToyLanguage(), rollout_id=str(i)) for i in range(20))
+        )
 
     trees = asyncio.run(all_of_them())
     assert {tuple(timeless(tree)) for tree in trees} == {tuple(timeless(trees[0]))}
@@ -370,7 +372,7 @@ def test_cancelling_the_task_closes_everything() -> None:
     engine = script(*WIN, faults=[Fault("a", "delay", after=2, seconds=60)])
 
     async def interrupt() -> None:
-        task = asyncio.create_task(rollout("win", engine, grammar=Toy(), emit=events.append))
+        task = asyncio.create_task(rollout("win", engine, task=ToyTask(), language=ToyLanguage(), emit=events.append))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -393,7 +395,13 @@ def test_keyboard_interrupt_leaves_a_whole_log() -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run_threads("win", script(*WIN, faults=[Fault("a", "delay", seconds=60)]), emit=emit, grammar=Toy())
+        run_threads(
+            "win",
+            script(*WIN, faults=[Fault("a", "delay", seconds=60)]),
+            emit=emit,
+            task=ToyTask(),
+            language=ToyLanguage(),
+        )
     tree = ThreadTree.fold(events)
     assert reasons(tree) == {"0": "interrupted", "0.0": "interrupted", "0.1": "answered"}
     assert tree.finished is not None
@@ -410,7 +418,7 @@ def test_an_engine_that_ignores_aborts_is_cancelled(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("apr.threads.rollout._GRACE_S", 0.05)
     engine = Deaf(WIN, Characters(), faults=[Fault("a", "delay", after=2, seconds=60)])
     events: list[Event] = []
-    tree = run_threads("win", engine, Limits(seconds=0.05), events.append, grammar=Toy())
+    tree = run_threads("win", engine, Limits(seconds=0.05), events.append, task=ToyTask(), language=ToyLanguage())
     check(tree, events)
     assert reasons(tree) == {"0": "limit_time", "0.0": "limit_time", "0.1": "answered"}
     assert tree.threads["0.0"].sampled_tokens == 2
@@ -423,7 +431,7 @@ def test_an_emit_that_fails_is_not_an_engine_error() -> None:
 
     for stream in (True, False):
         with pytest.raises(OSError, match="disk full"):
-            run_threads("win", script(*WIN), emit=emit, grammar=Toy(), stream=stream)
+            run_threads("win", script(*WIN), emit=emit, task=ToyTask(), language=ToyLanguage(), stream=stream)
 
 
 def test_unknown_join_policy_is_refused() -> None:

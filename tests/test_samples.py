@@ -10,7 +10,6 @@ import torch
 from apr import Problem, Tokenizer, run_threads
 from apr.engine.native import NativeEngine
 from apr.policy import load_policy
-from apr.threads.grammar import Countdown
 from apr.threads.tree import ThreadTree
 from apr.train.batches import collate
 from apr.train.model import CAUSAL, new_model, token_logprobs
@@ -25,7 +24,7 @@ def tree() -> ThreadTree:
     """A rollout with children and a join."""
     policy = load_policy("native")
     assert isinstance(policy.engine, NativeEngine)
-    grown = run_threads(SOLVED, policy.engine, grammar=policy.grammar, params=SamplingParams(1.0, seed=1), budget=4)
+    grown = run_threads(SOLVED, policy.engine, params=SamplingParams(1.0, seed=1), budget=4)
     assert grown.children
     return grown
 
@@ -76,7 +75,7 @@ def test_a_shared_trunk_gives_the_same_logprobs(tree: ThreadTree) -> None:
 
 def test_logprobs_are_needed() -> None:
     policy = teacher_policy()
-    silent = run_threads(Problem([22, 26, 31, 53], 27), policy.engine, grammar=Countdown("apr"))
+    silent = run_threads(Problem([22, 26, 31, 53], 27), policy.engine)
     for thread in silent.threads.values():
         for call in thread.calls:
             call.logprobs.clear()

@@ -19,13 +19,14 @@ import pytest
 import torch
 
 import apr
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.engine.base import EngineError
 from apr.engine.sglang.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
 from apr.limits import Limits
+from apr.policy import Policy
 from apr.threads.events import Event, TokensSampled
-from apr.threads.grammar import Countdown
-from apr.threads.run import rollout
 from apr.train.model import load_model, new_model, save_model, token_logprobs
 from apr.train.recipes import ModelConfig
 from apr.types import Completion, SamplingParams
@@ -220,13 +221,9 @@ def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> No
     native = apr.load_engine("native", str(served.model))
 
     async def both(problem: apr.Problem) -> list[Any]:
-        runs = (
-            rollout(
-                problem, one, Limits(tokens_per_thread=200), grammar=Countdown("apr"), params=SamplingParams(0.0),
-            )
-            for one in (engine, native)
-        )  # fmt: skip
-        return await asyncio.gather(*runs)
+        policies = [Policy(one, Countdown("apr"), Traces("apr"), "apr") for one in (engine, native)]
+        limits, params = Limits(tokens_per_thread=200), SamplingParams(0.0)
+        return await asyncio.gather(*(policy.rollout(problem, limits, params=params) for policy in policies))
 
     for problem in apr.problems(6, 3):
         ours, theirs = run(both(problem))
@@ -260,6 +257,7 @@ def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: 
         rl_recipe(recipe, "apr"),
         log,
         Countdown("apr"),
+        Traces("apr"),
         lambda model, directory: SglangEngine(urls[0], servers=urls, api_key=KEY, context_length=CONTEXT),
         start_from=served.other,
     )
@@ -341,12 +339,12 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
     """Runs last: 64 rollouts, one of two servers killed among them. What the dead one had begun is an engine error
     and is run again, so that every problem is answered."""
     from apr.engine.sglang.client import SglangEngine
-    from apr.threads.grammar import Countdown
 
     urls = [server.url for server in served.servers]
     with start_router(urls, api_key=KEY, log=tmp_path / "router.log") as router:
         router.wait_until_healthy()
         engine = SglangEngine(router.url, servers=urls, api_key=KEY, context_length=CONTEXT)
+        policy = Policy(engine, Countdown("apr"), Traces("apr"), "apr")
         victim = served.servers[1]
         under_way = 0
 
@@ -356,11 +354,9 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
 
         async def one(problem: apr.Problem, began: asyncio.Event) -> int:
             for attempt in range(8):
-                tree = await rollout(
+                tree = await policy.rollout(
                     problem,
-                    engine,
                     Limits(tokens_per_thread=100),
-                    grammar=Countdown("apr"),
                     params=SamplingParams(0.0),
                     emit=lambda event: watch(event, began),
                 )

@@ -18,11 +18,13 @@ import pytest
 
 pytest.importorskip("aiohttp")
 
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.engine import API_KEY, load_engine
 from apr.engine.sglang.client import Probe, SglangEngine, WeightMismatch
 from apr.engine.sglang.http import ServerError
 from apr.engine.sglang.server import ServerProcess, StartError
-from apr.threads.run import rollout
+from apr.policy import Policy
 from apr.types import Completion, SamplingParams
 from fake_sglang import (
     CONTEXT,
@@ -155,11 +157,9 @@ def test_a_lie_is_an_engine_failure_with_its_reason(name: str) -> None:
 @pytest.mark.parametrize("name", ["id 99999", "logprob nan", "early length", "refused", "too many"])
 def test_no_lie_is_a_wrong_answer(name: str) -> None:
     with FakeSglang(LIES[name][0]) as server:
-        from apr.threads.grammar import Countdown
-
         engine = opened(server)
-        params = SamplingParams(0.0, 5)
-        tree = run(engine, lambda: rollout(SOLVED, engine, grammar=Countdown("apr"), params=params))
+        policy = Policy(engine, Countdown("apr"), Traces("apr"), "apr")
+        tree = run(engine, lambda: policy.rollout(SOLVED, params=SamplingParams(0.0, 5)))
     assert tree.failed
     assert tree.main.reason == "engine_error"
 

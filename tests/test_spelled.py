@@ -17,9 +17,10 @@ import apr  # noqa: E402
 import llama_style  # noqa: E402
 from apr import _core  # noqa: E402
 from apr.cli import main  # noqa: E402
-from apr.countdown.problems import split_problems  # noqa: E402
-from apr.countdown.spelled import ForeignTokenizer, SpelledCountdown  # noqa: E402
+from apr.countdown.spelled import ForeignTokenizer, SpelledTraces  # noqa: E402
+from apr.countdown.task import Countdown  # noqa: E402
 from apr.engine.phrases import PhraseEngine  # noqa: E402
+from apr.evaluate.problems import split_problems  # noqa: E402
 from apr.evaluate.rows import read_rows  # noqa: E402
 from apr.limits import Limits  # noqa: E402
 from apr.policy import PolicyError, load_policy  # noqa: E402
@@ -46,9 +47,9 @@ class Played:
 def played(
     problem: apr.Problem, texts: Sequence[str], limits: Limits | None = None, faults: Sequence[Fault] = ()
 ) -> tuple[ThreadTree, ScriptedEngine]:
-    grammar = SpelledCountdown("apr", TOKENIZER)
+    language = SpelledTraces("apr", TOKENIZER)
     script = ScriptedEngine(texts, Played(), faults=faults)
-    tree = apr.run_threads(problem, PhraseEngine(script, grammar.settled_stop), limits, grammar=grammar)
+    tree = apr.run_threads(problem, PhraseEngine(script, language.settled_stop), limits, language=language)
     return tree, script
 
 
@@ -76,7 +77,7 @@ def test_texts_survive_in_any_pieces(pieces: list[str]) -> None:
 
 def test_a_teacher_searches_as_with_our_own_tokenizer() -> None:
     outcomes = set()
-    for problem in (SOLVED, *split_problems(4, "test", 4)):
+    for problem in (SOLVED, *split_problems(Countdown(), 4, "test", 4)):
         ours = apr.run_threads(problem, teacher_policy([problem]).engine)
         tree, _ = played(problem, teacher_texts(problem))
         assert {i: thread.text for i, thread in tree.threads.items()} == {
@@ -94,7 +95,7 @@ def test_ids_are_never_encoded_again() -> None:
     tree, script = played(SOLVED, teacher_texts(SOLVED))
     trunk = tree.main.calls[1].kept
     first, joined = (branch[0] for branch in tree.main.branches())
-    assert first.token_ids == tuple(SpelledCountdown("apr", TOKENIZER).open(tree.main.prompt_text))
+    assert first.token_ids == tuple(SpelledTraces("apr", TOKENIZER).open(tree.main.prompt_text))
     main_prompts = [prompt for prompt, _, _ in script.requests if prompt[: len(first.token_ids)] == first.token_ids]
     assert joined.token_ids[:trunk] == main_prompts[-1][:trunk]
     assert not TOKENIZER.decode(joined.token_ids[:trunk], skip_special=True).endswith(SPAWN_OPEN)
@@ -113,13 +114,13 @@ def test_a_join_that_the_model_writes_is_made_a_spawn() -> None:
 
 
 def test_nothing_is_told_that_will_be_taken_back() -> None:
-    grammar = SpelledCountdown("apr", TOKENIZER)
+    language = SpelledTraces("apr", TOKENIZER)
     trunk = "Moving to Node #0\n"
     for phrase in (SPAWN_OPEN, JOIN_OPEN):
         for end in range(len(phrase)):
-            assert grammar.settled(trunk + phrase[:end]) == len(trunk)
-    assert grammar.settled(f"{trunk}{SPAWN_OPEN}\n<Start") == len(trunk)
-    assert grammar.settled(f"{trunk}<Goal") == len(trunk) + 5
+            assert language.settled(trunk + phrase[:end]) == len(trunk)
+    assert language.settled(f"{trunk}{SPAWN_OPEN}\n<Start") == len(trunk)
+    assert language.settled(f"{trunk}<Goal") == len(trunk) + 5
 
 
 def test_malformed_spawns_and_limits() -> None:
@@ -140,17 +141,17 @@ def test_malformed_spawns_and_limits() -> None:
 
 
 def test_an_abort_between_parts_ends_the_call() -> None:
-    grammar = SpelledCountdown("apr", TOKENIZER)
+    language = SpelledTraces("apr", TOKENIZER)
     script = ScriptedEngine([f"a\n{'<End> ' * 50}\n"], Played())
-    engine = PhraseEngine(script, grammar.settled_stop)
+    engine = PhraseEngine(script, language.settled_stop)
 
     def stop(_: Sequence[int]) -> None:
         if len(script.requests) == 2:
             engine.abort("r")
 
     async def ask() -> Any:
-        params = SamplingParams(stop_token_ids=grammar.stop_token_ids)
-        return await engine.generate(grammar.open("a"), params, request_id="r", on_tokens=stop)
+        params = SamplingParams(stop_token_ids=language.stop_token_ids)
+        return await engine.generate(language.open("a"), params, request_id="r", on_tokens=stop)
 
     answer = asyncio.run(ask())
     assert answer.finish_reason == "abort"

@@ -22,10 +22,9 @@ from apr.threads.events import (
     TokensForced,
     TokensSampled,
 )
-from apr.threads.grammar import Countdown
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
-from toy import Characters, Toy
+from toy import Characters, ToyLanguage, ToyTask
 
 BASE = {"rollout": "r", "time": 0.0}
 STARTED = RolloutStarted(
@@ -175,7 +174,7 @@ def test_every_prefix_of_a_log_is_a_tree() -> None:
     """A live view folds what is there so far."""
     events: list[Event] = []
     texts = "?think{", "?think[a,b]", "?think{-,win}so!win", "a no", "b yes!win"
-    run_threads("win", ScriptedEngine(texts, Characters()), emit=events.append, grammar=Toy())
+    run_threads("win", ScriptedEngine(texts, Characters()), emit=events.append, task=ToyTask(), language=ToyLanguage())
     tokens = 0
     for n in range(len(events)):
         tree = ThreadTree.fold(events[:n])
@@ -198,8 +197,8 @@ def teacher(rounds: int = 1) -> tuple[_core.Problem, _core.Trace]:
 @pytest.mark.parametrize("rounds", [0, 1, 2])
 def test_the_teacher_played_through_the_orchestrator(rounds: int) -> None:
     problem, trace = teacher(rounds)
-    grammar = Countdown("apr")
-    engine = ScriptedEngine(trace_texts(trace), grammar.tokenizer)
+    tokenizer = apr.Tokenizer()
+    engine = ScriptedEngine(trace_texts(trace), tokenizer)
     events: list[Event] = []
     tree = run_threads(problem, engine, emit=events.append)
     assert ThreadTree.fold(events) == tree
@@ -213,15 +212,14 @@ def test_the_teacher_played_through_the_orchestrator(rounds: int) -> None:
         assert tree.threads[child_id].text == child.main_calls[0]
         assert (tree.threads[child_id].result is not None) == child.solved
     # The tokens are those of the texts, wherever the prompts and joins cut them.
-    begin, end = grammar.tokenizer.bos, grammar.tokenizer.eos
-    expected = [[begin, *grammar.tokenizer.encode(text)] for text in trace.main_calls]
+    begin, end = tokenizer.bos, tokenizer.eos
+    expected = [[begin, *tokenizer.encode(text)] for text in trace.main_calls]
     expected[-1].append(end)
     assert [[i for s in branch for i in s.token_ids] for branch in tree.main.branches()] == expected
 
 
 def test_first_stops_the_teachers_other_children() -> None:
     problem, trace = teacher()
-    grammar = Countdown("apr")
     spawn_text = trace.main_calls[0].removesuffix("\n")
     children = [child.main_calls[0] for child in trace.children[0]]
     tail = trace.main_calls[1][len(apr.join(spawn_text, children)) :]
@@ -231,7 +229,7 @@ def test_first_stops_the_teachers_other_children() -> None:
     slow = [Fault(apr.child_prompts(spawn_text)[i], "delay", after=3, seconds=60) for i in losers]
     told = [_core.search_result(children[i]) if i == winner else None for i in range(len(children))]
     joined = trunk + _core.join_block(spawn_text, told, losers, 1) + tail
-    engine = ScriptedEngine([*trace_texts(trace), joined], grammar.tokenizer, faults=slow)
+    engine = ScriptedEngine([*trace_texts(trace), joined], apr.Tokenizer(), faults=slow)
     tree = run_threads(problem, engine, join="first")
     outcomes = tree.main.rounds[0].outcomes
     assert outcomes == tuple("found" if i == winner else "cancelled" for i in range(len(children)))
@@ -242,8 +240,7 @@ def test_first_stops_the_teachers_other_children() -> None:
 def test_serial_methods_are_one_thread() -> None:
     problem = _core.Problem([66, 3, 4, 22], 40)
     trace = next(t for t in (apr.search(problem, "sos+", seed=s, beam_size=5) for s in range(99)) if t.solved)
-    grammar = Countdown("sos+")
-    tree = run_threads(problem, ScriptedEngine(trace_texts(trace), grammar.tokenizer), method="sos+")
+    tree = run_threads(problem, ScriptedEngine(trace_texts(trace), apr.Tokenizer()), method="sos+")
     assert tree.correct is True
     assert list(tree.threads) == ["0"]
     assert tree.total_tokens == tree.sequential_tokens

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from apr import Problem, Tokenizer, search
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.policy import Policy
 from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
-from apr.threads.grammar import Countdown
 
 SOLVED = Problem([22, 26, 31, 53], 27)
 WRONG_EQUATION = "26+1=28"
@@ -29,8 +30,8 @@ def save_tiny_model(directory: Path, context_length: int = 96) -> str:
 def teacher_texts(problem: Problem, *, budget: int | None = None, **parameters: Any) -> list[str]:
     """All thread texts of the teacher's search."""
     trace = search(problem, "apr", seed=1, **{"beam_size": 6, "promising": 1.0, **parameters})
-    grammar = Countdown("apr")
-    head = grammar.prompt(problem, budget).removesuffix(grammar.prompt(problem, None))
+    task = Countdown("apr")
+    head = task.prompt(problem, budget).removesuffix(task.prompt(problem, None))
     return trace_texts(trace, head)
 
 
@@ -45,4 +46,4 @@ def teacher_policy(
     """A policy that searches as the teacher does."""
     texts = [text for p in problems for text in teacher_texts(p, budget=budget, **parameters)]
     engine = ScriptedEngine(texts, Tokenizer(), faults=faults, seconds_per_token=seconds_per_token)
-    return Policy(engine, Countdown("apr"))
+    return Policy(engine, Countdown("apr"), Traces("apr"), "apr")

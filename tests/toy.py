@@ -1,16 +1,18 @@
-"""A language of threads in single characters, so that a test can write a whole rollout in one line.
+"""A task whose problem is the word to find, and a language of threads in single characters, so that a test can write
+a whole rollout in one line.
 
 `[a,b]` spawns children with the prompts `a` and `b`, `{r,s}` is their join (`-` failed, `x` cancelled),
-`!word` claims a solution, and a model that writes `{` by itself is made to write `[`. The problem is the word
-to find.
+`!word` claims a solution, and a model that writes `{` by itself is made to write `[`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from apr.threads.grammar import MalformedSpawn, Resumption, Verdict
+from apr.task import Method, Split, Verdict
+from apr.threads.language import Action, Child, Done, Ids, Malformed, Replace, Resumption, Spawn
 
 
 class Characters:
@@ -25,12 +27,25 @@ class Characters:
         return "".join(chr(i) for i in ids if i > 2)
 
 
-class Toy:
-    method = "toy"
-    stop_token_ids = (2, ord("]"), ord("{"))
+class ToyTask:
+    name = "toy:ToyTask"
 
-    def describe(self, problem: str) -> dict[str, Any]:
+    def __init__(self, method: Method = "apr") -> None:
+        self.method = method
+
+    def problems(self, split: Split, seed: int, start: int, count: int) -> list[str]:
+        return [f"{split}-{seed}-{i}" for i in range(start, start + count)]
+
+    def to_json(self, problem: str) -> dict[str, Any]:
         return {"word": problem}
+
+    def from_json(self, values: Mapping[str, Any]) -> str:
+        if not isinstance(word := values.get("word"), str):
+            raise ValueError("its word is no text")
+        return word
+
+    def key(self, problem: str) -> str:
+        return problem
 
     def prompt(self, problem: str, budget: int | None) -> str:
         return "?" if budget is None else f"{budget}?"
@@ -38,44 +53,48 @@ class Toy:
     def read_prompt(self, prompt: str) -> tuple[str, int | None]:
         raise ValueError("a toy's prompt names no problem")
 
-    def open(self, prompt: str) -> tuple[int, ...]:
+    def judge(self, problem: str, answer: str | None, text: str) -> Verdict:
+        return Verdict(answer == problem, "toy", (problem,) if answer == problem else ())
+
+    def judge_child(self, problem: str, prompt: str, claim: str) -> Verdict | None:
+        return Verdict(claim == problem, "toy")
+
+    def vote(self, answer: str) -> str | None:
+        return answer
+
+
+class ToyLanguage:
+    name = "toy:ToyLanguage"
+    stop_token_ids: Ids = (2, ord("]"), ord("{"))
+
+    def __init__(self, directory: Path | None = None, method: Method = "apr") -> None:
+        self.directory, self.method = directory, method
+
+    def open(self, prompt: str) -> Ids:
         return (1, *map(ord, prompt))
 
     def text(self, token_ids: Sequence[int]) -> str:
         return Characters().decode(token_ids)
 
-    def replacement(self, token_ids: Sequence[int]) -> Resumption | None:
-        return Resumption(len(token_ids) - 1, (ord("["),)) if token_ids[-1] == ord("{") else None
+    def action(self, token_ids: Sequence[int], level: int) -> Action:
+        if token_ids[-1] == ord("{"):
+            return Replace(Resumption(len(token_ids) - 1, (ord("["),)))
+        if token_ids[-1] != ord("]"):
+            return Done()
+        _, opening, inside = self.text(token_ids[:-1]).rpartition("[")
+        if not opening:
+            return Malformed("no opening")
+        return Spawn(tuple(Child(self.open(prompt), prompt) for prompt in inside.split(",") if inside))
 
-    def spawns(self, token_ids: Sequence[int]) -> bool:
-        return token_ids[-1] == ord("]")
-
-    def parse_spawn(self, token_ids: Sequence[int], level: int) -> list[str]:
-        text = self.text(token_ids)
-        if "[" not in text:
-            raise MalformedSpawn("no opening")
-        inside = text[text.rindex("[") + 1 : -1]
-        return inside.split(",") if inside else []
-
-    def join_message(
+    def join(
         self, token_ids: Sequence[int], results: Sequence[str | None], cancelled: Collection[int], level: int
-    ) -> str:
+    ) -> Resumption:
         said = ["x" if i in cancelled else "-" if r is None else r for i, r in enumerate(results)]
-        return "{" + ",".join(said) + "}"
-
-    def resume(self, token_ids: Sequence[int], message: str) -> Resumption:
-        text_before = self.text(token_ids)
-        return Resumption(1 + text_before.rindex("["), tuple(map(ord, message)))
+        kept = 1 + self.text(token_ids).rindex("[")
+        return Resumption(kept, tuple(map(ord, "{" + ",".join(said) + "}")))
 
     def settled(self, text: str) -> int:
         return text.rindex("[") if "[" in text else len(text)
 
     def claim(self, text: str) -> str | None:
         return text.rpartition("!")[2] if "!" in text else None
-
-    def verify_claim(self, problem: str, prompt: str, claim: str) -> Verdict:
-        return Verdict(claim == problem, "toy")
-
-    def verify(self, problem: str, text: str) -> Verdict:
-        claim = self.claim(text)
-        return Verdict(claim == problem, "toy", (problem,) if claim == problem else ())
