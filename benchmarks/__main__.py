@@ -46,11 +46,16 @@ ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"sglang": sglang, "rl": r
 def main() -> int:
     if sys.argv[1:2] == ["teacher"]:
         return teacher.main(sys.argv[2:])
+    if sys.argv[1:2] == ["training"]:
+        from benchmarks import training
+
+        return training.main(sys.argv[2:])
     known = BENCHMARKS | ON_DEMAND
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog="`teacher` alone prints what schedules of the teacher solve and cost, with options of its own",
+        epilog="`teacher` alone prints what schedules of the teacher solve and cost, `training` where the time of a "
+        "supervised step goes; both have options of their own",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
