@@ -8,7 +8,7 @@ Problems are opaque to everyone else; P is a task's own type of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from apr.plugins import find
@@ -178,7 +178,7 @@ class Compares(Protocol):
 
 @runtime_checkable
 class Shows(Protocol):
-    """A task that can be put in words and read from them."""
+    """A task that can be put in words. What it says is one line, and ValueError if it can say nothing."""
 
     def title(self, problem: Any) -> str:
         """The problem in one line."""
@@ -189,7 +189,95 @@ class Shows(Protocol):
         ...
 
     def answer(self, problem: Any, verdict_steps: Sequence[str]) -> str:
-        """The solution of a correct rollout in one line. ValueError if the steps are none."""
+        """The solution of a correct rollout in one line, as a program takes it. ValueError if the steps are none."""
+        ...
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A task that shows and has words of its own for what threads write."""
+
+    @property
+    def checked(self) -> str:
+        """What a solution was checked for, in a few words."""
+        ...
+
+    def child_name(self, prompt: str) -> str:
+        """What a child is called in the text of its parent; empty: nothing."""
+        ...
+
+    def steps(self, claim: str) -> Sequence[str]:
+        """The steps that a claim tells, unverified, from the problem on."""
+        ...
+
+    def solution(self, problem: Any, answer: str) -> str:
+        """An answer beside what it answers."""
+        ...
+
+
+@runtime_checkable
+class Solves(Protocol):
+    """A task with a solver that misses nothing."""
+
+    def solve(self, problem: Any) -> Sequence[str] | None:
+        """The steps of a solution; None if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One line that a person types in."""
+
+    name: str
+    """A word, with which no other field or option of `apr solve` is called."""
+    says: str
+    """What is to be typed in, in a few words."""
+    example: str
+    keys: str = ""
+    """The characters that it takes; empty: all."""
+    width: int | None = None
+    """Columns that it takes; None: all that are left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Problems of a kind, to draw one at random."""
+
+    says: str
+    options: Mapping[str, Any]
+    """What `Selects.select` makes of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How people ask for a rollout."""
+
+    fields: tuple[Field, ...]
+    rule: str = ""
+    """What is to be done with such a problem, in a few words."""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """By name, the first one unless another is asked for; empty: problems are all of a kind."""
+    budgets: tuple[int | None, ...] = (None,)
+    """What people try, the first one unless they say another."""
+    unit: str = ""
+    """What a budget counts."""
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """A task whose problems people can type in."""
+
+    @property
+    def form(self) -> Form:
+        """The same one every time."""
+        ...
+
+    def parse(self, texts: Sequence[str]) -> Any:
+        """The problem that the fields' texts name. ValueError, in one line for people, if they name none."""
+        ...
+
+    def fill(self, problem: Any) -> tuple[str, ...]:
+        """The fields' texts of a problem."""
         ...
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from apr._core import Problem, first_state, solution, solve
+from apr._core import Problem, first_state, solution
+
+_NODE = re.compile(r"#[0-9,]+")
+_EQUATION = re.compile(r"[0-9]{1,30}[-+*/][0-9]{1,30}=[0-9]{1,30}")
+_QUOTED = re.compile(r"'([0-9]+[-+*/][0-9]+=[0-9]+)'")
 
 
 def title(problem: Problem) -> str:
@@ -18,15 +23,25 @@ def label(prompt: str) -> str:
     return "" if state is None else " ".join(map(str, state[1]))
 
 
+def child_name(prompt: str) -> str:
+    """The node that a child begins at."""
+    node = _NODE.search(prompt)
+    return "" if node is None else node[0]
+
+
+def steps(claim: str) -> tuple[str, ...]:
+    """The equations of the last path in a text: those of its last quoted list, then the last one of all."""
+    listed: list[str] = []
+    for line in claim.splitlines():
+        if quoted := _QUOTED.findall(line):
+            listed = quoted
+    last = _EQUATION.findall(_QUOTED.sub("", claim))[-1:]
+    return (*listed, *last)
+
+
 def answer(problem: Problem, steps: Sequence[str]) -> str:
     """The expression that some steps come to. ValueError if they do not reach the target."""
     whole = solution(problem, list(steps))
     if whole is None:
         raise ValueError("its steps do not reach the target")
     return whole.expression
-
-
-def known(problem: Problem) -> str:
-    """What the exhaustive solver finds."""
-    found = solve(list(problem.numbers), problem.target)
-    return "none" if found is None else f"{found.expression} = {problem.target}"

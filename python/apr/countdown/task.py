@@ -8,12 +8,12 @@ from typing import Any
 
 from apr import _core
 from apr._core import Problem
-from apr.countdown import diagnostics, show
+from apr.countdown import ask, diagnostics, show
 from apr.countdown.language import Traces
 from apr.countdown.lessons import Lessons
 from apr.countdown.teacher import Teacher, solves, width
 from apr.fields import build
-from apr.task import Method, Split, Verdict
+from apr.task import Form, Method, Split, Verdict
 from apr.threads.tree import ThreadTree
 
 DIFFICULTIES = (("hard", 4), ("medium", 16))
@@ -24,6 +24,7 @@ class Countdown:
     """Countdown for one method: what a main thread's prompt and text look like depends on it."""
 
     name = "countdown"
+    checked = "every number used once"
 
     def __init__(
         self,
@@ -125,6 +126,10 @@ class Countdown:
     def teacher_solves(self, teacher: Mapping[str, Any], problem: Problem, tree: ThreadTree) -> bool:
         return solves(build(Teacher, dict(teacher)), problem, self.method, tree)
 
+    def solve(self, problem: Problem) -> list[str] | None:
+        found = _core.solve(list(problem.numbers), problem.target)
+        return None if found is None else list(found.steps)
+
     def title(self, problem: Problem) -> str:
         return show.title(problem)
 
@@ -133,6 +138,25 @@ class Countdown:
 
     def answer(self, problem: Problem, steps: Sequence[str]) -> str:
         return show.answer(problem, steps)
+
+    def child_name(self, prompt: str) -> str:
+        return show.child_name(prompt)
+
+    def steps(self, claim: str) -> tuple[str, ...]:
+        return show.steps(claim)
+
+    def solution(self, problem: Problem, answer: str) -> str:
+        return f"{answer} = {problem.target}"
+
+    @property
+    def form(self) -> Form:
+        return ask.FORMS[self.method]
+
+    def parse(self, texts: Sequence[str]) -> Problem:
+        return ask.parse(*texts)
+
+    def fill(self, problem: Problem) -> tuple[str, ...]:
+        return ask.fill(problem)
 
 
 def countdown(method: Method) -> Countdown:
