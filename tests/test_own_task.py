@@ -128,7 +128,6 @@ def test_the_teacher_is_right(page: Path, method: Any) -> None:
             task.search(data, split="train", seed=0, index=0, progress=0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="a rollout takes a prompt for the text of a thread's first tokens")
 @pytest.mark.parametrize("join", ["all", "first"])
 def test_a_rollout_that_writes_what_the_teacher_does(task: Task[Any], join: Any) -> None:
     assert isinstance(task, Teaches)

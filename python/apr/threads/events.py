@@ -84,7 +84,9 @@ class ThreadOpened(_Base):
     token_ids: tuple[int, ...]
     """The prompt as the engine gets it."""
     text: str
-    """The prompt as people read it."""
+    """The same as text: what the thread's text begins with."""
+    prompt: str | None = None
+    """Its part as people and the task read it; None: the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

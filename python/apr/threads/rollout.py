@@ -191,10 +191,17 @@ class Rollout:
         params = replace(self.params, max_tokens=bound, stop_token_ids=stops, seed=seed)
         chunk: list[int] = []
 
+        sampled: list[int] = []
+        told = ""
+
         def flush() -> None:
+            nonlocal told
             if chunk:
-                text = self.language.text(chunk)
-                self.event(TokensSampled, thread=thread.id, token_ids=tuple(chunk), text=text)
+                sampled.extend(chunk)
+                text = self.language.text(sampled)
+                # A character may be cut where a chunk ends; it comes with the next one.
+                self.event(TokensSampled, thread=thread.id, token_ids=tuple(chunk), text=text[len(told) :])
+                told = text
                 chunk.clear()
 
         def on_tokens(token_ids: Sequence[int]) -> None:
@@ -318,13 +325,15 @@ class Rollout:
                 self.close(thread, self.stopped(thread.id) or "cancelled")
 
     def open(self, thread_id: str, parent: str | None, depth: int, begin: Child) -> None:
+        text = self.language.text(begin.token_ids)
         self.event(
             ThreadOpened,
             thread=thread_id,
             parent=parent,
             depth=depth,
             token_ids=begin.token_ids,
-            text=begin.prompt,
+            text=text,
+            prompt=None if begin.prompt == text else begin.prompt,
         )
 
     def close(self, thread: Thread, reason: CloseReason, detail: str | None = None) -> None:
@@ -333,12 +342,14 @@ class Rollout:
         self.event(ThreadClosed, thread=thread.id, reason=reason, result=result, detail=detail)
 
     def force(self, thread: Thread, cause: ForcedCause, instead: Resumption) -> None:
+        # From the end: characters that were cut between two calls stand in the text as they came.
+        text, kept = self.language.text(thread.token_ids), self.language.text(thread.token_ids[: instead.kept])
         self.event(
             TokensForced,
             thread=thread.id,
             cause=cause,
             kept=instead.kept,
-            kept_text=len(self.language.text(thread.token_ids[: instead.kept])),
+            kept_text=max(len(thread.text) - (len(text) - len(kept)), 0),
             token_ids=instead.token_ids,
             text=self.language.text(instead.token_ids),
         )

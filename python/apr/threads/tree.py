@@ -186,8 +186,9 @@ class ThreadTree:
         if event.depth != depth:
             raise ValueError(f"thread {event.thread} says depth {event.depth}, and is at {depth}")
         ids = event.token_ids
+        prompt = event.text if event.prompt is None else event.prompt
         self.threads[event.thread] = Thread(
-            event.thread, event.parent, event.depth, event.text, event.text, event.time,
+            event.thread, event.parent, event.depth, prompt, event.text, event.time,
             [Call(0, ids, None)], token_ids=list(ids), context=len(ids),
         )  # fmt: skip
 
