@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from apr import Tokenizer
 from apr.cli import main
-from apr.train.model import load_model, new_model, save_model
+from apr.engine.checkpoint import load_model
+from apr.train.model import new_model, save_model
 from apr.train.recipes import ModelConfig, sft_recipe
 from apr.train.run import RunDirectory
 from apr.train.run_recipe import RunRecipe

@@ -12,22 +12,14 @@ import pytest
 import torch
 
 from apr import Tokenizer
-from apr.train.batches import (
-    SftData,
-    batches,
-    collate,
-    large_results,
-    result_positions,
-    state_positions,
-    verdict_positions,
-)
+from apr.engine.checkpoint import load_model
+from apr.train.batches import SftData, batches, collate
 from apr.train.losses import sft_loss
-from apr.train.model import load_model, new_model, save_model, token_logprobs
+from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.optimizers import rate_at
 from apr.train.recipes import OptimizerConfig, SftConfig, recipe_text, sft_recipe
 from apr.train.run import RunDirectory
 from apr.train.sft import SftTrainer
-from apr.types import Sample
 
 RECIPE = """
 steps = 12
@@ -207,18 +199,6 @@ def test_unmasked_tokens_carry_no_loss() -> None:
     assert touched.nonzero().tolist() == [[0, 1], [1, 3]]
 
 
-def test_results_are_the_digits_after_an_equals_sign() -> None:
-    tokenizer = Tokenizer()
-    text = "12+3=15, 4 91*80=7280, 1000-1=999"
-    ids = tokenizer.encode(text)
-    batch = collate([Sample(tuple(ids), (True,) * len(ids))], tokenizer.pad)
-    results = result_positions(batch, tokenizer)
-    numbered = results[0].tolist()
-    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, numbered, strict=True) if n) == "157280999"
-    large = large_results(results)[0].tolist()
-    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, large, strict=True) if n) == "7280"
-
-
 def test_schedule_warms_up_stays_and_falls() -> None:
     optimizer = OptimizerConfig(warmup_steps=10, decay_share=0.5, final=0.1)
     rates = [rate_at(step, 100, optimizer) for step in range(100)]
@@ -246,7 +226,7 @@ def test_saved_models_load_in_transformers_with_their_tokenizer(tmp_path: Path) 
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_shipped_recipes_are_whole(name: str, method: str) -> None:
     recipe = sft_recipe(recipe_text(name), method)  # type: ignore[arg-type]
-    assert recipe.data.stages[-1].until == 1.0
+    assert recipe.data["stages"][-1]["until"] == 1.0
     assert SftData(recipe).step(0)
 
 
@@ -261,28 +241,3 @@ def test_unknown_and_wrong_keys_are_refused() -> None:
             sft_recipe(broken, "apr")
     with pytest.raises(ValueError, match="shipped: "):
         recipe_text("huge")
-
-
-def test_state_positions_are_the_contents_of_written_state_lines() -> None:
-    tokenizer = Tokenizer()
-    samples = SftData(config()).step(11)
-    batch = collate(samples, tokenizer.pad)
-    recalled = state_positions(batch, tokenizer)
-    assert not (recalled & ~batch.loss_mask_BT).any()
-    assert recalled.any()
-    for ids, row in zip(batch.token_ids_BT, recalled, strict=True):
-        lines = tokenizer.decode(ids.tolist(), skip_special=True).split("\n")
-        states = [line.split(":[")[1] for line in lines if line.startswith("Current")]
-        contents = [state.removesuffix("], Operations: []").removesuffix("']") for state in states]
-        # What the model did not write itself (the prompt's state, those of a join block) stands first.
-        assert "".join(contents).endswith(tokenizer.decode(ids[row].tolist()))
-
-
-def test_verdict_positions_are_the_written_comparisons() -> None:
-    tokenizer = Tokenizer()
-    data = SftData(config())
-    batch = collate([sample for step in (9, 10, 11) for sample in data.step(step)], tokenizer.pad)
-    verdicts = verdict_positions(batch, tokenizer)
-    assert not (verdicts & ~batch.loss_mask_BT).any()
-    words = {tokenizer.decode([token]).strip() for token in batch.token_ids_BT[verdicts].tolist()}
-    assert words == {"unequal: No Solution", "equal: Goal Reached"}

@@ -68,13 +68,13 @@ def test_items_do_not_depend_on_how_they_are_asked_for() -> None:
     assert lessons(4).get(0, 5) != lessons().get(0, 5)
 
 
-def test_lessons_are_tokens_with_a_mask() -> None:
+def test_lessons_are_tokens_with_their_kinds() -> None:
     tokenizer = apr.Tokenizer()
     for samples in lessons().get(0, 40):
-        for ids, mask in samples:
-            assert len(ids) == len(mask) <= 4096
-            assert set(mask) <= {0, 1}
-            assert (ids[0], mask[0], mask[-1]) == (tokenizer.bos, 0, 1)
+        for ids, kinds in samples:
+            assert len(ids) == len(kinds) <= 4096
+            assert all(kind == 0 or kind & 1 for kind in kinds)
+            assert (ids[0], kinds[0], kinds[-1] & ~32) == (tokenizer.bos, 0, 1)
             text = tokenizer.decode(list(ids), skip_special=True)
             assert tokenizer.encode(text) == [i for i in ids if i not in (tokenizer.bos, tokenizer.eos)]
 

@@ -43,8 +43,8 @@ class TrainerState:
         keep: int,
         origin: Origin | None = None,
     ) -> None:
-        """Leave a checkpoint of this step, which notes what it was trained to do, and at most `keep` of them. OSError if
-        it cannot be written."""
+        """Leave a checkpoint of this step, noting what it was trained to do, and at most `keep` of them. OSError if it
+        cannot be written."""
 
         def write(directory: Path) -> None:
             state = {

@@ -1,4 +1,5 @@
-//! What teacher traces teach: token sequences with a mask of what the model itself must write.
+//! What teacher traces teach: token sequences with a mask of what the model itself must write, and what kind of token
+//! each of these is.
 //!
 //! A sample is `<s>`, a prompt, and what follows it. The loss mask is true on text that the model writes and on the end
 //! token; it is false on prompts, on a trunk that an earlier sample of the same thread trains, and on join blocks. A
@@ -11,7 +12,8 @@ use crate::sample::{Choices, ProblemSpace, ProblemStream, Random};
 use crate::search::{Below, Guide, Method, Trace, Waves, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
-    CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, SPAWN, STATE, TOKEN_BUDGET, TOKEN_BUDGET_BIN,
+    CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, END_OPERATIONS, EQUAL, NO_OPERATIONS, SPAWN,
+    STATE, TARGET_LIST, TOKEN_BUDGET, TOKEN_BUDGET_BIN, UNEQUAL,
 };
 
 const WIDTH_STREAM: u64 = 2;
@@ -25,6 +27,22 @@ pub struct Sample {
     pub token_ids: Vec<u32>,
     /// True where the model itself writes the token; as long as `token_ids`.
     pub loss_mask: Vec<bool>,
+}
+
+/// What a token is, as flags of one byte; 0 for a token that the model does not write itself.
+pub mod kind {
+    /// The model itself writes it: set beside every other flag.
+    pub const WRITTEN: u8 = 1;
+    /// A digit of an equation's result: computed, not copied.
+    pub const RESULT: u8 = 2;
+    /// A digit of a result from 1,000 on.
+    pub const LARGE_RESULT: u8 = 4;
+    /// In the numbers or operations of a state line: recalled from the lines, long before, that named the node.
+    pub const STATE: u8 = 8;
+    /// Whether a number is the target.
+    pub const VERDICT: u8 = 16;
+    /// After a join.
+    pub const JOINED: u8 = 32;
 }
 
 /// Which searches a stream of teacher traces holds. Both widths are drawn anew for each problem.
@@ -255,6 +273,58 @@ pub fn thread_samples(thread: &Trace, condition: Option<&str>, cancelled: bool, 
 }
 
 impl Sample {
+    /// The [`kind`] of each token.
+    pub fn kinds(&self, tokenizer: &Tokenizer) -> Vec<u8> {
+        let id = |token: &str| tokenizer.id(token);
+        let digits: Vec<u32> = (b'0'..=b'9').filter_map(|digit| id(&char::from(digit).to_string())).collect();
+        let (equals, open, begin, join) = (id("="), id(STATE), id(TARGET_LIST), id(END_JOIN));
+        let (ends, verdicts) = ([id(NO_OPERATIONS), id(END_OPERATIONS)], [id(UNEQUAL), id(EQUAL)]);
+        let mut kinds = vec![0; self.token_ids.len()];
+        // Where the contents of the state line under way began; whether a join is over; the digits of a result so far.
+        let (mut line, mut inside, mut joined) = (false, false, false);
+        let mut result: Option<usize> = None;
+        for (place, &token) in self.token_ids.iter().enumerate() {
+            let token = Some(token);
+            let digit = token.is_some_and(|token| digits.contains(&token));
+            if !digit {
+                result = (token == equals).then_some(0);
+            }
+            joined |= token == join;
+            // What opens, begins or ends a state line is no part of its contents.
+            let contents = inside && token != open && token != begin && !ends.contains(&token);
+            if token == open {
+                (line, inside) = (true, false);
+            } else if token == begin {
+                inside = line;
+            } else if ends.contains(&token) {
+                (line, inside) = (false, false);
+            }
+            if !self.loss_mask[place] {
+                continue;
+            }
+            kinds[place] = kind::WRITTEN;
+            if digit && let Some(length) = result.as_mut() {
+                *length += 1;
+                kinds[place] |= kind::RESULT;
+                if *length > 3 {
+                    for kind in &mut kinds[place + 1 - *length..=place] {
+                        *kind |= kind::LARGE_RESULT;
+                    }
+                }
+            }
+            if contents {
+                kinds[place] |= kind::STATE;
+            }
+            if verdicts.contains(&token) {
+                kinds[place] |= kind::VERDICT;
+            }
+            if joined {
+                kinds[place] |= kind::JOINED;
+            }
+        }
+        kinds
+    }
+
     fn push(&mut self, tokenizer: &Tokenizer, text: &str, written: bool) {
         tokenizer.encode_into(text, &mut self.token_ids);
         self.loss_mask.resize(self.token_ids.len(), written);

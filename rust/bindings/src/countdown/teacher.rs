@@ -361,7 +361,8 @@ impl Lessons {
         LessonStream::new(parts, plan, seed).map(Lessons).map_err(raise)
     }
 
-    /// The samples of lessons `start` to `start + count`: per lesson a list of (token ids, loss mask), a byte a token.
+    /// The samples of lessons `start` to `start + count`: per lesson a list of (token ids, kinds), a byte a token; a kind
+    /// is 0 where there is no loss.
     #[allow(clippy::type_complexity)]
     fn get<'py>(
         &self,
@@ -377,14 +378,14 @@ impl Lessons {
                     .map(|s| {
                         // The built-in vocabulary has fewer than 256 entries.
                         let ids = s.token_ids.iter().map(|&id| id as u8).collect();
-                        (ids, s.loss_mask.iter().map(|&m| u8::from(m)).collect())
+                        (ids, s.kinds(&TOKENIZER))
                     })
                     .collect())
             };
             (start..start + count).into_par_iter().map(lesson).collect()
         });
         let rows = |lesson: Vec<(Vec<u8>, Vec<u8>)>| {
-            lesson.iter().map(|(ids, mask)| (PyBytes::new(py, ids), PyBytes::new(py, mask))).collect()
+            lesson.iter().map(|(ids, kinds)| (PyBytes::new(py, ids), PyBytes::new(py, kinds))).collect()
         };
         Ok(lessons.map_err(raise)?.into_iter().map(rows).collect())
     }
