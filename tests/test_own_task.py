@@ -19,6 +19,8 @@ from apr.task import Search, Task, Teaches, load_task
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.language import Spawn, load_language
 from apr.threads.run import run_threads
+from apr.train.recipes import rl_recipe
+from apr.train.rl.groups import load_reward
 from apr.train.searches import search_samples
 
 PAGE = (Path(__file__).parents[1] / "docs" / "own-task.md").read_text()
@@ -45,7 +47,26 @@ def task(page: Path) -> Task[Any]:
 
 
 def test_the_page_has_its_files() -> None:
-    assert set(FILES) == {"star.py", "look.py", "star.toml", "words.py", "pyproject.toml"}
+    names = {"star.py", "look.py", "star.toml", "scores.py", "rl.toml", "words.py", "pyproject.toml"}
+    assert set(FILES) == names
+
+
+def test_the_example_is_the_page() -> None:
+    place = Path(__file__).parents[1] / "examples" / "path-star"
+    assert {path.name: path.read_text() for path in place.iterdir() if path.is_file()} == FILES
+
+
+def test_the_reward_and_its_recipe(page: Path, task: Task[Any]) -> None:
+    config = rl_recipe(FILES["rl.toml"], "apr")
+    reward = load_reward(config.reward)
+    assert isinstance(task, Teaches)
+    language = Tags()
+    search = task.search({}, split="train", seed=0, index=2, progress=1.0)
+    star, _ = task.read_prompt(search.prompt)
+    texts = [language.text(sample.token_ids) for sample in search_samples(search, language, {})]
+    tree = run_threads(star, ScriptedEngine(texts, Tags().tokenizer), task=task, language=language)
+    assert tree.correct
+    assert reward(tree, config.costs) == 1 / len(tree.threads)
 
 
 def test_problems(task: Task[Any]) -> None:
