@@ -2,6 +2,7 @@
 
 mod countdown;
 mod decoder;
+mod sudoku;
 
 use mimalloc::MiMalloc;
 use pyo3::prelude::*;
@@ -14,5 +15,6 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     countdown::register(module)?;
-    decoder::register(module)
+    decoder::register(module)?;
+    sudoku::register(module)
 }
