@@ -17,14 +17,16 @@ from apr.testing.scripted import ScriptedEngine
 from apr.threads.events import Event, EventLog, from_json, read_events, to_json
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
-from toy import Characters, Toy
+from toy import Characters, ToyLanguage, ToyTask
 
 
 def recorded(**options: Any) -> list[Event]:
     """The events of one rollout; all kinds occur."""
     seen: list[Event] = []
     texts = "?think{", "?think[a,b]", "?think{-,win}so!win", "a no", "b yes!win"
-    run_threads("win", ScriptedEngine(texts, Characters()), emit=seen.append, grammar=Toy(), **options)
+    run_threads(
+        "win", ScriptedEngine(texts, Characters()), emit=seen.append, task=ToyTask(), language=ToyLanguage(), **options
+    )
     return seen
 
 
@@ -67,6 +69,7 @@ WRONG: dict[str, list[Any]] = {
     "int": [None, True, 1.5, "1", [1], {}, 2**63, -(10**40)],
     "int | None": [True, 1.5, "1", [1], 10**30],
     "float": [None, True, "1", [], {}, 1e300, 10**400],
+    "float | None": [True, "1", [], {}, 1e300, 10**400],
     "bool": [None, 0, 1, "true"],
     "bool | None": [0, 1, "x", []],
     "tuple[int, ...]": [None, 3, "12", {}, [None], [1.0], [True], [[1]], [2**63]],

@@ -16,7 +16,7 @@ from apr.evaluate.shape import check_row
 from apr.jsonl import parse
 from apr.threads.events import from_json, to_json
 from apr.threads.tree import ThreadTree
-from rows import made_row
+from rows import TASK, made_row
 from test_events import recorded
 
 ANYTHING = st.recursive(
@@ -64,7 +64,7 @@ def test_a_row_with_a_changed_value_is_refused_or_summed_up(data: Any) -> None:
     name = data.draw(st.sampled_from(sorted(ROW)))
     value = data.draw(ANYTHING)
     try:
-        row = check_row(parse(json.dumps({**ROW, name: value})), PROTOCOL)
+        row = check_row(parse(json.dumps({**ROW, name: value})), PROTOCOL, TASK)
     except ValueError:
         return
     assert row_key(row)[0] == 0

@@ -75,7 +75,7 @@ def test_the_package_loads_nothing_heavy() -> None:
         "apr.cli",
         "apr.engine.native",
         "apr.engine.sglang.server",
-        "apr.threads.grammar",
+        "apr.task",
         "apr.threads.run",
         "apr.threads.tree",
     ):

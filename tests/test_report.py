@@ -36,7 +36,7 @@ from apr.report.series import (
     within,
 )
 from apr.report.votes import votes
-from rows import made_row
+from rows import TASK, made_row
 
 PAPER = {"apr": 0.8, "sos+": 0.6}
 MEAN = Claim("same total tokens", "authors_total_tokens", 100, "Llama-2 tokens", False, False, PAPER)
@@ -103,7 +103,7 @@ def test_samples_of_a_problem_are_one_pair() -> None:
 
 def pool(votes_of: Sequence[Sequence[tuple[str | None, bool]]], cost: float = 10) -> Result:
     rows = [
-        made_row(index, right, sample=sample, cost=cost, vote=None if vote is None else [vote])
+        made_row(index, right, sample=sample, cost=cost, vote=vote)
         for index, samples in enumerate(votes_of)
         for sample, (vote, right) in enumerate(samples)
     ]
@@ -282,13 +282,13 @@ def test_the_paper_is_quoted_with_its_source() -> None:
 
 def evaluation(directory: Path) -> Path:
     conditions = (Condition(budget=4), Condition(method="sos+", model="elsewhere"), Condition(budget=8))
-    protocol = Protocol(conditions)
+    protocol = Protocol(conditions=conditions)
     with Rows(protocol, directory) as rows:
         for condition in (0, 1):
             for i in range(20):
                 rows.append(made_row(i, None if i == 19 else i < 12 - 6 * condition, condition=condition))
     with ExitStack() as files:
-        note_setting(directory, {"apr-tiny": checkpoint(None, files), "elsewhere": directory})
+        note_setting(directory, TASK, {"apr-tiny": checkpoint(None, files), "elsewhere": directory})
     return directory
 
 
@@ -318,9 +318,9 @@ def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
         checkpoint_ = tmp_path / f"weights-{name}"
         checkpoint_.mkdir()
         (checkpoint_ / "model.safetensors").write_bytes(b"other" if name == "c" else b"same")
-        with Rows(Protocol((Condition(model="one"),)), tmp_path / name) as rows:
+        with Rows(Protocol(conditions=(Condition(model="one"),)), tmp_path / name) as rows:
             rows.append(made_row(0, name == "c"))
-        note_setting(tmp_path / name, {"one": checkpoint_})
+        note_setting(tmp_path / name, TASK, {"one": checkpoint_})
     same = load([tmp_path / "a", tmp_path / "b", tmp_path / "a" / ".." / "a"])
     assert len(same.results) == 2
     assert len({one.line for one in same.results}) == 1
@@ -344,7 +344,7 @@ def everything(directory: Path) -> Path:
         Condition(method="sos+", concurrency=1),
         Condition(concurrency=1),
     )
-    protocol = replace(Protocol(conditions), problems=replace(Protocol().problems, count=4))
+    protocol = replace(Protocol(conditions=conditions), problems=replace(Protocol().problems, count=4))
     with Rows(protocol, directory) as rows:
         for place, condition in enumerate(conditions):
             for sample in range(condition.samples):
