@@ -15,9 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apr._core import SudokuProblem, sudoku_inspect
+from apr.languages.tags import Tags
 from apr.sudoku.task import Sudoku
 from apr.sudoku.teacher import Data, written
-from apr.task import Diagnoses, Search, Shows, Teaches, Written, load_task
+from apr.task import Asks, Diagnoses, Search, Selects, Shows, Solves, Teaches, Written, load_task
+from apr.testing.scripted import Fault, ScriptedEngine
+from apr.threads.run import run_threads
+from apr.threads.tree import ThreadTree
+from apr.train.searches import search_samples
 
 TASK = Sudoku("apr")
 Cells = tuple[int, ...]
@@ -135,6 +140,9 @@ def test_the_task_is_found_and_brings_everything() -> None:
     assert isinstance(task, Teaches)
     assert isinstance(task, Diagnoses)
     assert isinstance(task, Shows)
+    assert isinstance(task, Asks)
+    assert isinstance(task, Solves)
+    assert isinstance(task, Selects)
     with pytest.raises(ValueError, match=r"apr or sos\+"):
         load_task("sudoku", "sos")
 
@@ -166,6 +174,65 @@ def test_the_teacher_answers_right_and_writes_nothing_wrong() -> None:
             found = sudoku_inspect(thread.prompt, text)
             assert not any(count for name, count in found.items() if name.startswith(("wrong", "unread", "short")))
     assert budgets == {None, 0, 1, 2, 3}
+
+
+def played(search: Search, *faults: Fault) -> ThreadTree:
+    """The teacher's search as a rollout."""
+    language = Tags()
+    texts = [language.text(sample.token_ids) for sample in search_samples(search, language, {})]
+    problem, budget = TASK.read_prompt(search.prompt)
+    engine = ScriptedEngine(texts, language.tokenizer, faults=faults)
+    return run_threads(problem, engine, task=TASK, language=language, budget=budget)
+
+
+def test_a_played_search_is_solved_and_has_no_faults() -> None:
+    for index in range(30):
+        search = lesson(TASK, index)
+        tree = played(search)
+        problem, _ = TASK.read_prompt(search.prompt)
+        counts = TASK.diagnose(problem, tree)
+        assert tree.correct
+        assert TASK.failure_cause(problem, tree) is None
+        assert counts["children"] == len(spawned(search))
+        assert counts["hopeful_children"] == counts["joined_claims"]
+        assert counts["cells"] > 0
+        assert not sum(
+            count for name, count in counts.items() if name.startswith(("wrong", "unread", "short", "false"))
+        )
+
+
+def test_what_lost_a_rollout_is_told() -> None:
+    search = next(found for index in range(99) if len(spawned(found := lesson(TASK, index))) == 2)
+    problem, _ = TASK.read_prompt(search.prompt)
+    (right,) = (child for child in spawned(search) if child.answer is not None)
+
+    def lost(child: str, main: str) -> tuple[str | None, dict[str, float]]:
+        """The child that has the solution writes this, and the main thread that after the join."""
+        faults = Fault("<join>", "text", main), Fault(right.prompt, "text", child)
+        tree = played(search, *faults)
+        return TASK.failure_cause(problem, tree), TASK.diagnose(problem, tree)
+
+    found = f"<answer>{right.answer}</answer>"
+    assert lost(found, found)[0] is None
+    assert lost(found, "")[0] == "join"
+    assert lost("", "")[0] == "gave_up"
+    assert lost("", "<answer>1234</answer>")[0] == "false_answer"
+    cause, counts = lost("aw1234 what\n", "")
+    assert (cause, counts["unreadable"]) == ("faults", 1)
+    cause, counts = lost("<answer>1234</answer>", "")
+    assert (cause, counts["false_claims"]) == ("faults", 1)
+
+
+def test_people_ask_for_it() -> None:
+    (example,) = (field.example for field in TASK.form.fields)
+    problem = TASK.parse([example])
+    assert TASK.fill(problem) == (example,)
+    for kind in TASK.form.kinds.values():
+        assert TASK.select(kind.options).problems("test", 0, 0, 1)
+    with pytest.raises(ValueError, match="givens"):
+        TASK.select({"givens": [2]})
+    with pytest.raises(ValueError, match="width"):
+        TASK.select({"width": 2})
 
 
 def test_lessons_follow_the_stages() -> None:

@@ -18,7 +18,7 @@ Cause = Literal[
     "depth",  # the main thread, or each such child, wanted children where none may be
     "limit",  # the main thread, or each such child, met another limit
     "children",  # the main thread spawned, and no child had a grid that the solution completes
-    "faults",  # a thread that could have found the solution wrote something wrong
+    "faults",  # a thread that could have found the solution wrote or claims something wrong
     "join",  # a child found the solution, and the main thread answers nothing
     "gave_up",  # nothing wrong is written, and the solution is not found
 ]
@@ -69,7 +69,7 @@ def failure_cause(problem: SudokuProblem, tree: ThreadTree) -> Cause | None:
     ended = [child for child in able if child.reason in ("answered", "no_answer")]
     if not ended:
         return _bound(able)
-    return "faults" if any(map(_faulty, ended)) else "gave_up"
+    return "faults" if any(child.result is not None or _faulty(child) for child in ended) else "gave_up"
 
 
 def _bound(threads: list[Thread]) -> Cause:

@@ -15,15 +15,12 @@ from typing import Any
 
 from apr import _core
 from apr._core import SudokuProblem
+from apr.fields import build
 from apr.sudoku import diagnostics
+from apr.sudoku.ask import FORM, Wanted
 from apr.sudoku.teacher import Data, search
-from apr.task import Method, Search, Split, Verdict
+from apr.task import Form, Method, Search, Split, Verdict
 from apr.threads.tree import ThreadTree
-
-GIVENS = (4, 4, 4, 5, 5, 5, 6, 6, 7, 8)
-"""How many cells of problems are given, one as often as it stands here."""
-PLAIN = 0.2
-"""The share of problems without a sum."""
 
 
 class Sudoku:
@@ -31,14 +28,21 @@ class Sudoku:
 
     name = "sudoku"
 
-    def __init__(self, method: Method = "apr") -> None:
+    def __init__(self, method: Method = "apr", wanted: Wanted | None = None) -> None:
         """ValueError for a method that the teacher does not know."""
         if method == "sos":
             raise ValueError("sudoku is searched by apr or sos+, not by sos")
-        self.method = method
+        self.method: Method = method
+        self._wanted = Wanted() if wanted is None else wanted
 
     def problems(self, split: Split, seed: int, start: int, count: int) -> list[SudokuProblem]:
-        return _core.sudoku_problems(split, seed, start, count, GIVENS, PLAIN)
+        return _core.sudoku_problems(split, seed, start, count, self._wanted.givens, self._wanted.plain)
+
+    def select(self, options: Mapping[str, Any]) -> Sudoku:
+        return Sudoku(self.method, build(Wanted, dict(options)))
+
+    def accepts(self, problem: SudokuProblem) -> bool:
+        return True
 
     def to_json(self, problem: SudokuProblem) -> dict[str, Any]:
         return {"rows": problem.rows} | ({} if problem.sum is None else {"sum": problem.sum})
@@ -86,7 +90,7 @@ class Sudoku:
         return f"4x4 sudoku {'/'.join(problem.rows)}{total}"
 
     def label(self, prompt: str) -> str:
-        return _core.sudoku_label(prompt) or "?"
+        return _core.sudoku_label(prompt) or ""
 
     def answer(self, problem: SudokuProblem, steps: Sequence[str]) -> str:
         rows = "/".join(steps)
@@ -94,6 +98,20 @@ class Sudoku:
         if not correct:
             raise ValueError(reason)
         return rows
+
+    def solve(self, problem: SudokuProblem) -> list[str]:
+        return problem.solution
+
+    @property
+    def form(self) -> Form:
+        return FORM
+
+    def parse(self, texts: Sequence[str]) -> SudokuProblem:
+        return SudokuProblem(texts[0])
+
+    def fill(self, problem: SudokuProblem) -> tuple[str]:
+        total = "" if problem.sum is None else f" sum={problem.sum}"
+        return ("/".join(problem.rows) + total,)
 
 
 def sudoku(method: Method) -> Sudoku:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from apr import _core
 from apr.fields import Filled, Range, Share, build
+from apr.sudoku.ask import GIVENS, PLAIN, Givens
 from apr.task import Method, Search, Split, Written
 
 
@@ -18,9 +19,9 @@ class Stage:
 
     until: Share = 1.0
     """Share of the run's steps at which the stage ends; the last is 1."""
-    givens: Annotated[tuple[int, ...], Range(4, 11), Filled()] = (4, 4, 4, 5, 5, 5, 6, 6, 7, 8)
+    givens: Givens = GIVENS
     """How many cells of problems are given: one of these, and one that stands here twice comes twice as often."""
-    plain: Share = 0.2
+    plain: Share = PLAIN
     """The share of problems without a sum, which need no search."""
     budgeted: Share = 0.4
     """The share of prompts that name a budget of children."""
