@@ -8,8 +8,9 @@ import pytest
 
 import apr
 from apr._core import solution
-from apr.cli.answer import equations
 from apr.cli.view import Glyphs, render, wrap
+from apr.countdown.show import steps as equations
+from apr.shown import Shown
 from apr.testing.scripted import Fault
 from apr.threads.events import Event
 from apr.threads.tree import ThreadTree
@@ -63,29 +64,31 @@ def test_equations_of_a_search() -> None:
 def events() -> list[Event]:
     seen: list[Event] = []
     policy = teacher_policy(budget=BUDGET, beam_size=15, faults=[Fault("#0,4", "error", after=30)])
-    apr.run_threads(SOLVED, policy.engine, emit=seen.append, budget=BUDGET, grammar=policy.grammar)
+    apr.run_threads(SOLVED, policy.engine, emit=seen.append, budget=BUDGET, task=policy.task, language=policy.language)
     return seen
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
 @pytest.mark.parametrize("height", [3, 6, 10, 24, None])
 def test_every_picture_fits(events: list[Event], width: int, height: int | None) -> None:
-    tree = ThreadTree()
+    tree, shown = ThreadTree(), Shown.of(events[0])  # type: ignore[arg-type]
     for index, event in enumerate(events):
         tree.apply(event)
         if index % 97 == 0 or index > len(events) - 30:
             lines = render(
-                tree, Glyphs.of("utf-8"), lambda _: True, seconds=1.5, width=width, height=height, frame=index
+                tree, Glyphs.of("utf-8"), shown, lambda _: True, seconds=1.5, width=width, height=height, frame=index
             )
             assert height is None or len(lines) <= height
             assert all(line.cell_len <= width and "\n" not in line.plain for line in lines)
     assert "scripted error" in "".join(line.plain for line in render(
-        tree, Glyphs.of("utf-8"), lambda _: True, seconds=1, width=120))  # fmt: skip
+        tree, Glyphs.of("utf-8"), shown, lambda _: True, seconds=1, width=120))  # fmt: skip
 
 
 def test_hidden_threads_are_counted(events: list[Event]) -> None:
     tree = ThreadTree.fold(events)
-    lines = [line.plain for line in render(tree, Glyphs.of("ascii"), lambda _: True, seconds=1, width=120, height=10)]
+    shown = Shown.of(events[0])  # type: ignore[arg-type]
+    drawn = render(tree, Glyphs.of("ascii"), shown, lambda _: True, seconds=1, width=120, height=10)
+    lines = [line.plain for line in drawn]
     assert len(lines) == 10
     hidden = re.search(r"(\d+) more", "\n".join(lines))
     assert hidden is not None

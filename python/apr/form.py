@@ -33,7 +33,7 @@ def read(task: Task[Any], texts: Sequence[str]) -> Any:
 
 
 def read_text(task: Task[Any], text: str) -> Any:
-    """The problem of a text of its own: JSON, what the form's only field takes, or a prompt. ValueError if it is none."""
+    """The problem of one text: JSON, what the form's only field takes, or a prompt. ValueError if it is none."""
     if text.lstrip().startswith("{"):
         return task.from_json(parse(text))
     if isinstance(task, Asks) and len(task.form.fields) == 1:
@@ -49,6 +49,6 @@ def fill(task: Task[Any], problem: Any) -> tuple[str, ...]:
 def draw(task: Task[Any], kind: str | None) -> Any:
     """A problem at random, of the split that no model of ours was trained on."""
     kinds = form_of(task).kinds
-    if kind in kinds and isinstance(task, Selects):
+    if kind is not None and kind in kinds and isinstance(task, Selects):
         task = task.select(kinds[kind].options)
     return task.problems("test", random.SystemRandom().randrange(1 << 62), 0, 1)[0]

@@ -229,7 +229,7 @@ class Field:
     """One line that a person types in."""
 
     name: str
-    """A word, with which no other field or option of `apr solve` is called."""
+    """A word in lower case; no other field or option of `apr solve` is called so, or by its first letter."""
     says: str
     """What is to be typed in, in a few words."""
     example: str
@@ -286,5 +286,12 @@ def load_task(name: str, method: Method = "apr") -> Task[Any]:
 
     What is found is the task, or is called with the method to get it."""
     found = find(GROUP, name)
-    task: Task[Any] = found if hasattr(found, "judge") and not isinstance(found, type) else found(method)
+    if isinstance(found, type) or not hasattr(found, "judge"):
+        try:
+            found = found(method)
+        except TypeError as error:
+            raise ValueError(f"the task {name!r} is none: {error}") from error
+    if not hasattr(found, "judge"):
+        raise ValueError(f"the task {name!r} is none: it judges nothing")
+    task: Task[Any] = found
     return task

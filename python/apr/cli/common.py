@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from apr.engine import API_KEY
 from apr.plain import clean
 
 if TYPE_CHECKING:
-    from apr._core import Problem
     from apr.policy import Policy
+    from apr.task import Task
 
 METHODS = ("apr", "sos+")
 """Methods that a model can be asked for."""
-MIN_NUMBERS = 2
 
 SERVER_HELP = f"a running SGLang server, its key in ${API_KEY} (default: --engine sglang starts its own)"
 _JOIN = "a parent goes on when all its children have ended (default), or at the first solution, ending the rest"
@@ -100,20 +98,6 @@ def span(text: str) -> tuple[int, int]:
     return pair
 
 
-def make_problem(numbers: Sequence[int], target: int) -> Problem:
-    """A `Problem`; UsageError where no search makes sense."""
-    from apr._core import Problem
-
-    if len(numbers) < MIN_NUMBERS:
-        raise UsageError(f"a problem needs at least {MIN_NUMBERS} numbers, not {len(numbers)}")
-    try:
-        return Problem(list(numbers), target)
-    except OverflowError:
-        raise UsageError("a number is too large") from None
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and how it is sampled."""
     add_engine_arguments(parser)
@@ -152,15 +136,27 @@ def asked_task(options: Any) -> str:
 
     from apr.origin import read_origin
     from apr.policy import PolicyError, checkpoint
-    from apr.task import load_task
 
     try:
         with ExitStack() as files:
             name: str = options.task or read_origin(checkpoint(options.model, files)).task
-        load_task(name)
     except (ValueError, PolicyError) as error:
         raise UsageError(str(error)) from None
+    open_task(name)
     return name
+
+
+def open_task(name: str, method: Any = "apr") -> Task[Any]:
+    """A task that the user names, which logs of its rollouts may then name too. UsageError if there is none."""
+    from apr.shown import give
+    from apr.task import load_task
+
+    try:
+        task = load_task(name, method)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    give(task)
+    return task
 
 
 def open_policy(

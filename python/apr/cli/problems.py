@@ -2,35 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+from typing import Any
 
-from apr.cli.common import Parser, UsageError, compact, natural, span
+from apr.cli.common import Parser, UsageError, asked_task, compact, natural, open_task, span
+from apr.form import fill, form_of
+from apr.task import Asks, Selects, Task
+
+_CHUNK = 256
+_PATIENCE = 20_000
+"""Problems seen in a row without a new one, after which a split counts as exhausted."""
 
 
 def parser() -> Parser:
     """The command's arguments."""
     made = Parser(
         prog="apr problems",
-        description="Print the first problems of a split. All are solvable; train, val and test share none.",
+        description="Print the first problems of a split. Train, val and test share none.",
         epilog="example: apr problems -n 10 --split test --json",
     )
     made.add_argument("-n", "--count", type=natural, default=10, metavar="N", help="how many (default 10)")
     made.add_argument("--seed", type=natural, default=0, metavar="N")
     made.add_argument("--split", choices=("train", "val", "test"), default="test")
-    made.add_argument("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` or `2-6`")
-    made.add_argument("--json", action="store_true", help='print {"numbers": [...], "target": n} a line')
+    made.add_argument("--task", metavar="NAME", help="a task, or module:attribute (default: the shipped model's)")
+    made.add_argument("--numbers", type=span, metavar="N", help="Countdown's: how many, `4` or `2-6` (default 4)")
+    made.add_argument("--json", action="store_true", help="print a JSON object a line, as the task writes a problem")
     return made
 
 
 def run(arguments: Sequence[str]) -> int:
-    from apr import problems as stream
-
     options = parser().parse_args(list(arguments))
+    options.model = None
+    task = open_task(asked_task(options))
     try:
-        for problem in stream(options.count, options.seed, numbers=options.numbers, split=options.split):
-            values = {"numbers": list(problem.numbers), "target": problem.target}
-            line = f"{' '.join(map(str, problem.numbers))} --target {problem.target}"
-            print(compact(values) if options.json else line)
+        if options.numbers is not None:
+            if not isinstance(task, Selects):
+                raise ValueError(f"the task {task.name} has one kind of problems: --numbers is for others")
+            task = task.select({"numbers": options.numbers})
+        for problem in islice(_first(task, options.split, options.seed), options.count):
+            print(compact(task.to_json(problem)) if options.json else _words(task, problem))
     except (ValueError, OverflowError) as error:
         raise UsageError(str(error)) from None
     return 0
+
+
+def _first(task: Task[Any], split: Any, seed: int) -> Iterator[Any]:
+    """Problems in order; of val and test, each once."""
+    seen: set[str] = set()
+    idle = 0
+    for start in count(0, _CHUNK):
+        found = task.problems(split, seed, start, _CHUNK)
+        for problem in found:
+            key = task.key(problem)
+            idle = idle + 1 if key in seen else 0
+            if idle > _PATIENCE:
+                raise ValueError(f"the {split} split has only {len(seen)} such problems")
+            if not idle:
+                yield problem
+            if split != "train":
+                seen.add(key)
+        if len(found) < _CHUNK:
+            return
+
+
+def _words(task: Task[Any], problem: Any) -> str:
+    """The problem as `apr solve` takes it."""
+    first, *others = fill(task, problem)
+    if not isinstance(task, Asks):
+        return f"--problem {shlex.quote(first)}"
+    names = [field.name for field in form_of(task).fields[1:]]
+    return " ".join([first, *(f"--{name} {text}" for name, text in zip(names, others, strict=True))])

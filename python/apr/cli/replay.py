@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from apr.cli.common import UsageError
-from apr.cli.screen import LiveScreen, Screen, answer, problem_of
+from apr.cli.screen import LiveScreen, Screen, solved
+from apr.shown import Shown
+from apr.task import Shows
 from apr.threads.events import Event, RolloutFinished, RolloutStarted, read_events
 from apr.threads.tree import ThreadTree
 
@@ -21,7 +23,7 @@ def replay(path: Path, screen: Screen) -> int:
     except KeyboardInterrupt:
         interrupted = True
     screen.finish(interrupted=interrupted)
-    return 0 if screen.tree.solved else 130 if interrupted else 1
+    return 0 if solved(screen.tree) else 130 if interrupted else 1
 
 
 def _first_rollout(path: Path) -> list[Event]:
@@ -46,13 +48,14 @@ def _first_rollout(path: Path) -> list[Event]:
 
 
 def _check(path: Path, tree: ThreadTree) -> None:
-    """UsageError unless a problem was searched, and what is said to solve it does."""
-    try:
-        problem_of(tree)
-        if tree.correct:
-            answer(tree)
-    except (LookupError, TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"cannot replay {path}: it tells of no problem and its search: {error}") from None
+    """UsageError if the task of the rollout can read no problem in it, or no solution in what is said to be one."""
+    assert tree.started is not None
+    shown = Shown.of(tree.started)
+    fault = shown.fault
+    if fault is None and solved(tree) and isinstance(shown.task, Shows) and shown.answer(tree.steps) is None:
+        fault = "its steps come to no solution"
+    if fault is not None:
+        raise UsageError(f"cannot replay {path}: it tells of no problem and its search: {fault}")
 
 
 async def _play(events: list[Event], screen: Screen, *, paced: bool) -> None:

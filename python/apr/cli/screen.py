@@ -10,9 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from apr._core import Problem, can_reach, check_solution, solution, solve
-from apr.cli.answer import equations
 from apr.plain import one_line
+from apr.shown import Shown
 from apr.threads.events import Event, to_json
 from apr.threads.tree import MAIN, Thread, ThreadTree
 
@@ -55,7 +54,7 @@ class QuietScreen:
         return
 
     def finish(self, *, interrupted: bool = False) -> None:
-        if self.tree.solved:
+        if solved(self.tree):
             print(answer(self.tree))
 
 
@@ -78,7 +77,9 @@ class PlainScreen(QuietScreen):
     def __init__(self, *, reveal: bool = False) -> None:
         super().__init__()
         self.reveal = reveal
-        self._verdicts: dict[str, bool] = {}
+        self._verdicts: dict[str, bool | None] = {}
+        self._shown: Shown | None = None
+        self._known: tuple[bool | None, str | None] | None = None
 
     def finish(self, *, interrupted: bool = False) -> None:
         for line in self.ending(sys.stdout.encoding, self.WIDTH, interrupted):
@@ -94,7 +95,7 @@ class PlainScreen(QuietScreen):
             return [Text("stopped before it began", "yellow")]
         glyphs = Glyphs.of(encoding)
         seconds = self.tree.latency or 0.0
-        body = render(self.tree, glyphs, self.holds, seconds=seconds, width=width)
+        body = render(self.tree, glyphs, self.shown, self.holds, seconds=seconds, width=width)
         return [*self.header(glyphs.arrow), *body, Text(), *self.result(interrupted)]
 
     def header(self, arrow: str) -> list[Text]:
@@ -103,13 +104,12 @@ class PlainScreen(QuietScreen):
 
         started = self.tree.started
         assert started is not None
-        numbers, target = problem_of(self.tree)
-        unit = "child threads" if started.method == "apr" else "tokens"
-        budget = "free budget" if started.condition is None else f"budget {started.condition:,} {unit}"
+        unit = self.shown.unit
+        budget = f"budget {started.condition:,} {unit}".rstrip() if started.condition is not None else "free budget"
         heat = f"temperature {started.temperature:g}" if started.temperature else "greedy"
-        line = Text(f"{' '.join(map(str, numbers))} {arrow} {target}", "bold", no_wrap=True)
+        line = Text(self.shown.title().replace("→", arrow), "bold", no_wrap=True)
         line.append(f"   {one_line(started.method)}, {budget}, {heat}", "not bold dim")
-        if solvable(numbers, target):
+        if self.known[0] is not False:
             return [line]
         warning = "There is no solution (searched exhaustively); the model tries all the same."
         return [line, Text(warning, "yellow")]
@@ -120,13 +120,12 @@ class PlainScreen(QuietScreen):
 
         from apr.cli.view import end_of
 
-        numbers, target = problem_of(self.tree)
-        if self.tree.solved:
+        if solved(self.tree):
             found = Text("solved   ", "bold green")
-            found.append(f"{answer(self.tree)} = {target}", "bold")
-            return [found, Text("         checked exactly: every number used once", "dim")]
+            found.append(self.shown.solution(self.tree.steps) or answer(self.tree), "bold")
+            return [found, Text(f"         {self._checked()}", "dim")]
         finished = self.tree.finished
-        possible = solvable(numbers, target)
+        possible, solution = self.known
         if interrupted or finished is None:
             lines = [Text("stopped  before a solution was found", "bold yellow")]
         elif finished.failed:
@@ -134,7 +133,7 @@ class PlainScreen(QuietScreen):
             lines = [Text("failed   the engine broke down, which says nothing of the model", "bold red")]
             if why:
                 lines.append(Text(f"         {one_line(why)}", "red"))
-        elif not possible:
+        elif possible is False:
             lines = [Text("unsolved rightly so: there is no solution", "bold yellow")]
         else:
             if self.tree.main.result is not None:
@@ -144,27 +143,53 @@ class PlainScreen(QuietScreen):
             else:
                 why = end_of(finished.reason)
             lines = [Text(f"unsolved {why}", "bold yellow")]
-        if part := self._found_below(numbers, target):
-            lines.append(Text(f"         a child thread found {part} = {target}, but the answer does not say so"))
+        if part := self._found_below():
+            lines.append(Text(f"         a child thread found {part}, but the answer does not say so"))
         if possible and self.reveal:
-            lines.append(Text(f"         a solution is {known_solution(numbers, target)}"))
+            lines.append(Text(f"         a solution is {solution}"))
         elif possible:
             lines.append(Text("         one exists; --show-solution shows it", "dim"))
         return lines
 
-    def _found_below(self, numbers: list[int], target: int) -> str | None:
+    def _checked(self) -> str:
+        """By whom the answer was found to be right."""
+        if self.shown.checked is not None:
+            return f"checked exactly: {self.shown.checked}"
+        assert self.tree.finished is not None
+        return f"the judge says: {one_line(self.tree.finished.verdict)}"
+
+    def _found_below(self) -> str | None:
         """A true solution that some child claims."""
         claims = [t.result for t in self.tree.threads.values() if t.id != MAIN and t.result is not None]
-        found = (solution(Problem(numbers, target), equations(claim)) for claim in claims)
-        return next((part.expression for part in found if part is not None), None)
+        return next((part for part in map(self.shown.found, claims) if part is not None), None)
 
-    def holds(self, thread: Thread) -> bool:
-        """Whether a closed thread's claim is true."""
-        if thread.id == MAIN:
-            return self.tree.solved if self.tree.finished is not None else True
+    @property
+    def shown(self) -> Shown:
+        """The problem in words."""
+        if self._shown is None:
+            assert self.tree.started is not None
+            self._shown = Shown.of(self.tree.started)
+        return self._shown
+
+    @property
+    def known(self) -> tuple[bool | None, str | None]:
+        """Whether there is a solution, as far as the task knows, and one."""
+        if self._known is None:
+            self._known = self.shown.known()
+        return self._known
+
+    def holds(self, thread: Thread) -> bool | None:
+        """Whether a closed thread's claim is true; None: nobody can tell."""
         if thread.id not in self._verdicts:
-            self._verdicts[thread.id] = check_solution(thread.prompt_text, thread.result or "").correct
-        return self._verdicts[thread.id]
+            verdict = self.shown.judge(thread.prompt_text, thread.result or "")
+            self._verdicts[thread.id] = None if verdict is None else verdict.correct
+        alone = self._verdicts[thread.id]
+        if thread.id != MAIN:
+            return alone
+        # The main thread is judged by the rollout, which leaves it open where something failed.
+        if self.tree.finished is None or solved(self.tree):
+            return True
+        return None if self.tree.finished.correct is None and alone is None else False
 
 
 class LiveScreen(PlainScreen):
@@ -202,6 +227,7 @@ class LiveScreen(PlainScreen):
         lines = render(
             self.tree,
             glyphs,
+            self.shown,
             self.holds,
             seconds=time.monotonic() - self._begin if seconds is None else seconds,
             width=self.console.width,
@@ -215,28 +241,13 @@ class LiveScreen(PlainScreen):
             self.console.print(line, highlight=False, crop=False)
 
 
-def problem_of(tree: ThreadTree) -> tuple[list[int], int]:
-    """The numbers and the target of a rollout. A LookupError, TypeError or ValueError if it has none."""
-    assert tree.started is not None
-    problem = Problem(tree.started.problem["numbers"], tree.started.problem["target"])
-    return problem.numbers, problem.target
+def solved(tree: ThreadTree) -> bool:
+    """Whether the judge accepts the answer."""
+    return tree.solved or tree.correct is True
 
 
 def answer(tree: ThreadTree) -> str:
-    """The solution of a correct tree as an expression. ValueError if its steps are none."""
-    numbers, target = problem_of(tree)
-    whole = solution(Problem(numbers, target), tree.steps)
-    if whole is None:
-        raise ValueError("its steps do not reach the target")
-    return whole.expression
-
-
-def solvable(numbers: list[int], target: int) -> bool:
-    """Whether there is any solution."""
-    return can_reach(numbers, target)
-
-
-def known_solution(numbers: list[int], target: int) -> str:
-    """What the exhaustive solver knows."""
-    found = solve(numbers, target)
-    return "none" if found is None else f"{found.expression} = {target}"
+    """The solution of a correct tree, as far as its task can tell it: else what was claimed."""
+    assert tree.started is not None
+    shown = Shown.of(tree.started)
+    return shown.answer(tree.steps) or shown.claim(tree.main.result or ", ".join(tree.steps))

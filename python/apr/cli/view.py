@@ -6,18 +6,14 @@ height, threads that ended with nothing give way first, then the last ones; a li
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.text import Text
 
-from apr.cli.answer import equations
 from apr.plain import one_line
+from apr.shown import Shown
 from apr.threads.tree import MAIN, Thread, ThreadTree
-
-_NODE = re.compile(r"#([0-9,]+)")
-_NUMBERS = re.compile(r":\[([0-9, ]*)\]")
 
 _REASONS = {
     "no_answer": "nothing found",
@@ -49,6 +45,7 @@ class Glyphs:
     spinner: str
     waiting: str
     found: str
+    claimed: str
     nothing: str
     cancelled: str
     failed: str
@@ -66,11 +63,11 @@ class Glyphs:
         return cls(*(_ASCII if plain else _UNICODE))
 
 
-_UNICODE = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "⋯", "✓", "–", "⊘", "✗", "├─ ", "└─ ", "│  ", "→", "·", "…")
-_ASCII = ("|/-\\", ":", "+", "-", "o", "x", "|- ", "`- ", "|  ", "->", "|", "~")
+_UNICODE = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "⋯", "✓", "?", "–", "⊘", "✗", "├─ ", "└─ ", "│  ", "→", "·", "…")
+_ASCII = ("|/-\\", ":", "+", "?", "-", "o", "x", "|- ", "`- ", "|  ", "->", "|", "~")
 
-Holds = Callable[[Thread], bool]
-"""Whether what a closed thread claims is true."""
+Holds = Callable[[Thread], bool | None]
+"""Whether what a closed thread claims is true; None: nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +93,7 @@ class Meters:
 def render(
     tree: ThreadTree,
     glyphs: Glyphs,
+    shown: Shown,
     holds: Holds,
     *,
     seconds: float,
@@ -108,9 +106,10 @@ def render(
     if height is not None:
         meters = meters[: max(1, height - 2)]
     lines = []
-    shown, hidden = _visible(tree, None if height is None else max(2, height - len(meters)))
-    for prefix, thread in _walk(tree, glyphs, shown, width):
-        lines.append(_line(tree, thread, prefix, glyphs, holds, width, frame))
+    visible, hidden = _visible(tree, None if height is None else max(2, height - len(meters)))
+    for prefix, thread in _walk(tree, glyphs, visible, width):
+        mark, style, doing = _state(tree, thread, glyphs, shown, holds, frame)
+        lines.append(_line(thread, prefix, mark, style, doing, glyphs, shown, width))
     if hidden:
         lines.append(Text(f"   {glyphs.more} {hidden} more", "dim"))
     return lines + [Text(line, "dim") for line in meters]
@@ -152,18 +151,18 @@ def _walk(tree: ThreadTree, glyphs: Glyphs, shown: set[str], width: int) -> Iter
             left.append((child, (below + sign)[:width], (below + under)[:width]))
 
 
-def _line(tree: ThreadTree, thread: Thread, prefix: str, glyphs: Glyphs, holds: Holds, width: int, frame: int) -> Text:
-    mark, style, doing = _state(tree, thread, glyphs, holds, frame)
+def _line(
+    thread: Thread, prefix: str, mark: str, style: str, doing: str, glyphs: Glyphs, shown: Shown, width: int
+) -> Text:
     tokens = f"{thread.sampled_tokens:,} tok"
-    node = _NODE.search(thread.prompt_text)
-    name = "main" if thread.id == MAIN else f"#{node[1]}" if node else thread.id
+    name = "main" if thread.id == MAIN else shown.child_name(thread.prompt_text) or thread.id
+    label = shown.label(thread.prompt_text) if thread.id != MAIN and width >= 72 else ""
     line = Text(no_wrap=True)
     line.append(prefix, "dim")
     line.append(mark, style)
     line.append(f" {name:<7}", "bold" if thread.reason is None else "")
-    numbers = _NUMBERS.search(thread.prompt_text)
-    if numbers is not None and thread.id != MAIN and width >= 72:
-        line.append(f"{numbers[1].replace(',', ''):<13}", "cyan" if thread.reason is None else "dim")
+    if label:
+        line.append(f"{label:<13}", "cyan" if thread.reason is None else "dim")
     room = width - len(line.plain) - len(tokens) - 1
     if len(doing) > room:
         doing = doing[: max(0, room - len(glyphs.more))] + glyphs.more
@@ -173,7 +172,9 @@ def _line(tree: ThreadTree, thread: Thread, prefix: str, glyphs: Glyphs, holds: 
     return line
 
 
-def _state(tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame: int) -> tuple[str, str, str]:
+def _state(
+    tree: ThreadTree, thread: Thread, glyphs: Glyphs, shown: Shown, holds: Holds, frame: int
+) -> tuple[str, str, str]:
     """A thread's mark, its style, and what it does or came to."""
     if thread.waiting:
         return glyphs.waiting, "cyan", _waiting(tree, thread)
@@ -182,9 +183,12 @@ def _state(tree: ThreadTree, thread: Thread, glyphs: Glyphs, holds: Holds, frame
         lines = [line for line in written.splitlines() if line.strip()]
         return glyphs.spinner[frame % len(glyphs.spinner)], "cyan", one_line(lines[-1]) if lines else "begins"
     if thread.result is not None:
-        path = ", ".join(equations(thread.result))
-        if holds(thread):
+        path = shown.claim(thread.result)
+        true = holds(thread)
+        if true:
             return glyphs.found, "green", f"found {path}"
+        if true is None:
+            return glyphs.claimed, "", f"claims {path}"
         return glyphs.failed, "red", f"claims a solution that is none: {path}"
     text = end_of(thread.reason)
     if thread.detail:
