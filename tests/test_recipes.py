@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from apr.countdown.task import Countdown
 from apr.train.batches import SftData
 from apr.train.recipes import recipe_text, rl_recipe, sft_recipe
-from apr.train.rl.groups import tasks
+from apr.train.rl.groups import draw, selected
 from apr.train.run_recipe import RunRecipe
 from noisy import RECIPE as RL
 from tiny_runs import SFT
@@ -194,15 +195,18 @@ def test_a_context_that_no_lesson_fits_is_refused(length: int) -> None:
 def test_targets_that_are_all_held_out_are_refused() -> None:
     line = f"held_out_targets = {list(range(1, 200))}"
     with pytest.raises(ValueError, match="held_out_targets: no target is left"):
-        rl_recipe(text(changed(RL, line)), "apr")
+        selected(Countdown(), rl_recipe(text(changed(RL, line)), "apr"))
     with pytest.raises(ValueError, match=r"data\.stages\[0\]: no target is left"):
         SftData(sft_recipe(text(changed(SFT, f"data.{line}")), "apr"))
 
 
-def test_problems_that_there_are_none_of_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apr.train.rl.groups.solutions", lambda problem: 2)
-    with pytest.raises(ValueError, match="max_solutions: 1000 problems in a row have more than 1"):
-        tasks(rl_recipe(RL, "apr", max_solutions=1), 0, 1)
+def test_problems_that_there_are_none_of_are_refused() -> None:
+    class Picky(Countdown):
+        def accepts(self, problem: Any) -> bool:
+            return False
+
+    with pytest.raises(ValueError, match="of 1000 problems in a row none is of the kind that the recipe wants"):
+        draw(Picky(), rl_recipe(RL, "apr"), 0, 1)
 
 
 def test_changes_replace_what_a_method_has_of_its_own() -> None:
