@@ -68,7 +68,7 @@ def _against_transformers(rounds: int, threads: int, clock: Callable[[], float])
     """Greedy tokens a second, prompts included, the same number of new tokens on both sides."""
     import torch
 
-    from apr.train.model import load_model
+    from apr.engine.checkpoint import load_model
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -21,13 +21,13 @@ from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.engine import load_engine
 from apr.engine.base import Engine, OnTokens
+from apr.engine.checkpoint import load_model
 from apr.engine.sglang.client import SglangEngine
 from apr.engine.sglang.server import context_length, start_server
 from apr.limits import Limits
 from apr.policy import Policy, checkpoint
 from apr.threads.language import Spawn
 from apr.threads.tree import MAIN, ThreadTree
-from apr.train.model import load_model
 from apr.types import Completion, SamplingParams
 from benchmarks.measure import Result
 

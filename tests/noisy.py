@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from apr import Tokenizer
+from apr.engine.checkpoint import load_model
 from apr.policy import checkpoint
-from apr.train.model import load_model, save_model
+from apr.train.model import save_model
 
 RECIPE = """
 steps = 4

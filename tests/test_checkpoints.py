@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from apr import Tokenizer  # noqa: E402
 from apr.cli import main  # noqa: E402
 from apr.engine import load_engine  # noqa: E402
+from apr.engine.checkpoint import load_model  # noqa: E402
 from apr.policy import PolicyError, load_policy  # noqa: E402
-from apr.train.model import load_model  # noqa: E402
 from apr.types import Completion, SamplingParams  # noqa: E402
 from tiny import save_tiny_model  # noqa: E402
 

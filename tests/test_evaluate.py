@@ -14,9 +14,9 @@ import pytest
 import apr
 from apr import Problem, llama2_tokens
 from apr.cli import main
-from apr.countdown.problems import read_problems, split_problems
-from apr.countdown.teacher import Teacher
+from apr.countdown.task import Countdown
 from apr.evaluate.metrics import llama2_equivalents, summarise
+from apr.evaluate.problems import read_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol, read_protocol
 from apr.evaluate.rollouts import run_protocol
 from apr.evaluate.rows import Rows, read_rows
@@ -50,7 +50,7 @@ def run(problems: list[Problem], protocol: Protocol | None = None, *faults: Faul
     protocol = protocol or Protocol()
     policy = teacher_policy(problems, faults=faults)
     with Rows(protocol) as rows:
-        asyncio.run(run_protocol(protocol, problems, rows.append, load=lambda *_: policy))
+        asyncio.run(run_protocol(protocol, problems, rows.append, load=lambda *_, **__: policy))
     return summarise(rows.rows), rows.rows
 
 
@@ -59,7 +59,7 @@ def timeless(rows: list[dict]) -> list[dict]:
 
 
 def test_teacher_is_as_good_as_it_is() -> None:
-    problems = split_problems(20, "test", 0)
+    problems = split_problems(Countdown(), 20, "test", 0)
     summary, rows = run(problems)
     solved = [apr.search(problem, "apr", seed=1, beam_size=6, promising=1.0).solved for problem in problems]
     assert [row["correct"] for row in rows] == solved
@@ -73,14 +73,14 @@ def test_teacher_is_as_good_as_it_is() -> None:
 
 @pytest.mark.parametrize("concurrency", [2, 7, 99])
 def test_concurrency_changes_nothing(concurrency: int) -> None:
-    problems = split_problems(12, "test", 1)
+    problems = split_problems(Countdown(), 12, "test", 1)
     _, alone = run(problems, Protocol(concurrency=1))
     _, many = run(problems, Protocol(concurrency=concurrency))
     assert timeless(alone) == timeless(many)
 
 
 def test_engine_failures_are_no_wrong_answers() -> None:
-    problems = [SOLVED, *split_problems(3, "test", 2)]
+    problems = [SOLVED, *split_problems(Countdown(), 3, "test", 2)]
     head = " ".join(map(str, problems[1].numbers)).replace(" ", ", ")
     summary, rows = run(problems, None, Fault(f"[{head}]", "error", after=5))
     assert rows[1]["correct"] is None
@@ -100,14 +100,14 @@ def test_nothing_judged() -> None:
 def test_llama2_equivalents_are_those_of_the_text() -> None:
     trace = apr.search(SOLVED, "apr", seed=1, beam_size=6, promising=1.0)
     policy = teacher_policy()
-    tree = apr.run_threads(SOLVED, policy.engine, grammar=policy.grammar)
-    found = llama2_equivalents(tree, policy.grammar.text)
+    tree = apr.run_threads(SOLVED, policy.engine, task=policy.task, language=policy.language)
+    found = llama2_equivalents(tree, policy.language.text)
     before, after = trace.main_calls
-    prompt = policy.grammar.prompt(SOLVED, None)
+    prompt = policy.task.prompt(SOLVED, None)
     children = [child.main_calls[0] for child in trace.children[0]]
     prompts = [tree.threads[i].prompt_text for i in tree.main.children]
     own = [llama2_tokens(text.removeprefix(p)) for text, p in zip(children, prompts, strict=True)]
-    joined = len(policy.grammar.text(tree.main.branches()[1][0].token_ids))
+    joined = len(policy.language.text(tree.main.branches()[1][0].token_ids))
     main_tokens = llama2_tokens(before.removeprefix(prompt)) + llama2_tokens(after[joined:])
     assert found.total_tokens == main_tokens + sum(own)
     assert found.sequential_tokens == main_tokens + max(own)
@@ -123,11 +123,12 @@ def test_summary_means_and_maxima() -> None:
 
 
 def test_split_problems_are_distinct() -> None:
+    task = Countdown(numbers=(3, 3))
     for split in ("train", "val", "test"):
-        found = split_problems(1500, split, 0, numbers=3)
+        found = split_problems(task, 1500, split, 0)
         keys = {(tuple(sorted(p.numbers)), p.target) for p in found}
         assert len(keys) == len(found) == 1500
-        assert [(p.numbers, p.target) for p in split_problems(9, split, 0, numbers=3)] == [
+        assert [(p.numbers, p.target) for p in split_problems(task, 9, split, 0)] == [
             (p.numbers, p.target) for p in found[:9]
         ]
 
@@ -135,10 +136,10 @@ def test_split_problems_are_distinct() -> None:
 def test_read_problems(tmp_path: Path) -> None:
     file = tmp_path / "problems.jsonl"
     file.write_text('{"numbers": [1, 2], "target": 3}\n\n{"numbers": [22, 26, 31, 53], "target": 27}\n')
-    assert [p.target for p in read_problems(file)] == [3, 27]
+    assert [p.target for p in read_problems(Countdown(), file)] == [3, 27]
     entries = [{"nums": [1, 2], "target": 3, "solution": "1+2=3"}, {"nums": [22, 26, 31, 53], "target": 27}]
     file.write_text(json.dumps(entries, indent=1))
-    assert [p.numbers for p in read_problems(file)] == [[1, 2], [22, 26, 31, 53]]
+    assert [p.numbers for p in read_problems(Countdown(), file)] == [[1, 2], [22, 26, 31, 53]]
 
 
 LINE = '{"numbers": [1, 2], "target": 3}\n'
@@ -157,7 +158,7 @@ LINE = '{"numbers": [1, 2], "target": 3}\n'
 )
 def test_problems_are_read_however_text_was_saved(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "p.jsonl").write_bytes(data)
-    assert {(tuple(p.numbers), p.target) for p in read_problems(tmp_path / "p.jsonl")} == {((1, 2), 3)}
+    assert {(tuple(p.numbers), p.target) for p in read_problems(Countdown(), tmp_path / "p.jsonl")} == {((1, 2), 3)}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_what_is_no_problem_is_refused_by_name(
     file = tmp_path / "p.jsonl"
     file.write_bytes(data.encode() if isinstance(data, str) else data)
     with pytest.raises(ValueError, match=f"{file}.*{says}"):
-        read_problems(file)
+        read_problems(Countdown(), file)
     assert main(["eval", "--problems", str(file)]) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"apr eval: --problems: {file}")
@@ -248,13 +249,13 @@ def interrupted(problems: list[Problem], protocol: Protocol, directory: Path, af
             rows.append(row)
 
         with pytest.raises(ExceptionGroup) as stopped:
-            asyncio.run(run_protocol(protocol, problems, watch, done=rows.done, load=lambda *_: policy))
+            asyncio.run(run_protocol(protocol, problems, watch, done=rows.done, load=lambda *_, **__: policy))
         assert stopped.group_contains(Stop)
 
 
 def test_a_stopped_evaluation_goes_on(tmp_path: Path) -> None:
-    problems = split_problems(5, "test", 1)
-    protocol = Protocol((Condition(samples=2), Condition(temperature=0.5)), concurrency=3)
+    problems = split_problems(Countdown(), 5, "test", 1)
+    protocol = Protocol(conditions=(Condition(samples=2), Condition(temperature=0.5)), concurrency=3)
     _, whole = run(problems, protocol)
     expected = [(0, 0, i) for i in range(5)] + [(0, 1, i) for i in range(5)] + [(1, 0, i) for i in range(5)]
     assert [(row["condition"], row["sample"], row["index"]) for row in whole] == expected
@@ -266,7 +267,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path: Path) -> None:
     policy = teacher_policy(problems)
     with Rows(protocol, tmp_path) as rows:
         assert len(rows.rows) == 11
-        asyncio.run(run_protocol(protocol, problems, rows.append, done=rows.done, load=lambda *_: policy))
+        asyncio.run(run_protocol(protocol, problems, rows.append, done=rows.done, load=lambda *_, **__: policy))
     assert read_rows(tmp_path)[0] == protocol
     assert timeless(read_rows(tmp_path)[1]) == timeless(whole)
 
@@ -356,8 +357,8 @@ def test_rows_are_a_table_too(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     from apr.report.parquet import write_parquet
 
-    problems = [SOLVED, *split_problems(2, "test", 1)]
-    protocol = Protocol((Condition(samples=2), Condition(budget=3)), teacher=Teacher())
+    problems = [SOLVED, *split_problems(Countdown(), 2, "test", 1)]
+    protocol = Protocol(conditions=(Condition(samples=2), Condition(budget=3)), teacher={})
     _, rows = run(problems, protocol, Fault("Sub Call Budget", "error"))
     write_parquet(protocol, rows, tmp_path)
     table = parquet.read_table(tmp_path / "rows.parquet").to_pylist()
@@ -373,12 +374,14 @@ def test_rows_are_a_table_too(tmp_path: Path) -> None:
 
 
 def test_rows_vote_for_their_solutions() -> None:
-    problems = split_problems(20, "test", 0)
-    _, rows = run(problems, Protocol(teacher=Teacher(child_beam_size=6)))
+    problems = split_problems(Countdown(), 20, "test", 0)
+    _, rows = run(problems, Protocol(teacher={"child_beam_size": 6}))
     for problem, row in zip(problems, rows, strict=True):
         assert (row["vote"] is None) == (row["answer"] is None)
         if row["correct"]:
-            assert any(apr._core.solution(problem, steps) is not None for steps in permutations(row["vote"]))
+            assert any(
+                apr._core.solution(problem, steps) is not None for steps in permutations(row["vote"].split("\n"))
+            )
         assert row["teacher"] == row["correct"]
         assert row["makespan"]["2"] <= row["total_tokens"]
         assert row["makespan"]["16"] == row["sequential_tokens"]
@@ -387,8 +390,8 @@ def test_rows_vote_for_their_solutions() -> None:
 
 
 def test_a_condition_may_run_few_problems_few_at_a_time() -> None:
-    problems = split_problems(4, "test", 1)
-    protocol = Protocol((Condition(problems=2, samples=2), Condition(concurrency=1), Condition(problems=9)))
+    problems = split_problems(Countdown(), 4, "test", 1)
+    protocol = Protocol(conditions=(Condition(problems=2, samples=2), Condition(concurrency=1), Condition(problems=9)))
     assert protocol.rollouts(4) == 12
     flying, most, loaded = 0, [0, 0, 0], []
     policy = teacher_policy(problems)
@@ -405,7 +408,7 @@ def test_a_condition_may_run_few_problems_few_at_a_time() -> None:
 
     policy.engine.generate = watched  # type: ignore[method-assign]
 
-    def load(*arguments: Any) -> Any:
+    def load(*arguments: Any, **_: Any) -> Any:
         loaded.append(arguments)
         return policy
 
@@ -420,18 +423,18 @@ def test_a_condition_may_run_few_problems_few_at_a_time() -> None:
 
 def test_settings_are_noted(model: str, tmp_path: Path) -> None:
     assert read_setting(tmp_path) == Setting()
-    first = note_setting(tmp_path, {"one": Path(model)})
+    first = note_setting(tmp_path, Countdown(), {"one": Path(model)})
     assert "core" in machine()
     assert first.machines == (machine(),)
-    both = note_setting(tmp_path, {"two": tmp_path})
+    both = note_setting(tmp_path, Countdown(), {"two": tmp_path})
     assert both.parameters == {"one": count_parameters(model), "two": None}
     assert both.digests.keys() == {"one", "two"}
     # Weights that changed under their name are another model.
     with pytest.raises(ValueError, match="other weights of two"):
-        note_setting(tmp_path, {"two": Path(model)})
+        note_setting(tmp_path, Countdown(), {"two": Path(model)})
     assert read_setting(tmp_path) == both
     (tmp_path / "setting.json").write_text('{"machines": ["other"], "parameters": {}}')
-    assert note_setting(tmp_path, {}).machines == ("other", machine())
+    assert note_setting(tmp_path, Countdown(), {}).machines == ("other", machine())
     (tmp_path / "setting.json").write_text("{}")
     assert read_setting(tmp_path) == Setting()
     for broken in ("5", "{", '{"machines": [3]}', '{"machines": 3}', '{"digests": []}', '{"parameters": {"one": "3"}}'):
@@ -441,7 +444,7 @@ def test_settings_are_noted(model: str, tmp_path: Path) -> None:
 
 
 def test_parameters_are_counted(model: str, tmp_path: Path) -> None:
-    from apr.train.model import load_model
+    from apr.engine.checkpoint import load_model
 
     assert count_parameters(model) == sum(weight.numel() for weight in load_model(model).parameters())
     assert count_parameters(tmp_path) is None

@@ -13,13 +13,16 @@ import pytest
 import torch
 
 from apr import Tokenizer, solve_all
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.engine import load_engine
 from apr.engine.base import EngineError
-from apr.threads.grammar import default_grammar
-from apr.train.model import CAUSAL, load_model
+from apr.engine.checkpoint import load_model
+from apr.policy import Policy
+from apr.train.model import CAUSAL
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, RlConfig, recipe_text, rl_recipe
-from apr.train.rl.groups import Group, run_groups, tasks
+from apr.train.rl.groups import Group, draw, outcome, run_groups, selected
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, records, summarise
 from apr.train.rl.packs import judged_rollouts, packs_of, rows_of
@@ -39,9 +42,10 @@ def groups(start: Path) -> list[Group]:
     """Rollouts with children, of which some failed."""
     import asyncio
 
-    engine = load_engine("native", start)
     settings = config(numbers=[3, 3], max_tokens=2000, groups=4)
-    found = asyncio.run(run_groups(tasks(settings, 0, 4), engine, default_grammar("apr"), settings))
+    task = selected(Countdown(), settings)
+    policy = Policy(load_engine("native", start), task, Traces(), "apr")
+    found = asyncio.run(run_groups(draw(task, settings, 0, 4), policy, settings))
     assert {group.signal for group in found} == {True, False}
     assert any(tree.children for group in found for tree in group.trees)
     return found
@@ -68,7 +72,7 @@ def train(
 ) -> list[dict[str, Any]]:
     run = RunDirectory(folder)
     run.create("")
-    trainer = GrpoTrainer(settings, run, default_grammar("apr"), open_engine, start_from=start)
+    trainer = GrpoTrainer(settings, run, Countdown(), Traces(), open_engine, start_from=start)
     lines: list[dict[str, Any]] = []
     try:
         trainer.train(lines.append, until=until)
@@ -81,7 +85,7 @@ def gradient(groups: list[Group], start: Path, settings: RlConfig) -> torch.Tens
     """What one step hands to the optimiser."""
     processes = Processes(torch.device("cpu"))
     model = load_model(start, attention=CAUSAL)
-    learner = Learner(settings, model, None, Tokenizer(), processes)
+    learner = Learner(settings, model, None, Traces(), processes)
     rollouts = judged_rollouts(groups, settings.loss, share_trunks=settings.share_trunks)
     found: list[torch.Tensor] = []
 
@@ -189,12 +193,13 @@ def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
 
 def test_problems_with_many_solutions_are_passed_over() -> None:
     settings = config(numbers=[4, 4], max_solutions=2)
-    found = tasks(settings, 0, 6)
-    whole = tasks(config(numbers=[4, 4]), 0, found[-1].index + 1)
-    rare = [task for task in whole if len(solve_all(task.problem.numbers, task.problem.target)) <= 2]
+    chosen, plain = (selected(Countdown(), kind) for kind in (settings, config(numbers=[4, 4])))
+    found = draw(chosen, settings, 0, 6)
+    whole = draw(plain, settings, 0, found[-1].index + 1)
+    rare = [drawn for drawn in whole if len(solve_all(drawn.problem.numbers, drawn.problem.target)) <= 2]
     assert rare == found
     assert len(whole) > len(found)
-    assert tasks(settings, found[2].index + 1, 3) == found[3:]
+    assert draw(chosen, settings, found[2].index + 1, 3) == found[3:]
     with pytest.raises(ValueError, match="max_solutions"):
         config(max_solutions=0)
 
@@ -205,13 +210,13 @@ def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path
     from apr.testing.scripted import Fault
 
     settings = config(numbers=[4, 4], groups=2, max_tokens=None, max_threads=64)
-    wanted = tasks(settings, 0, 2)
-    policy = teacher_policy([task.problem for task in wanted], faults=[Fault("Node #0,0", "error", after=3)])
-    found = asyncio.run(run_groups(wanted, policy.engine, policy.grammar, settings, size=1))
+    wanted = draw(Countdown(), settings, 0, 2)
+    policy = teacher_policy([drawn.problem for drawn in wanted], faults=[Fault("Node #0,0", "error", after=3)])
+    found = asyncio.run(run_groups(wanted, policy, settings, size=1))
     assert [group.rewards for group in found if any(tree.failed for tree in group.trees)]
     for group in found:
         assert all((r is None) == tree.failed for r, tree in zip(group.rewards, group.trees, strict=True))
-    metrics = summarise(records(found))
+    metrics = summarise(records(policy.task, found))
     assert metrics["failures"] == sum(tree.failed for group in found for tree in group.trees)
 
     def closed(model: Any, directory: Path) -> Any:
@@ -224,12 +229,10 @@ def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path
 
 
 def test_costs_are_taken_from_correct_answers_alone(groups: list[Group]) -> None:
-    from apr.train.rl.groups import reward
-
     costs = Costs(per_1000_tokens=0.1, per_thread=0.01)
     for group in groups:
         for tree in group.trees:
-            paid = reward(tree, costs)
+            paid = outcome(tree, costs)
             if tree.correct:
                 assert paid == pytest.approx(1 - 0.1 * tree.total_tokens / 1000 - 0.01 * tree.children)
             else:
@@ -258,7 +261,7 @@ def test_alarms_tell_of_collapse() -> None:
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_shipped_recipes_are_whole(name: str, method: Any) -> None:
     recipe = rl_recipe(recipe_text(name, "rl"), method)
-    assert len(tasks(recipe, 0, recipe.groups)) == recipe.groups
+    assert len(draw(selected(Countdown(method), recipe), recipe, 0, recipe.groups)) == recipe.groups
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 import torch
 
+from apr import solve_all
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.engine import load_engine
+from apr.engine.checkpoint import load_model
 from apr.engine.native import NativeEngine
+from apr.policy import Policy
 from apr.threads.events import read_events
-from apr.threads.grammar import default_grammar
-from apr.train.model import load_model
 from apr.train.optimizers import Diverged
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig, rl_recipe
-from apr.train.rl.groups import Group, Task, draw_groups, run_groups, solutions, tasks, validation_tasks
+from apr.train.rl.groups import Drawn, Group, draw, draw_groups, draw_validation, run_groups, selected
 from apr.train.rl.handover import directory_of_weights
 from apr.train.rl.learner import Learner
 from apr.train.rl.publish import Served
@@ -69,7 +72,7 @@ def trainer(folder: Path, settings: RlConfig, start: Path | None = None) -> Grpo
     run.create("")
     torch.set_num_threads(1)
     return GrpoTrainer(
-        settings, run, default_grammar("apr"), lambda model, place: load_engine("native", place), start_from=start
+        settings, run, Countdown(), Traces(), lambda model, place: load_engine("native", place), start_from=start
     )
 
 
@@ -155,16 +158,17 @@ def test_the_policy_version_is_the_steps_of_the_weights(
 def test_validation_has_problems_of_the_recipes_kind() -> None:
     held_out = list(range(10, 60))
     settings = config(numbers=[3, 4], held_out_targets=held_out, max_solutions=3, validation_problems=20)
-    found = validation_tasks(settings)
+    found = draw_validation(selected(Countdown(), settings), settings)
     assert len(found) == 20
-    assert not {task.problem.target for task in found} & set(held_out)
-    assert max(solutions(task.problem) for task in found) <= 3
-    plain = validation_tasks(config(numbers=[3, 4], validation_problems=20))
-    assert {task.problem.target for task in plain} & set(held_out)
+    assert not {drawn.problem.target for drawn in found} & set(held_out)
+    assert max(len(solve_all(drawn.problem.numbers, drawn.problem.target)) for drawn in found) <= 3
+    settings = config(numbers=[3, 4], validation_problems=20)
+    plain = draw_validation(selected(Countdown(), settings), settings)
+    assert {drawn.problem.target for drawn in plain} & set(held_out)
 
 
-def group(task: Task, *, signal: bool) -> Group:
-    return Group(task, (), (1.0, 0.0) if signal else (0.0, 0.0))
+def group(drawn: Drawn, *, signal: bool) -> Group:
+    return Group(drawn, (), (1.0, 0.0) if signal else (0.0, 0.0))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -176,11 +180,11 @@ def test_refill_draws_what_is_missing_and_keeps_signal_first(
     settings = config(groups=4, refill=2)
     drawn: list[list[int]] = []
 
-    async def draw(wanted: Sequence[Task], *_: Any, **__: Any) -> list[Group]:
-        drawn[-1] += [task.index for task in wanted]
-        return [group(task, signal=task.index in useful) for task in wanted]
+    async def play(wanted: Sequence[Drawn], *_: Any, **__: Any) -> list[Group]:
+        drawn[-1] += [one.index for one in wanted]
+        return [group(one, signal=one.index in useful) for one in wanted]
 
-    monkeypatch.setattr("apr.train.rl.groups.run_groups", draw)
+    monkeypatch.setattr("apr.train.rl.groups.run_groups", play)
     expected, next_ = list(range(4)), 4
     for _ in range(2):
         missing = 4 - len(useful & set(expected))
@@ -190,11 +194,12 @@ def test_refill_draws_what_is_missing_and_keeps_signal_first(
     def take(part: Any) -> Any:
         drawn.append([])
         engine: Any = SimpleNamespace(policy_version=0)
-        return asyncio.run(draw_groups(engine, default_grammar("apr"), settings, 0, part))
+        policy = Policy(engine, Countdown(), Traces(), "apr")
+        return asyncio.run(draw_groups(policy, settings, 0, part))
 
     if processes == 1:
         found = take(Processes(torch.device("cpu")))
-        kept = [g.task.index for g in found.groups]
+        kept = [g.drawn.index for g in found.groups]
         assert drawn == [expected]
     else:
         kept, found = _in_two(take)
@@ -227,7 +232,7 @@ def _in_two(take: Callable[[Any], Any]) -> tuple[list[int], Any]:
     order = [Part(0), Part(1)]
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(take, order))
-    return [g.task.index for draw in found for g in draw.groups], found[0]
+    return [g.drawn.index for draw in found for g in draw.groups], found[0]
 
 
 def test_entropy_is_of_the_distribution_that_was_drawn_from(start: Path) -> None:
@@ -239,9 +244,10 @@ def test_entropy_is_of_the_distribution_that_was_drawn_from(start: Path) -> None
 
     settings = config(temperature=1000.0, max_tokens=20)
     processes = Processes(torch.device("cpu"))
-    engine = load_engine("native", start)
-    found = asyncio.run(run_groups(tasks(settings, 0, 1), engine, default_grammar("apr"), settings))
-    learner = Learner(settings, load_model(start), load_model(start), Tokenizer(), processes)
+    task = selected(Countdown(), settings)
+    policy = Policy(load_engine("native", start), task, Traces(), "apr")
+    found = asyncio.run(run_groups(draw(task, settings, 0, 1), policy, settings))
+    learner = Learner(settings, load_model(start), load_model(start), Traces(), processes)
     rows = rows_of(judged_rollouts(found, settings.loss, share_trunks=True), settings.loss, processes)
     metrics, _ = learner.learn(rows, 0)
     assert metrics["entropy"] == pytest.approx(log(Tokenizer().vocab_size), abs=1e-3)

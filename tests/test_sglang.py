@@ -22,12 +22,13 @@ import apr
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.engine.base import EngineError
+from apr.engine.checkpoint import load_model
 from apr.engine.sglang.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
 from apr.limits import Limits
 from apr.policy import Policy
 from apr.threads.events import Event, TokensSampled
-from apr.train.model import load_model, new_model, save_model, token_logprobs
+from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.recipes import ModelConfig
 from apr.types import Completion, SamplingParams
 
