@@ -32,6 +32,6 @@ def _imported(value: str, what: str) -> Any:
             found = getattr(found, part)
     except ModuleNotFoundError as error:
         raise ValueError(f"{what} needs {error.name}, which is not installed") from None
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{what} cannot be found: {error}") from None
     return found

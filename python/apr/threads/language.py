@@ -184,4 +184,6 @@ class OpenLanguage(Protocol):
 def load_language(name: str, directory: Path | None, method: Method = "apr") -> Language:
     """A language by name, over a checkpoint's tokenizer. ValueError if there is none."""
     opened: OpenLanguage = find(GROUP, name)
+    if not callable(opened):
+        raise ValueError(f"the language {name!r} is none: it cannot be opened")
     return opened(directory, method)
