@@ -21,7 +21,7 @@ from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadSpa
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
 from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
-from toy import Characters, Toy
+from toy import Characters, ToyLanguage, ToyTask
 
 SOLVE = ["solve", "22", "26", "31", "53", "--target", "27"]
 BUDGET = 10
@@ -157,10 +157,10 @@ def test_the_children_a_spawn_may_have_do_not_differ_by_command(
         assert (start.limits["threads"], start.limits["children"]) == (64, None), name
     words = [f"a{i}" for i in range(63)]
     texts = [f"?think[{','.join(words)}]", *(f"{word} no" for word in words), "?think{" + ",".join("-" * 63) + "}!win"]
-    tree = run_threads("win", ScriptedEngine(texts, Characters()), grammar=Toy())
+    tree = run_threads("win", ScriptedEngine(texts, Characters()), task=ToyTask(), language=ToyLanguage())
     assert (tree.main.reason, len(tree.threads)) == ("answered", 64)
     texts[0] = texts[0].replace("]", ",b]")
-    tree = run_threads("win", ScriptedEngine(texts, Characters()), grammar=Toy())
+    tree = run_threads("win", ScriptedEngine(texts, Characters()), task=ToyTask(), language=ToyLanguage())
     assert (tree.main.reason, len(tree.threads)) == ("limit_threads", 1)
 
 
@@ -178,7 +178,7 @@ def recorded() -> list[Event]:
     """The events of a search that failed at its end."""
     events: list[Event] = []
     policy = teacher_policy(budget=BUDGET, faults=[Fault("Goal Reached in Sub Search", "error")])
-    run_threads(SOLVED, policy.engine, emit=events.append, grammar=policy.grammar, budget=BUDGET)
+    run_threads(SOLVED, policy.engine, emit=events.append, task=policy.task, language=policy.language, budget=BUDGET)
     return events
 
 
@@ -495,7 +495,7 @@ def test_sizes_that_are_none_are_not_believed(
 def test_an_answer_is_shown_beside_an_engine_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tree = apr.run_threads(SOLVED, (policy := teacher_policy()).engine, grammar=policy.grammar)
+    tree = apr.run_threads(SOLVED, (policy := teacher_policy()).engine, task=policy.task, language=policy.language)
     useless = next(t for t in tree.threads.values() if t.parent is not None and t.result is None)
     play(monkeypatch, Fault(useless.prompt_text, "error"))
     assert main([*SOLVE, "--json"]) == 0

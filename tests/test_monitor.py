@@ -18,7 +18,6 @@ from textual.widgets import Static, TabbedContent
 import apr
 from apr.testing.scripted import ScriptedEngine, trace_texts
 from apr.threads.events import EventLog, read_events
-from apr.threads.grammar import Countdown
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
 from apr.train.run import RunDirectory
@@ -66,7 +65,7 @@ def rl_run(path: Path, steps: int = 4, rollouts: int = 3) -> Path:
         with EventLog(path / "watched" / f"{step:06d}.jsonl") as log:
             for i in range(rollouts):
                 trace = apr.search(PROBLEM, "apr", seed=10 * step + i, beam_size=3, child_beam_size=3, promising=0.9)
-                engine = ScriptedEngine(trace_texts(trace), Countdown("apr").tokenizer)
+                engine = ScriptedEngine(trace_texts(trace), apr.Tokenizer())
                 tree = run_threads(PROBLEM, engine, emit=log.append, rollout_id=f"{step}-{i}", stream=True)
                 told.append(figures(tree, f"{step}-{i}"))
         run.log(entry(step, alarms=["no spawns: the model asks for none"] if step == 2 else []))

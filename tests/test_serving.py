@@ -115,7 +115,7 @@ def test_usage_ends_a_stream_that_asks_for_it(client: Any) -> None:
 
 
 def test_prompts_come_as_texts_token_ids_and_lists(client: Any) -> None:
-    ids = [int(i) for i in teacher_policy().grammar.open(PROMPT)]
+    ids = [int(i) for i in teacher_policy().language.open(PROMPT)]
     whole = client.completions.create(model="teacher", prompt=PROMPT, temperature=0).choices[0].text
     for prompts in (ids, ids[1:], [PROMPT], [ids], [PROMPT, PROMPT], [ids, PROMPT, ids]):
         answer = client.completions.create(model="teacher", prompt=prompts, temperature=0)
