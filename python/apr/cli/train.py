@@ -90,7 +90,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine.base import EngineError
     from apr.origin import read_origin
     from apr.task import load_task
-    from apr.threads.language import load_language
+    from apr.threads.language import Trainable, load_language
     from apr.train.start import check_start
 
     if options.engine != "sglang" and options.server is not None:
@@ -99,8 +99,14 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         plan = _plan(options, "rl")
         config = _checked(plan.recipe.rl)
         start = _start(options, files, shipped=not plan.run.start.exists())
+        begin = start or plan.run.start
+        origin = _checked(lambda: read_origin(begin))
+        task = _checked(lambda: load_task(config.task or origin.task, config.method))
+        language = _checked(lambda: load_language(config.language or origin.language, None, config.method))
+        if not isinstance(language, Trainable):
+            raise UsageError(f"no model can be trained in the language {language.name}")
         if start is not None:
-            _checked(lambda: check_start(start))
+            _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
         processes = files.enter_context(_launched(options))
         from apr.train.rl.trainer import GrpoTrainer
@@ -115,10 +121,6 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
                 return load_engine("native", directory, threads=options.threads)
             return load_engine("sglang", directory, url=options.server, progress=waiting)
 
-        begin = start or plan.run.start
-        origin = _checked(lambda: read_origin(begin))
-        task = _checked(lambda: load_task(config.task or origin.task, config.method))
-        language = _checked(lambda: load_language(config.language or origin.language, begin, config.method))
         try:
             trainer = _checked(
                 lambda: GrpoTrainer(config, plan.run, task, language, open_engine, device=str(processes.device))
