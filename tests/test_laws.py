@@ -27,7 +27,7 @@ def python_files() -> Iterator[Path]:
 
 def sources() -> Iterator[Path]:
     yield from python_files()
-    for crate in ("countdown", "decoder", "bindings"):
+    for crate in ("countdown", "sudoku", "decoder", "bindings"):
         yield from (ROOT / "rust" / crate / "src").rglob("*.rs")
 
 
@@ -80,6 +80,22 @@ def test_the_package_loads_nothing_heavy() -> None:
         "apr.threads.tree",
     ):
         assert not loaded_by(module) & set(HEAVY), module
+
+
+def test_the_extension_is_a_tasks_or_of_no_task() -> None:
+    """What rooms that know no task take from it; commands about Countdown's traces are its own."""
+    tasks = ("countdown", "sudoku", "__init__.py", "cli/traces.py")
+    general = {"Decoder", "Tokenizer", "check_config", "llama2_tokens", "__version__"}
+    package = ROOT / "python" / "apr"
+    for path in python_files():
+        if path.is_relative_to(package) and str(path.relative_to(package)).startswith(tasks):
+            continue
+        text = path.read_text()
+        taken = {
+            name.strip() for names in re.findall(r"from apr\._core import ([^(\n]+)", text) for name in names.split(",")
+        }
+        taken |= set(re.findall(r"\b_core\.(\w+)", text))
+        assert taken <= general, path
 
 
 def test_installing_pulls_nothing_heavy() -> None:
