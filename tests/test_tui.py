@@ -6,6 +6,7 @@ import ast
 import asyncio
 import copy
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -26,17 +27,28 @@ from textual.widgets import Input, Static
 
 import apr
 import apr_tui
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
 from apr.policy import Policy
+from apr.shown import give
 from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
-from apr.threads.events import Event, EventLog, RolloutFinished, ThreadClosed, ThreadSpawned, TokensForced, to_json
-from apr.threads.grammar import Countdown
+from apr.threads.events import (
+    Event,
+    EventLog,
+    RolloutFinished,
+    RolloutStarted,
+    ThreadClosed,
+    ThreadSpawned,
+    TokensForced,
+    to_json,
+)
 from apr.threads.run import run_threads
 from apr.threads.tree import MAIN, ThreadTree
 from apr_tui import state as states
 from apr_tui.app import AprApp
 from apr_tui.commands import demo_app, watch
-from apr_tui.feed import Refused, read_problem
-from apr_tui.figures import Row, expression, headline, meters, name, order, row, sources
+from apr_tui.figures import Row, headline, meters, name, order, row, solution, sources, title
+from apr_tui.groups import RolloutFigures, parts
 from apr_tui.log import LineTail, LogFeed, Player
 from apr_tui.pane import SearchPane, pack
 from apr_tui.plain import clean, cut
@@ -47,6 +59,7 @@ from apr_tui.text import ThreadText, wrap
 from apr_tui.threads import MARKS, ThreadList, draw_row
 from apr_tui.track import Track
 from pilots import until
+from toy import Characters, ToyLanguage, ToyTask
 
 PROBLEM = apr.Problem([66, 3, 4, 22], 40)
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -68,7 +81,7 @@ def scripted(**options: object) -> ScriptedEngine:
     # `apr watch` asks with a budget, a recorded log here without one.
     head = apr._core.prompt(PROBLEM, "apr", 10).removesuffix(apr._core.prompt(PROBLEM, "apr"))
     texts = [*trace_texts(TRACE), *trace_texts(TRACE, head)]
-    return ScriptedEngine(texts, Countdown("apr").tokenizer, **options)  # type: ignore[arg-type]
+    return ScriptedEngine(texts, apr.Tokenizer(), **options)  # type: ignore[arg-type]
 
 
 def recorded(rollout: str = "a", **options: object) -> list[Event]:
@@ -95,7 +108,7 @@ def watching(log: Path) -> AprApp:
 
 
 def solving(**options: object) -> AprApp:
-    models = Models(lambda engine, method: Policy(scripted(**options), Countdown("apr")))
+    models = Models(lambda engine, method: Policy(scripted(**options), Countdown(), Traces(), "apr"), Countdown)
     return AprApp(SolveScreen(models), models)
 
 
@@ -159,9 +172,11 @@ def test_marks_and_headline_of_the_end() -> None:
     assert marks(view) == {"0": "found", "0.0": "nothing", "0.1": "found", "0.2": "nothing"}
     said, tone = headline(view)
     assert tone == "good"
-    assert expression(view) in said
-    assert expression(view).endswith("= 40")
+    assert solution(view) in said
+    assert solution(view).endswith("= 40")
     assert {row.thread: row.note for row in rows(view)}["0.0"] == "nothing found"
+    assert {row.thread: row.label for row in rows(view)}["0"] == ""
+    assert all(row.label for row in rows(view) if row.thread != MAIN)
     assert sources(view) == ("0", "0.1")
 
 
@@ -194,6 +209,44 @@ def test_a_false_claim_is_wrong() -> None:
     view = fold_all(State(), false).view
     assert view is not None
     assert marks(view)["0.0"] == "wrong"
+
+
+def toy_rollout(rollout: str = "t", **start: Any) -> list[Event]:
+    """A rollout of another task, in which one child is right and one is wrong."""
+    seen: list[Event] = []
+    engine = ScriptedEngine(["?a[b,c]", "b!win", "c!lose", "?a{win,lose}!win"], Characters())
+    run_threads("win", engine, emit=seen.append, task=ToyTask(), language=ToyLanguage(), rollout_id=rollout)
+    return [replace(event, **start) if isinstance(event, RolloutStarted) else event for event in seen]
+
+
+@pytest.mark.parametrize("task", ["toy:ToyTask", "nowhere", "os:system", "", "\x1b[2J\ud800", "x" * 10_000])
+def test_a_task_that_nobody_knows_is_shown_by_its_events(task: str) -> None:
+    view = fold_all(State(), toy_rollout(task=task)).view
+    assert view is not None
+    assert marks(view) == {"0": "found", "0.0": "claimed", "0.1": "claimed"}
+    assert [row.note for row in rows(view)] == ["found win", "claims win", "claims lose"]
+    assert title(view) == '{"word":"win"} · apr, free budget, temperature 1'
+    assert headline(view) == ("solved: win, says the judge", "good")
+    assert sources(view) == (MAIN,)
+    assert parts(view, view.tree.main, "gap", RolloutFigures()) == view.forced[MAIN]
+
+
+def test_a_task_that_was_given_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apr.shown._given", {})
+    give(ToyTask())
+    view = fold_all(State(), toy_rollout()).view
+    assert view is not None
+    assert marks(view) == {"0": "found", "0.0": "found", "0.1": "wrong"}
+    assert [row.note for row in rows(view)] == ["found win", "found win", "claims a false solution"]
+
+
+def test_problems_that_a_task_cannot_read_are_shown_as_they_are() -> None:
+    for problem in ({}, {"numbers": 3, "target": []}, {"numbers": [1] * 99, "target": 10**30}):
+        view = fold_all(State(), toy_rollout(task="countdown", problem=problem)).view
+        assert view is not None
+        assert title(view).startswith(json.dumps(problem, separators=(",", ":")))
+        assert marks(view) == {"0": "found", "0.0": "claimed", "0.1": "claimed"}
+        assert headline(view)[0] == "solved: win, says the judge"
 
 
 def test_an_event_out_of_place_is_a_problem_and_keeps_what_was_good() -> None:
@@ -373,14 +426,14 @@ def test_a_line_that_is_no_event_is_told_and_passed_over(tmp_path: Path, line: s
     ],
 )
 def test_what_a_form_refuses(numbers: str, target: str, said: str) -> None:
-    with pytest.raises(Refused) as refused:
-        read_problem(numbers, target)
+    with pytest.raises(ValueError) as refused:  # noqa: PT011
+        Countdown().parse((numbers, target))
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_what_a_form_reads() -> None:
-    problem = read_problem(" 22, 26 31  53 ", " 27 ")
+    problem = Countdown().parse((" 22, 26 31  53 ", " 27 "))
     assert (list(problem.numbers), problem.target) == ([22, 26, 31, 53], 27)
 
 
@@ -480,9 +533,9 @@ def test_several_rollouts_of_a_log(tmp_path: Path) -> None:
 
 
 async def fill(app: AprApp, pilot: object, numbers: str, target: str) -> None:
-    screen(app).query_one("#numbers", Input).value = numbers
-    screen(app).query_one("#target", Input).value = target
-    screen(app).query_one("#target", Input).focus()
+    screen(app).query_one("#ask-numbers", Input).value = numbers
+    screen(app).query_one("#ask-target", Input).value = target
+    screen(app).query_one("#ask-target", Input).focus()
     await pilot.press("enter")  # type: ignore[attr-defined]
     await pilot.pause()  # type: ignore[attr-defined]
 
@@ -493,7 +546,7 @@ def test_a_live_solve(size: tuple[int, int]) -> None:
         app = solving()
         async with app.run_test(size=size) as pilot:
             await pilot.press(*"66 3 4 22", "enter")
-            assert app.focused is screen(app).query_one("#target")
+            assert app.focused is screen(app).query_one("#ask-target")
             await pilot.press("4", "0", "enter")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
             assert len(listed(app)) == 4
@@ -593,7 +646,7 @@ def test_an_empty_form_stands_for_the_example_it_shows() -> None:
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("enter")
             await until(pilot, lambda: said(app, "title").startswith("22 26 31 53 → 27"))
-            assert screen(app).query_one("#target", Input).value == "27"
+            assert screen(app).query_one("#ask-target", Input).value == "27"
 
     asyncio.run(watch())
 
@@ -656,6 +709,63 @@ def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
     asyncio.run(look())
 
 
+def test_random_problems_are_of_a_kind() -> None:
+    async def watch() -> None:
+        app = solving()
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            for key, count in (("", 4), ("d", 5), ("d", 3)):
+                await pilot.press(*key, "r")
+                await until(pilot, lambda: not screen(app).track.searching)
+                fields = [screen(app).query_one(field, Input).value for field in ("#ask-numbers", "#ask-target")]
+                assert len(fields[0].split()) == count
+                await until(pilot, lambda wanted=fields: said(app, "title").startswith(" → ".join(wanted)))  # type: ignore[misc]
+            assert any(n.message == "random problems are easy: 3 numbers" for n in app._notifications)
+
+    asyncio.run(watch())
+
+
+def test_a_form_of_a_task_that_brings_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apr.shown._given", {})
+
+    def load(engine: str, method: str) -> Policy:
+        texts = ["?a[b,c]", "b!win", "c!lose", "?a{win,lose}!win"]
+        return Policy(ScriptedEngine(texts, Characters()), ToyTask(), ToyLanguage(), "apr")
+
+    async def watch() -> None:
+        models = Models(load, ToyTask)
+        app = AprApp(SolveScreen(models), models)
+        async with app.run_test(size=(80, 24)) as pilot:
+            problem = screen(app).query_one("#ask-problem", Input)
+            assert problem.placeholder == '{"word":"test-0-0"}'
+            await pilot.press(*"win", "enter")
+            await until(pilot, lambda: said(app, "headline") == "a toy's prompt names no problem")
+            problem.value = '{"word": "win"}'
+            problem.focus()
+            await pilot.press("enter")
+            await until(pilot, lambda: said(app, "headline").startswith("solved: win"))
+            assert said(app, "title").startswith('{"word":"win"} · apr, free budget')
+            assert [line.split()[0] for line in listed(app).values()] == ["✓", "✓", "✗"]
+            await pilot.press("r")
+            await until(pilot, lambda: said(app, "title").startswith('{"word":"test-'))
+
+    asyncio.run(watch())
+
+
+def test_logs_of_tasks_on_screen(tmp_path: Path) -> None:
+    """One that nobody knows after one of Countdown."""
+    log = write(tmp_path / "log.jsonl", [*recorded(), *toy_rollout(task="\x1b[2J:\ud800")])
+
+    async def look() -> None:
+        app = watching(log)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: said(app, "headline") == "solved: win, says the judge")
+            assert listed(app)["0.1"].split()[:2] == ["?", "1"]
+            await pilot.press("left_square_bracket")
+            await until(pilot, lambda: said(app, "title").startswith("66 3 4 22 → 40"))
+
+    asyncio.run(look())
+
+
 def test_pausing_comparing_and_settings() -> None:
     async def look() -> None:
         app = solving()
@@ -665,7 +775,7 @@ def test_pausing_comparing_and_settings() -> None:
             solver = app.first
             assert isinstance(solver, SolveScreen)
             assert [s.method for s in solver.settings] == ["apr", "sos+"]
-            solver.settings[1] = Settings()
+            solver.settings[1] = Settings(budget=10)
             await fill(app, pilot, "66 3 4 22", "40")
             await until(pilot, lambda: all(track.state.view is not None for track in solver.tracks))
             await until(pilot, lambda: not any(track.searching for track in solver.tracks))
@@ -777,13 +887,13 @@ def test_the_state_needs_no_terminal() -> None:
 
 
 def test_it_imports_of_apr_only_what_it_may() -> None:
-    """Values, trees, the public face, what loads a policy and the names of engines; no command line."""
+    """Values, trees, tasks as they are shown, what loads a policy and the names of engines; no command line."""
     allowed = {
-        "apr",
         *(
             f"apr.{part}"
             for part in (
-                *("_core", "engine", "events", "grammar", "limits", "plain", "policy", "run", "tree", "types"),
+                *("engine", "form", "limits", "origin", "plain", "policy", "shown", "task", "types"),
+                *("threads.events", "threads.tree", "train.run"),
             )
         ),
     }

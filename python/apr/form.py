@@ -24,7 +24,8 @@ def example(task: Task[Any]) -> tuple[str, ...]:
     """The fields of a problem that an empty form stands for."""
     if isinstance(task, Asks):
         return tuple(field.example for field in task.form.fields)
-    return fill(task, task.problems("test", 0, 0, 1)[0])
+    found = task.problems("test", 0, 0, 1)
+    return fill(task, found[0]) if found else ("",)
 
 
 def read(task: Task[Any], texts: Sequence[str]) -> Any:
@@ -47,8 +48,10 @@ def fill(task: Task[Any], problem: Any) -> tuple[str, ...]:
 
 
 def draw(task: Task[Any], kind: str | None) -> Any:
-    """A problem at random, of the split that no model of ours was trained on."""
+    """A problem at random, of the split that no model of ours was trained on. ValueError if there is none."""
     kinds = form_of(task).kinds
     if kind is not None and kind in kinds and isinstance(task, Selects):
         task = task.select(kinds[kind].options)
-    return task.problems("test", random.SystemRandom().randrange(1 << 62), 0, 1)[0]
+    for problem in task.problems("test", random.SystemRandom().randrange(1 << 62), 0, 1):
+        return problem
+    raise ValueError("there are no problems to choose from")

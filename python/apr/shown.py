@@ -41,6 +41,11 @@ def installed_language(name: str, method: str) -> Language | None:
     return _try(lambda: load_language(name, None, _method(method))) if name in names(LANGUAGES) else None
 
 
+def token_text(language: Language, token_id: int) -> str | None:
+    """What a token of a log says by itself; None if the language knows no such token."""
+    return _try(lambda: language.text((token_id,)))
+
+
 def _method(name: str) -> Method:
     return cast(Method, name) if name in get_args(Method) else "apr"
 

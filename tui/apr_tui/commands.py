@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module, resources
 from importlib.util import find_spec
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from apr.engine import ENGINES
-from apr.policy import Policy, PolicyError, load_policy
-from apr.task import Method
+from apr.origin import read_origin
+from apr.policy import Policy, PolicyError, checkpoint, load_policy
+from apr.shown import give
+from apr.task import Method, load_task
 from apr.types import temperature_fault
 from apr_tui.app import AprApp
 from apr_tui.feed import Refused
@@ -89,6 +92,7 @@ def watch(arguments: list[str]) -> int:
     add = made.add_argument
     add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
     add("--sos-model", metavar="DIR", help="checkpoint for sos+, to compare with")
+    add("--task", metavar="NAME", help="a task, or module:attribute (default: what the model was trained for)")
     add("--engine", choices=ENGINES, metavar="NAME", help="native (default), torch or sglang")
     add("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
     add("--method", choices=("apr", "sos+"), help="how to search at first (default: apr)")
@@ -96,7 +100,7 @@ def watch(arguments: list[str]) -> int:
         "--budget",
         type=_budget,
         metavar="N",
-        help="child threads or tokens to ask for at first; free: the model's choice",
+        help="child threads or tokens, as the task counts, to ask for at first; free: the model's choice",
     )
     add("--join", choices=("all", "first"), help="wait for all children (default), or for the first solution")
     add("--temperature", type=_temperature, metavar="T", help="0 (default): greedy")
@@ -126,10 +130,13 @@ def _temperature(text: str) -> float:
 
 def _watch(options: argparse.Namespace) -> AprApp:
     if options.log is not None:
-        if any(value is not None for name, value in vars(options).items() if name not in ("log", "web", "port")):
+        shows = ("log", "task", "web", "port")
+        if any(value is not None for name, value in vars(options).items() if name not in shows):
             raise Refused("a log is only read: options for a search go without one")
         if not options.log.is_file():
             raise Refused(f"there is no file {options.log}")
+        if options.task is not None:
+            give_task(options.task)
         return AprApp(SearchScreen([Track.of_log(options.log)], f"{options.log} holds no events yet"))
     method: Method = options.method or "apr"
     directories: dict[Method, str | None] = {"apr": None, method: options.model}
@@ -140,18 +147,30 @@ def _watch(options: argparse.Namespace) -> AprApp:
         if method not in directories:
             raise PolicyError(f"no model for {method} is known; name one with --sos-model DIR")
         extra = {"url": options.server} if engine == "sglang" else {}
-        return load_policy(engine, directories[method], method, **extra)
+        return load_policy(engine, directories[method], method, task=options.task, **extra)
 
+    with ExitStack() as files:
+        asked = options.task or read_origin(checkpoint(options.model, files)).task
+    give_task(asked)
+
+    models = Models(load, lambda method: load_task(asked, method))
     given = {name: getattr(options, name) for name in ("engine", "budget", "join", "temperature", "seed")}
     changed: dict[str, Any] = {
         name: None if value == FREE else value for name, value in given.items() if value is not None
     }
-    settings = replace(Settings.of(method), **changed)
-    models = Models(load)
+    settings = replace(Settings.of(method, models.form(method)), **changed)
     # What cannot be loaded is said before a screen opens; the native engine loads in milliseconds.
     if settings.engine == "native":
         models.keep(settings.engine, method, load(settings.engine, method))
     return AprApp(SolveScreen(models, settings), models)
+
+
+def give_task(name: str) -> None:
+    """Let rollouts of this task be shown by it. Refused if there is none of that name."""
+    try:
+        give(load_task(name))
+    except ValueError as error:
+        raise Refused(str(error)) from None
 
 
 def demo(arguments: list[str]) -> int:

@@ -1,60 +1,20 @@
-"""Where a problem comes from, and the rollout that runs on it in the caller's loop. Nothing here knows of a
-terminal.
-"""
+"""The rollout that runs on a problem in the caller's loop. Nothing here knows of a terminal."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import Any
 
-import apr
 from apr.limits import Limits
 from apr.threads.events import Event, EventLog
 from apr.types import SamplingParams
 from apr_tui.log import Batch
 from apr_tui.settings import Models, Settings
 
-MIN_NUMBERS, MAX_NUMBERS = 2, 6
-DIFFICULTIES = {"easy": 3, "medium": 4, "hard": 5}
-"""Name of a difficulty -> how many numbers its problems have."""
-
 
 class Refused(Exception):
     """Input that cannot be used: one sentence for people."""
-
-
-def read_problem(numbers: str, target: str) -> Any:
-    """The problem that two fields of a form name; Refused if they name none."""
-    given = [_integer(word, "numbers") for word in numbers.replace(",", " ").split()]
-    if not MIN_NUMBERS <= len(given) <= MAX_NUMBERS:
-        many = f", not {len(given)}" if given else ""
-        raise Refused(f"give {MIN_NUMBERS} to {MAX_NUMBERS} numbers, as in 22 26 31 53{many}")
-    if not target.strip():
-        raise Refused("give the target to reach")
-    try:
-        return apr.Problem(given, _integer(target.strip(), "target"))
-    except OverflowError:
-        raise Refused("a number is too large") from None
-    except ValueError as error:
-        raise Refused(str(error)) from None
-
-
-def random_problem(difficulty: str) -> Any:
-    """A solvable problem that no model of ours was trained on."""
-    seed = random.SystemRandom().randrange(1 << 62)
-    return next(apr.problems(1, seed, numbers=DIFFICULTIES[difficulty], split="test"))
-
-
-def _integer(word: str, field: str) -> int:
-    digits = word.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
-        raise Refused(f"{field}: {word[:20]!r} is not a whole number")
-    # Python itself refuses to read very long ones, with a message of its own.
-    if len(digits) > 40:
-        raise Refused("a number is too large")
-    return int(word)
 
 
 class Solve:

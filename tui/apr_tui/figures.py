@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
-from apr._core import Problem, first_state, solution
 from apr.threads.events import CloseReason
 from apr.threads.tree import MAIN, Thread
 from apr_tui.plain import one_line
@@ -21,6 +19,7 @@ Mark = Literal[
     "waiting",  # for its children
     "found",  # claims a solution that holds
     "wrong",  # claims one that does not
+    "claimed",  # claims one, and nobody can tell whether it holds
     "nothing",  # ended by itself without one
     "stopped",  # met a limit or was interrupted
     "cancelled",
@@ -61,8 +60,8 @@ class Row:
     """Tokens a second while it was open, waiting included."""
     context: int
     """Tokens of its sequence now."""
-    numbers: str
-    """The numbers it has to reach the target with."""
+    label: str
+    """Its part of the problem."""
     note: str
     """What it does or came to, in a few words."""
     source: bool
@@ -123,16 +122,10 @@ def row(view: View, thread: Thread, sources: Collection[str] = ()) -> Row:
         thread.sampled_tokens,
         thread.sampled_tokens / passed if passed > 0 else 0.0,
         len(thread.token_ids),
-        "" if thread.parent is None else _numbers(thread.prompt_text),
+        view.labels.get(thread.id, ""),
         _note(view, thread),
         thread.id in sources,
     )
-
-
-@lru_cache(maxsize=4096)
-def _numbers(prompt: str) -> str:
-    state = first_state(prompt)
-    return "" if state is None else " ".join(map(str, state[1]))
 
 
 def sources(view: View) -> tuple[str, ...]:
@@ -145,23 +138,29 @@ def sources(view: View) -> tuple[str, ...]:
     while below := [
         child
         for child in view.tree.threads[chain[-1]].children
-        if (steps := view.proofs.get(child)) and finished.steps[-len(steps) :] == steps
+        if (steps := _steps(view, child)) and finished.steps[-len(steps) :] == steps
     ]:
         chain.append(below[0])
     return tuple(chain)
 
 
-def expression(view: View) -> str:
-    """The verified solution of a rollout as one expression; empty if there is none."""
-    finished, started = view.tree.finished, view.tree.started
-    if finished is None or started is None or not finished.steps:
+def _steps(view: View, thread: str) -> tuple[str, ...]:
+    """What a thread's claim is proved by; empty if it is false, or if nobody can tell."""
+    verdict = view.verdicts.get(thread)
+    return verdict.steps if verdict is not None and verdict.correct else ()
+
+
+def solution(view: View) -> str:
+    """The verified solution of a rollout in one line; empty if there is none, or none that its task can show."""
+    finished = view.tree.finished
+    if finished is None or view.shown is None or not finished.steps:
         return ""
-    try:
-        problem = Problem(started.problem["numbers"], started.problem["target"])
-        whole = solution(problem, finished.steps)
-    except (LookupError, TypeError, ValueError, OverflowError):
-        return ""
-    return "" if whole is None else f"{whole.expression} = {started.problem['target']}"
+    return view.shown.solution(finished.steps) or ""
+
+
+def _accepted(view: View) -> bool:
+    """Whether the judge accepts the answer of a rollout."""
+    return view.tree.solved or view.tree.correct is True
 
 
 def meters(view: View) -> Meters:
@@ -183,11 +182,7 @@ def title(view: View) -> str:
     started = view.tree.started
     if started is None:
         return ""
-    problem = started.problem
-    if isinstance(problem.get("numbers"), list | tuple) and "target" in problem:
-        asked = f"{' '.join(map(str, problem['numbers']))} → {problem['target']}"
-    else:
-        asked = ", ".join(f"{key} {value}" for key, value in problem.items())
+    asked = view.shown.title() if view.shown is not None else ""
     budget = "free budget" if started.condition is None else f"budget {started.condition:,}"
     heat = f"temperature {started.temperature:g}" if started.temperature else "greedy"
     return f"{asked} · {started.method}, {budget}, {heat}"
@@ -198,8 +193,12 @@ def headline(view: View) -> tuple[str, Tone]:
     finished = view.tree.finished
     if finished is None:
         return "searching" if view.tree.threads else "begins", "plain"
-    if finished.steps:
-        return f"solved: {expression(view) or ', '.join(map(str, finished.steps))}, checked exactly", "good"
+    if _accepted(view):
+        if shown := solution(view):
+            return f"solved: {shown}, checked exactly", "good"
+        found = view.tree.main.result
+        claim = found if view.shown is None or found is None else view.shown.claim(found)
+        return f"solved: {claim or ', '.join(finished.steps)}, says the judge", "good"
     if finished.reason == "interrupted":
         return "stopped before a solution was found", "warning"
     if finished.failed:
@@ -226,11 +225,13 @@ def _mark(view: View, thread: Thread) -> Mark:
     if thread.reason is None:
         return "waiting" if thread.waiting else "running"
     if thread.result is not None:
-        # The main thread is judged by the rollout, which also knows the whole problem.
-        finished = view.tree.finished
-        judged = thread.id == MAIN and finished is not None
-        holds = bool(finished.steps) if judged and finished else bool(view.proofs.get(thread.id))
-        return "found" if holds else "wrong"
+        verdict, finished = view.verdicts.get(thread.id), view.tree.finished
+        if thread.id == MAIN and finished is not None:
+            # The main thread is judged by the rollout, which leaves it open where something failed.
+            if _accepted(view):
+                return "found"
+            return "claimed" if verdict is None and finished.correct is None else "wrong"
+        return "claimed" if verdict is None else "found" if verdict.correct else "wrong"
     match thread.reason:
         case "no_answer":
             return "nothing"
@@ -252,7 +253,12 @@ def _note(view: View, thread: Thread) -> str:
         end = thread.text[max(len(thread.prompt_text), len(thread.text) - _LAST) :].rstrip()
         return end.rpartition("\n")[2] if end else "begins"
     if thread.result is not None:
-        steps = view.proofs.get(thread.id)
-        return ", ".join(steps) if steps else "claims a false solution"
+        if steps := _steps(view, thread.id):
+            return ", ".join(steps)
+        mark = _mark(view, thread)
+        if mark == "wrong":
+            return "claims a false solution"
+        claim = one_line(thread.result) if view.shown is None else view.shown.claim(thread.result)
+        return f"found {claim}" if mark == "found" else f"claims {claim}"
     why = _REASONS.get(thread.reason, thread.reason)
     return f"{why}: {one_line(thread.detail)}" if thread.detail else why

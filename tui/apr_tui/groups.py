@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import apr
+from apr.shown import installed_language, token_text
 from apr.threads.events import open_log
 from apr.threads.tree import Thread
 from apr.train.run import RunDirectory
@@ -91,7 +91,7 @@ def parts(view: View, thread: Thread, colouring: Colouring, figures: RolloutFigu
         name = _tone(figures.advantage)
         return origin if name is None else _filled(origin, len(thread.text), name)
     told = figures.threads.get(thread.id)
-    gaps = None if told is None else _gaps(thread, told)
+    gaps = None if told is None else _gaps(view, thread, told)
     return origin if gaps is None else gaps
 
 
@@ -118,7 +118,7 @@ def _distance(told: ThreadFigures, index: int) -> str | None:
     return "off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None
 
 
-def _gaps(thread: Thread, told: ThreadFigures) -> list[Part] | None:
+def _gaps(view: View, thread: Thread, told: ThreadFigures) -> list[Part] | None:
     """A part a token, by its gap; None if the trainer's tokens or the texts of tokens are not this thread's."""
     sampled = [token for call in thread.calls for token in call.sampled]
     if tuple(sampled) != told.tokens:
@@ -131,12 +131,17 @@ def _gaps(thread: Thread, told: ThreadFigures) -> list[Part] | None:
         sequence += ((token, -1, call.cause or "prompt") for token in call.forced)
         sequence += ((token, seen + i, None) for i, token in enumerate(call.sampled))
         seen += len(call.sampled)
-    tokenizer = apr.Tokenizer()
+    started = view.tree.started
+    language = None if started is None else installed_language(started.language, started.method)
+    if language is None:
+        return None
     found: list[Part] = []
     place = 0
     text: list[str] = []
     for token, index, cause in sequence:
-        piece = tokenizer.decode([token], skip_special=True) if token < tokenizer.vocab_size else ""
+        piece = token_text(language, token)
+        if piece is None:
+            return None
         if piece:
             name = cause or _distance(told, index)
             if name is not None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from apr_tui.app import AprApp
-from apr_tui.commands import parser, run
+from apr_tui.commands import give_task, parser, run
 from apr_tui.feed import Refused
 from apr_tui.monitor import MonitorScreen
 
@@ -21,6 +21,7 @@ def monitor(arguments: list[str]) -> int:
     )
     made.add_argument("run", type=Path, metavar="RUN", help="the run's directory")
     made.add_argument("beside", nargs="?", type=Path, metavar="RUN2", help="another one to compare with")
+    made.add_argument("--task", metavar="NAME", help="module:attribute of its task, if that is not an installed one")
     return run("monitor", arguments, made, _monitor)
 
 
@@ -29,4 +30,6 @@ def _monitor(options: argparse.Namespace) -> AprApp:
     for path in runs:
         if path.exists() and not path.is_dir():
             raise Refused(f"{path} is not a directory")
+    if options.task is not None:
+        give_task(options.task)
     return AprApp(MonitorScreen(runs))

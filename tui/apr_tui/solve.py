@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import events
 from textual.actions import SkipAction
@@ -18,24 +19,31 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, Static
 
+from apr.form import draw, example, fill, form_of, read
+from apr.task import Field, Task
 from apr.threads.events import EventLog
 from apr_tui.base import WatchScreen
-from apr_tui.feed import DIFFICULTIES, Refused, Solve, random_problem, read_problem
+from apr_tui.feed import Refused, Solve
 from apr_tui.lines import LineList
 from apr_tui.log import Library, Player
 from apr_tui.pane import SearchPane
-from apr_tui.settings import Models, Settings
+from apr_tui.settings import Models, Settings, after
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 
-_INVITATION = "reach the target, each number once: Enter tries the example, r a random one"
+_INVITATION = "Enter tries the example, r a random one"
 
 
-class NumberInput(Input):
-    """Takes digits; other keys are the screen's."""
+class FieldInput(Input):
+    """Takes the characters of its field; other keys are the screen's."""
+
+    def __init__(self, field: Field, example: str) -> None:
+        super().__init__(placeholder=example, id=f"ask-{field.name}", compact=True)
+        self._keys = field.keys
+        self.styles.width = "1fr" if field.width is None else field.width
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
-        return character is not None and character in "0123456789 ,-"
+        return character is not None and (character in self._keys if self._keys else character.isprintable())
 
     async def _on_key(self, event: events.Key) -> None:
         if event.is_printable and not self.check_consume_key(event.key, event.character):
@@ -170,13 +178,13 @@ class SearchScreen(WatchScreen):
 class SolveScreen(SearchScreen):
     """Solve what the form says, and compare two ways to."""
 
-    AUTO_FOCUS = "#numbers"
+    AUTO_FOCUS = "FieldInput"
     ABOUT = f"{SearchScreen.ABOUT} Keys that change how to search act on the active one of two searches."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "next_field", "Search", show=False, priority=True, tooltip="search for what the form says"),
         Binding("n", "new", "New", tooltip="type in another problem"),
         Binding("r", "random", "Random", tooltip="solve a random problem of the test split"),
-        Binding("d", "difficulty", "Difficulty", tooltip="how many numbers a random problem has", show=False),
+        Binding("d", "difficulty", "Difficulty", tooltip="which problems are drawn at random", show=False),
         Binding("s", "again", "Again", tooltip="solve the same problem again"),
         Binding("c", "compare", "Compare", tooltip="two searches side by side, or one"),
         Binding("m", "setting('method')", "Method", tooltip="change the method: apr, sos+"),
@@ -190,18 +198,22 @@ class SolveScreen(SearchScreen):
     def __init__(self, models: Models, settings: Settings | None = None) -> None:
         self._folder = TemporaryDirectory(prefix="apr-solve-", ignore_cleanup_errors=True)
         self._log = EventLog(Path(self._folder.name) / "events.jsonl")
-        super().__init__([Track(Library(self._log.path))], _INVITATION)
+        self.asked: Task[Any] = models.task("apr" if settings is None else settings.method)
+        rule = form_of(self.asked).rule
+        super().__init__([Track(Library(self._log.path))], f"{rule}: {_INVITATION}" if rule else _INVITATION)
         self.models = models
-        self.settings = [Settings() if settings is None else settings]
-        self.difficulty = "medium"
+        self.settings = [Settings.of("apr", models.form("apr")) if settings is None else settings]
+        self.kind = next(iter(form_of(self.asked).kinds), None)
+        """Which problems are drawn at random; None: all."""
         self._solves: list[Solve] = []
 
     def compose_form(self) -> ComposeResult:
         with Horizontal(id="form"):
-            yield Label("numbers ")
-            yield NumberInput(placeholder="22 26 31 53", id="numbers", compact=True)
-            yield Label(" target ")
-            yield NumberInput(placeholder="27", id="target", compact=True)
+            space = ""
+            for field, text in zip(form_of(self.asked).fields, example(self.asked), strict=True):
+                yield Label(f"{space}{field.name} ", markup=False)
+                yield FieldInput(field, text)
+                space = " "
             yield Static("", id="how", markup=False)
 
     async def on_unmount(self) -> None:
@@ -220,15 +232,21 @@ class SolveScreen(SearchScreen):
         return super().note(track) if track.state.view is not None or track.searching else ""
 
     def action_next_field(self) -> None:
-        """Enter in the first field leads to the second, unless that is filled or both are empty.
+        """Enter in a field that is filled leads to the next one, unless that is filled, too.
 
         It is a priority binding, so that what is typed or pasted right after it already goes there. Any other Enter
         is the field's, which hands it in after what was typed before it."""
-        numbers, target = self.query_one("#numbers", Input), self.query_one("#target", Input)
-        if self.focused is numbers and numbers.value.strip() and not target.value.strip():
-            self.set_focus(target)
-        else:
-            raise SkipAction
+        fields = self._fields
+        for field, after_it in pairwise(fields):
+            if self.focused is field and field.value.strip() and not after_it.value.strip():
+                self.set_focus(after_it)
+                return
+        raise SkipAction
+
+    @property
+    def _fields(self) -> list[FieldInput]:
+        """The form's, in order."""
+        return list(self.query(FieldInput))
 
     def on_input_submitted(self) -> None:
         self.action_again()
@@ -238,8 +256,8 @@ class SolveScreen(SearchScreen):
         try:
             if any(track.searching for track in self.tracks):
                 raise Refused("a search is running; Esc stops it")
-            problem = read_problem(*self._entered())
-        except Refused as refused:
+            problem = read(self.asked, self._entered())
+        except (Refused, ValueError) as refused:
             self.complaint = str(refused)
             self.draw()
             return
@@ -251,30 +269,35 @@ class SolveScreen(SearchScreen):
 
     def _entered(self) -> list[str]:
         """What the form says: the example that an empty one shows."""
-        fields = [self.query_one(field, Input) for field in ("#numbers", "#target")]
+        fields = self._fields
         if not any(field.value.strip() for field in fields):
             for field in fields:
                 field.value = field.placeholder
         return [field.value for field in fields]
 
     def action_new(self) -> None:
-        numbers = self.query_one("#numbers", Input)
-        self.set_focus(numbers)
-        numbers.action_end()
+        first = self._fields[0]
+        self.set_focus(first)
+        first.action_end()
 
     def action_random(self) -> None:
-        problem = random_problem(self.difficulty)
-        self.query_one("#numbers", Input).value = " ".join(map(str, problem.numbers))
-        self.query_one("#target", Input).value = str(problem.target)
+        try:
+            texts = fill(self.asked, draw(self.asked, self.kind))
+        except ValueError as error:
+            self.notify(str(error), markup=False)
+            return
+        for field, text in zip(self._fields, texts, strict=True):
+            field.value = text
         self.action_again()
 
     def action_difficulty(self) -> None:
-        names = list(DIFFICULTIES)
-        self.difficulty = names[(names.index(self.difficulty) + 1) % len(names)]
-        self.notify(f"random problems are {self.difficulty}: {DIFFICULTIES[self.difficulty]} numbers")
+        kinds = form_of(self.asked).kinds
+        if self.kind is not None:
+            self.kind = after(list(kinds), self.kind)
+            self.notify(f"random problems are {self.kind}: {kinds[self.kind].says}", markup=False)
 
     def action_setting(self, field: str) -> None:
-        self.settings[self._active] = self.settings[self._active].next(field)
+        self.settings[self._active] = self.settings[self._active].next(field, self.models.form)
         self.draw()
 
     async def action_compare(self) -> None:
@@ -284,7 +307,7 @@ class SolveScreen(SearchScreen):
         elif len(self.tracks) == 1:
             other: Widget = SearchPane("c ends the comparison; keys change the search that has the focus")
             self.tracks.append(Track(Library(self._log.path)))
-            self.settings.append(self.settings[0].next("method"))
+            self.settings.append(self.settings[0].next("method", self.models.form))
             await panes.mount(other)
             self.draw()
         else:
@@ -295,6 +318,8 @@ class SolveScreen(SearchScreen):
             self.draw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "difficulty" and self.kind is None:
+            return False
         if action == "replay":
             return not any(track.searching for track in self.tracks)
         return super().check_action(action, parameters)

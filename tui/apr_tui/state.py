@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
-import apr
+from apr.shown import Shown
+from apr.task import Verdict
 from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
 from apr.threads.tree import MAIN, Thread, ThreadTree
 
@@ -34,8 +35,12 @@ class View:
     """Time of its last event."""
     forced: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
     """Thread -> the parts of its text that it did not sample."""
-    proofs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Closed thread that claims a solution -> its equations as judged; empty if the claim is false."""
+    shown: Shown | None = field(default=None, compare=False)
+    """Its problem in words; None before it started."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Child -> its part of the problem, in a few characters."""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """Closed thread that claims a solution -> what the task's judge says of it, if anybody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,9 @@ class _Draft:
         self.tree = ThreadTree(view.tree.started, dict(view.tree.threads), view.tree.finished)
         self.seconds = view.seconds
         self.forced = dict(view.forced)
-        self.proofs = dict(view.proofs)
+        self.shown = view.shown
+        self.labels = dict(view.labels)
+        self.verdicts = dict(view.verdicts)
         self._own: set[str] = set()
 
     def take(self, event: Event) -> None:
@@ -139,19 +146,24 @@ class _Draft:
             self._own.add(touched)
         self.seconds = event.time
         match event:
+            case RolloutStarted():
+                self.shown = Shown.of(event)
             case ThreadOpened():
                 self.forced[event.thread] = ((0, len(event.text), "prompt"),)
+                if self.shown is not None and event.parent is not None:
+                    self.labels[event.thread] = self.shown.label(self.tree.threads[event.thread].prompt_text)
             case TokensForced():
                 kept = event.kept_text
                 before = ((a, min(b, kept), origin) for a, b, origin in self.forced[event.thread] if a < kept)
                 self.forced[event.thread] = (*before, (kept, kept + len(event.text), event.cause))
-            case ThreadClosed() if event.result is not None:
+            case ThreadClosed() if event.result is not None and self.shown is not None:
                 prompt = self.tree.threads[event.thread].prompt_text
-                verdict = apr.check_solution(prompt, event.result)
-                self.proofs[event.thread] = tuple(verdict.steps) if verdict.correct else ()
+                verdict = self.shown.judge(prompt, event.result)
+                if verdict is not None:
+                    self.verdicts[event.thread] = verdict
 
     def view(self) -> View:
-        return View(self.tree, self.seconds, self.forced, self.proofs)
+        return View(self.tree, self.seconds, self.forced, self.shown, self.labels, self.verdicts)
 
 
 def _copy(thread: Thread) -> Thread:

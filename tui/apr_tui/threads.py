@@ -14,6 +14,7 @@ MARKS: dict[Mark, tuple[str, str]] = {
     "waiting": ("⋯", "cyan"),
     "found": ("✓", "bold green"),
     "wrong": ("✗", "red"),
+    "claimed": ("?", ""),
     "nothing": ("–", "dim"),
     "stopped": ("■", "yellow"),
     "cancelled": ("⊘", "dim"),
@@ -79,10 +80,10 @@ def draw_row(row: Row, width: int, capacity: int, *, last: bool = True, frame: i
     text = Text(no_wrap=True)
     text.append("   " * (depth - 1) + ("└─ " if last else "├─ ") if depth else "", "dim")
     text.append(sign, style)
-    # Children are told by their numbers where there is room, names of deeper ones are long.
+    # Children are told by their part where there is room, names of deeper ones are long.
     text.append(f" {name(row.thread):<{max(1, 5 - 3 * min(depth, 1))}} ", "bold" if live or row.source else "")
     if width >= 62:
-        text.append(pad(row.numbers, 12) + " ", "cyan" if live else "dim")
+        text.append(pad(row.label, 12) + " ", "cyan" if live else "dim")
     end = Text(no_wrap=True)
     if width >= 48:
         end.append(f" {bar(row.context / capacity)}", "cyan" if live else "dim")

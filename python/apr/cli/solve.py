@@ -46,7 +46,7 @@ def parser(tasks: Sequence[Task[Any]] = ()) -> Parser:
         prog="apr solve",
         description=f"Solve a problem{rule}. Shows the threads of the search as they grow, then the solution. Without "
         "a problem, opens the interactive solver (extra tui), or asks for one.",
-        epilog="example: apr solve 22 26 31 53 --target 27",
+        epilog=f"example: {_plain(_example(tasks[0]))}" if tasks else None,
     )
     first, *others = form.fields
     made.add_argument("words", nargs="*", metavar=first.name.upper(), help=_plain(first.says))
