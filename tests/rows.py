@@ -25,7 +25,7 @@ def made_row(
         "sample": sample,
         "index": index,
         "key": TASK.key(problem),
-        **TASK.to_json(problem),
+        "problem": TASK.to_json(problem),
         "seed": 0,
         "correct": correct,
         "failed": correct is None,

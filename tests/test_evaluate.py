@@ -366,7 +366,7 @@ def test_rows_are_a_table_too(tmp_path: Path) -> None:
     for flat, row in zip(table, rows, strict=True):
         assert dict(flat["ends"]) == row["ends"]
         assert dict(flat["makespan"]) == row["makespan"]
-        assert [int(number) for number in flat["numbers"]] == row["numbers"]
+        assert [int(number) for number in flat["problem_numbers"]] == row["problem"]["numbers"]
         assert flat["diagnostics_steps"] == row["diagnostics"]["steps"]
         assert flat["budget"] == (3 if row["condition"] else None)
         assert (flat["vote"], flat["teacher"], flat["correct"]) == (row["vote"], row["teacher"], row["correct"])

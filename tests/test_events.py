@@ -37,6 +37,21 @@ def test_every_kind_there_and_back() -> None:
     assert all("\n" not in to_json(event) for event in seen)
 
 
+def test_older_logs_name_no_task_no_language_and_no_score() -> None:
+    seen = recorded()
+    lines = [json.loads(to_json(event)) for event in seen]
+    assert (lines[0]["task"], lines[0]["language"], lines[-1]["score"]) == ("toy:ToyTask", "toy:ToyLanguage", 1.0)
+    newer = ("task", "language", "score")
+    older = [{name: value for name, value in values.items() if name not in newer} for values in lines]
+    read = [from_json(json.dumps(values)) for values in older]
+    begin, end = read[0], read[-1]
+    assert isinstance(begin, events.RolloutStarted)
+    assert (begin.task, begin.language) == ("countdown", "traces")
+    assert isinstance(end, events.RolloutFinished)
+    assert end.score is None
+    assert ThreadTree.fold(read).score == ThreadTree.fold(seen).score == 1.0
+
+
 def test_events_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         recorded()[0].time = 1.0  # type: ignore[misc]

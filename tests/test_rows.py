@@ -8,7 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.rollouts import PATIENCE, run_protocol
 from apr.evaluate.rows import Rows, read_rows
 from apr.lock import hold
+from apr.policy import Policy
 from apr.report.results import load
-from apr.testing.scripted import Fault
-from rows import made_row
+from apr.testing.scripted import Fault, ScriptedEngine
+from rows import TASK, made_row
 from tiny import save_tiny_model, teacher_policy
+from toy import Characters, ToyLanguage, ToyTask
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,43 @@ def test_a_failed_rollout_is_in_no_figure_right_or_wrong(tmp_path: Path) -> None
     assert (result.accuracy.mean, result.accuracy.problems, result.failures) == (2 / 3, 3, 3)
 
 
+class Asked(ToyTask):
+    """Calls the values of its problems as rows call theirs."""
+
+    name = "test_rows:Asked"
+
+    def to_json(self, problem: str) -> dict[str, Any]:
+        return {"answer": problem, "key": 1, "index": 7, "correct": True, "budget": [2**70, None], "seed": {"a": 1}}
+
+    def from_json(self, values: Mapping[str, Any]) -> str:
+        return str(values["answer"])
+
+
+def test_a_problem_calls_its_values_as_it_likes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from apr.report.parquet import write_parquet
+
+    problems = ["win", "won"]
+    protocol = Protocol(task=Asked.name)
+    policy = Policy(ScriptedEngine(("?!win",), Characters()), Asked(), ToyLanguage(), "apr")
+    for _ in range(2):
+        with Rows(protocol, tmp_path, problems) as rows:
+            watch, done = rows.append, rows.done
+            asyncio.run(run_protocol(protocol, problems, watch, done=done, load=lambda *_, **__: policy))
+    found = read_rows(tmp_path)[1]
+    assert [(row["index"], row["key"], row["answer"], row["correct"]) for row in found] == [
+        (0, "win", "win", True),
+        (1, "won", "win", False),
+    ]
+    assert load([tmp_path]).results[0].accuracy.mean == 0.5
+    assert main(["report", str(tmp_path)]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    table = parquet.read_table(write_parquet(protocol, found, tmp_path)).to_pylist()
+    assert [(row["answer"], row["problem_answer"], row["problem_budget"]) for row in table] == [
+        ("win", problem, [str(2**70), None]) for problem in problems
+    ]
+
+
 def test_an_engine_that_fails_one_rollout_after_another_ends_the_run(tmp_path: Path) -> None:
     problems = split_problems(Countdown(), 3 * PATIENCE, "test", 1)
     protocol = Protocol(concurrency=2)
@@ -174,9 +213,10 @@ def test_a_slow_rollout_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
         ({"correct": 1}, "correct is 1"),
         ({"correct": "true"}, "correct is 'true'"),
         ({"failed": None}, "failed is None"),
-        ({"numbers": [1, 2.0]}, "not a row: its numbers are no list of integers"),
-        ({"numbers": "1 2"}, "not a row: its numbers are no list of integers"),
-        ({"target": False}, "not a row: its target is no integer"),
+        ({"problem": {"numbers": [1, 2.0]}}, "not a row: its numbers are no list of integers"),
+        ({"problem": {"numbers": "1 2"}}, "not a row: its numbers are no list of integers"),
+        ({"problem": {"numbers": [1, 2], "target": False}}, "not a row: its target is no integer"),
+        ({"problem": [1, 2]}, r"problem is \[1, 2\]"),
         ({"reason": None}, "reason is None"),
         ({"reason": "\ud800"}, "reason is "),
         ({"vote": [1]}, r"vote is \[1\]"),
@@ -188,7 +228,7 @@ def test_a_slow_rollout_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
         ({"condition": -1}, "condition is -1"),
         ({"sample": 1}, "sample 1, of which its condition has 1"),
         ({"index": 1}, "the rollout of line 1 again"),
-        ({"index": 0, "numbers": [5, 2, 1]}, "problem 0 is another on a line before"),
+        ({"index": 0, "problem": {"numbers": [5, 2, 1], "target": 9}}, "problem 0 is another on a line before"),
         ({"total_tokens": 50.5}, "total_tokens is 50.5"),
         ({"index": 1, "answer": None}, "contradicts itself: correct without an answer"),
         ({"index": 1, "correct": False, "answer": None}, "contradicts itself: a vote without an answer"),
@@ -201,7 +241,7 @@ def test_what_is_no_row_is_refused_in_one_line(
 ) -> None:
     Rows(Protocol(), tmp_path).close()
     if not isinstance(line, str):
-        line = json.dumps(made_row(1, True) | {"numbers": [0, 2, 1]} | line)
+        line = json.dumps(made_row(1, True) | {"problem": {"numbers": [0, 2, 1], "target": 9}} | line)
     (tmp_path / "rows.jsonl").write_text(f"{json.dumps(made_row(0, True))}\n{line}\n")
     with pytest.raises(ValueError, match=f"rows.jsonl, line 2: .*{says}"):
         read_rows(tmp_path)
@@ -217,7 +257,7 @@ def test_a_report_is_of_the_problems_that_were_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
 ) -> None:
     rows = [made_row(index, True) for index in range(2)]
-    of = digest_problems(Countdown(), [Problem(row["numbers"], row["target"]) for row in rows])
+    of = digest_problems(Countdown(), [TASK.from_json(row["problem"]) for row in rows])
     Rows(Protocol(), tmp_path).close()
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "setting.json").write_text(json.dumps({"count": 2, "problems": of}))

@@ -126,7 +126,7 @@ async def _run(job: _Job, protocol: Protocol, condition: Condition, policy: Poli
         "sample": job.sample,
         "index": job.index,
         "key": job.key,
-        **task.to_json(problem),
+        "problem": task.to_json(problem),
         "seed": seed,
         **_outcome(tree, task),
         **asdict(measure(tree, policy.language.text)),

@@ -60,7 +60,7 @@ class Setting:
 
     def holds(self, task: Task[Any], rows: Iterable[Row]) -> bool:
         """Whether rows can be of its problems, as far as they are known: all of them are told by their digest."""
-        found = {row["index"]: task.from_json(row) for row in rows}
+        found = {row["index"]: task.from_json(row["problem"]) for row in rows}
         if self.count is None or not found:
             return True
         if max(found) >= self.count:

@@ -37,7 +37,7 @@ def check_row(value: Any, protocol: Protocol, task: Task[Any]) -> Row:
         if found(value):
             raise ValueError(f"a row that contradicts itself: {contradiction}")
     try:
-        key = task.key(task.from_json(value))
+        key = task.key(task.from_json(value["problem"]))
     except ValueError as error:
         raise ValueError(f"not a row: {error}") from None
     return {**value, "key": key}
@@ -79,8 +79,12 @@ def _mapping(fits: Callable[[Any], bool], names: Sequence[str] = ()) -> Callable
     return lambda value: isinstance(value, dict) and value.keys() >= set(names) and all(map(fits, value.values()))
 
 
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 def _natural(value: Any) -> bool:
-    # A problem's numbers have no bound.
+    # A seed has up to 63 bits.
     return type(value) is int and value >= 0
 
 
@@ -88,6 +92,7 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "condition": _whole,
     "sample": _whole,
     "index": _whole,
+    "problem": _object,
     "seed": _natural,
     "correct": _or_none(_truth),
     "failed": _truth,

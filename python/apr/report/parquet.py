@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 
 from apr.evaluate.protocol import Protocol
 from apr.files import replace_atomically
+from apr.jsonl import write
 
 PARQUET_FILE = "rows.parquet"
 
 _PAIRS = {"ends": pa.string(), "makespan": pa.int64()}
 """Columns of objects whose keys are data."""
-_NESTED = ("profile", "diagnostics")
+_NESTED = ("problem", "profile", "diagnostics")
 """Columns of objects whose keys are names: one column each."""
 
 
@@ -32,14 +33,19 @@ def write_parquet(protocol: Protocol, rows: Sequence[dict[str, Any]], directory:
 
 
 def _flat(row: dict[str, Any], condition: dict[str, Any]) -> dict[str, Any]:
-    flat = {**condition, **row}
+    flat = {**condition, **row, "problem": {name: _words(value) for name, value in row["problem"].items()}}
     for name in _NESTED:
         flat.update({f"{name}_{key}": value for key, value in (flat.pop(name) or {}).items()})
     for name in _PAIRS:
         flat[name] = list(flat[name].items())
-    # Numbers may have more digits than any column of integers.
-    flat["numbers"], flat["target"] = [str(number) for number in row["numbers"]], str(row["target"])
     return flat
+
+
+def _words(value: Any) -> Any:
+    """A value of a problem, as columns take it: its numbers may have more digits than any column of integers."""
+    if isinstance(value, list):
+        return [_words(item) for item in value]
+    return value if value is None or isinstance(value, str) else write(value)
 
 
 def _type(name: str) -> pa.DataType | None:
