@@ -158,11 +158,6 @@ def solution(view: View) -> str:
     return view.shown.solution(finished.steps) or ""
 
 
-def _accepted(view: View) -> bool:
-    """Whether the judge accepts the answer of a rollout."""
-    return view.tree.solved or view.tree.correct is True
-
-
 def meters(view: View) -> Meters:
     tree = view.tree
     running = sum(thread.reason is None and not thread.waiting for thread in tree.threads.values())
@@ -193,7 +188,7 @@ def headline(view: View) -> tuple[str, Tone]:
     finished = view.tree.finished
     if finished is None:
         return "searching" if view.tree.threads else "begins", "plain"
-    if _accepted(view):
+    if view.tree.solved:
         if shown := solution(view):
             return f"solved: {shown}, checked exactly", "good"
         found = view.tree.main.result
@@ -228,7 +223,7 @@ def _mark(view: View, thread: Thread) -> Mark:
         verdict, finished = view.verdicts.get(thread.id), view.tree.finished
         if thread.id == MAIN and finished is not None:
             # The main thread is judged by the rollout, which leaves it open where something failed.
-            if _accepted(view):
+            if view.tree.solved:
                 return "found"
             return "claimed" if verdict is None and finished.correct is None else "wrong"
         return "claimed" if verdict is None else "found" if verdict.correct else "wrong"

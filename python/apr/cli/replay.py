@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from apr.cli.common import UsageError
-from apr.cli.screen import LiveScreen, Screen, solved
+from apr.cli.screen import LiveScreen, Screen
 from apr.shown import Shown
 from apr.task import Shows
 from apr.threads.events import Event, RolloutFinished, RolloutStarted, read_events
@@ -23,7 +23,7 @@ def replay(path: Path, screen: Screen) -> int:
     except KeyboardInterrupt:
         interrupted = True
     screen.finish(interrupted=interrupted)
-    return 0 if solved(screen.tree) else 130 if interrupted else 1
+    return 0 if screen.tree.solved else 130 if interrupted else 1
 
 
 def _first_rollout(path: Path) -> list[Event]:
@@ -52,7 +52,7 @@ def _check(path: Path, tree: ThreadTree) -> None:
     assert tree.started is not None
     shown = Shown.of(tree.started)
     fault = shown.fault
-    if fault is None and solved(tree) and isinstance(shown.task, Shows) and shown.answer(tree.steps) is None:
+    if fault is None and tree.solved and isinstance(shown.task, Shows) and shown.answer(tree.steps) is None:
         fault = "its steps come to no solution"
     if fault is not None:
         raise UsageError(f"cannot replay {path}: it tells of no problem and its search: {fault}")

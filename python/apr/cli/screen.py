@@ -54,7 +54,7 @@ class QuietScreen:
         return
 
     def finish(self, *, interrupted: bool = False) -> None:
-        if solved(self.tree):
+        if self.tree.solved:
             print(answer(self.tree))
 
 
@@ -120,7 +120,7 @@ class PlainScreen(QuietScreen):
 
         from apr.cli.view import end_of
 
-        if solved(self.tree):
+        if self.tree.solved:
             found = Text("solved   ", "bold green")
             found.append(self.shown.solution(self.tree.steps) or answer(self.tree), "bold")
             return [found, Text(f"         {self._checked()}", "dim")]
@@ -187,7 +187,7 @@ class PlainScreen(QuietScreen):
         if thread.id != MAIN:
             return alone
         # The main thread is judged by the rollout, which leaves it open where something failed.
-        if self.tree.finished is None or solved(self.tree):
+        if self.tree.finished is None or self.tree.solved:
             return True
         return None if self.tree.finished.correct is None and alone is None else False
 
@@ -239,11 +239,6 @@ class LiveScreen(PlainScreen):
     def finish(self, *, interrupted: bool = False) -> None:
         for line in self.ending(self.console.encoding, self.console.width, interrupted):
             self.console.print(line, highlight=False, crop=False)
-
-
-def solved(tree: ThreadTree) -> bool:
-    """Whether the judge accepts the answer."""
-    return tree.solved or tree.correct is True
 
 
 def answer(tree: ThreadTree) -> str:

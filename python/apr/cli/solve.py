@@ -26,7 +26,7 @@ from apr.cli.common import (
     open_task,
     positive,
 )
-from apr.cli.screen import JsonScreen, LiveScreen, PlainScreen, QuietScreen, Screen, solved
+from apr.cli.screen import JsonScreen, LiveScreen, PlainScreen, QuietScreen, Screen
 from apr.form import example, form_of, read, read_text
 from apr.shown import give
 from apr.task import Field, Form
@@ -141,7 +141,7 @@ def _solve(problem: Any, task: Task[Any], options: Any, policy: Policy) -> int:
         # The rollout has closed its threads and emitted its end before this came here.
         interrupted = True
     screen.finish(interrupted=interrupted)
-    return 0 if solved(screen.tree) else 130 if interrupted else 1
+    return 0 if screen.tree.solved else 130 if interrupted else 1
 
 
 async def _run(problem: Any, task: Task[Any], options: Any, policy: Policy, screen: Screen) -> None:

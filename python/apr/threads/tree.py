@@ -222,7 +222,7 @@ class ThreadTree:
     @property
     def solved(self) -> bool:
         """The judge accepts the answer, which is one even where an engine failure keeps it from counting."""
-        return bool(self.steps)
+        return bool(self.steps) or self.correct is True
 
     @property
     def latency(self) -> float | None:
