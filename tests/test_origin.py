@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from apr.cli import main
+from apr.evaluate.protocol import Protocol
 from apr.origin import ORIGIN_FILE, Origin, read_origin, write_origin
 from apr.policy import PolicyError, load_policy
 from tiny import save_tiny_model
@@ -40,7 +44,7 @@ def test_a_checkpoint_without_a_note_is_the_authors(tmp_path: Path) -> None:
 def test_a_policy_has_what_its_checkpoint_notes(copy: Path) -> None:
     pytest.importorskip("toy")
     write_origin(Origin("toy:ToyTask", "toy:ToyLanguage"), copy)
-    policy = load_policy("native", str(copy))
+    policy = load_policy("native", str(copy), task="toy:ToyTask", language="toy:ToyLanguage")
     assert (policy.task.name, policy.language.name) == ("toy:ToyTask", "toy:ToyLanguage")
     named = load_policy("native", str(copy), task="countdown", language="traces")
     assert (named.task.name, named.language.name) == ("countdown", "traces")
@@ -82,9 +86,9 @@ def test_a_note_that_is_none_is_told_in_one_line(note: str | bytes, copy: Path) 
 @pytest.mark.parametrize(
     ("note", "said"),
     [
-        ('{"task": "no_such_task"}', "unknown task 'no_such_task'"),
-        ('{"task": "no_such_package:task"}', "needs no_such_package, which is not installed"),
-        ('{"language": "no_such_language"}', "unknown language 'no_such_language'"),
+        ('{"task": "no_such_task"}', "names the task 'no_such_task', which is not installed; give it with --task"),
+        ('{"task": "no_such_package:task"}', "names the task 'no_such_package:task', which is not installed"),
+        ('{"language": "no_such_language"}', "not installed; give it with --language"),
     ],
 )
 def test_what_is_noted_and_not_there_is_told_in_one_line(note: str, said: str, copy: Path) -> None:
@@ -92,3 +96,20 @@ def test_what_is_noted_and_not_there_is_told_in_one_line(note: str, said: str, c
     with pytest.raises(PolicyError, match=said) as refused:
         load_policy("native", str(copy))
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_note_calls_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A checkpoint may be a stranger's: what it names is not looked up, unless the user gave that very name."""
+    monkeypatch.chdir(tmp_path)
+    for note in ({"task": "os:mkdir"}, {"language": "os:mkdir"}, {"task": "antigravity:fly", "language": "this:s"}):
+        (copy / ORIGIN_FILE).write_text(json.dumps(note))
+        with pytest.raises(PolicyError, match="which is not installed"):
+            load_policy("native", str(copy))
+        assert main(["eval", "--model", str(copy), "--problems", "1"]) == 2
+        assert main(["solve", "1", "2", "--target", "3", "--model", str(copy)]) == 2
+    assert not Path("apr").exists()
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "protocol.json").write_text(json.dumps({**asdict(Protocol()), "task": "os:mkdir"}))
+    assert main(["report", str(results)]) == 2
+    assert not Path("apr").exists()

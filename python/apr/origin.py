@@ -30,6 +30,8 @@ def read_origin(directory: str | Path) -> Origin:
         return Origin()
     try:
         values = parse(path.read_text("utf-8"))
+        if not isinstance(values, dict) or not values.keys() <= {"task", "language", "method"}:
+            raise ValueError("it holds task, language and method")
         origin = Origin(**values)
         if not isinstance(origin.task, str) or not isinstance(origin.language, str):
             raise ValueError("task and language are names")

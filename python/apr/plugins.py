@@ -12,6 +12,23 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=group)}))
 
 
+_vouched: set[str] = set()
+
+
+def vouch(*given: str | None) -> None:
+    """The user gave these names in this process: where a file has one of them, it may be looked up too."""
+    _vouched.update(name for name in given if name is not None)
+
+
+def noted(group: str, name: str, where: object) -> str:
+    """A name that stands in a file, which may be a stranger's, if it may be looked up: it is installed, or the user
+    gave it. ValueError says how to give it; whatever can be imported would be called otherwise."""
+    if name in names(group) or name in _vouched:
+        return name
+    kind = group.rpartition(".")[2].removesuffix("s")
+    raise ValueError(f"{where} names the {kind} {name!r:.80}, which is not installed; give it with --{kind}")
+
+
 def find(group: str, name: str, known: tuple[str, ...] = ()) -> Any:
     """What a name stands for. ValueError, with what there is beside what is `known`, if it stands for nothing or cannot
     be imported."""

@@ -12,8 +12,11 @@ from typing import Any
 from apr.engine import load_engine
 from apr.engine.base import Engine, EngineError
 from apr.limits import Limits
-from apr.origin import read_origin
+from apr.origin import ORIGIN_FILE, read_origin
+from apr.plugins import noted, vouch
+from apr.task import GROUP as TASKS
 from apr.task import Method, Task, load_task
+from apr.threads.language import GROUP as LANGUAGES
 from apr.threads.language import EndsInText, Language, load_language
 from apr.threads.run import rollout
 from apr.threads.tree import ThreadTree
@@ -63,8 +66,11 @@ def load_policy(
     directory = checkpoint(model, files)
     try:
         origin = read_origin(directory)
-        asked = load_task(task or origin.task, method)
-        spoken = load_language(language or origin.language, directory, method)
+        vouch(task, language)
+        asked = load_task(task or noted(TASKS, origin.task, directory / ORIGIN_FILE), method)
+        spoken = load_language(
+            language or noted(LANGUAGES, origin.language, directory / ORIGIN_FILE), directory, method
+        )
         sampling = load_engine(engine, str(directory), **options)
         if isinstance(spoken, EndsInText):
             from apr.engine.phrases import PhraseEngine

@@ -93,6 +93,7 @@ def watch(arguments: list[str]) -> int:
     add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
     add("--sos-model", metavar="DIR", help="checkpoint for sos+, to compare with")
     add("--task", metavar="NAME", help="a task, or module:attribute (default: what the model was trained for)")
+    add("--language", metavar="NAME", help="likewise, what the model writes its threads in")
     add("--engine", choices=ENGINES, metavar="NAME", help="native (default), torch or sglang")
     add("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
     add("--method", choices=("apr", "sos+"), help="how to search at first (default: apr)")
@@ -147,7 +148,8 @@ def _watch(options: argparse.Namespace) -> AprApp:
         if method not in directories:
             raise PolicyError(f"no model for {method} is known; name one with --sos-model DIR")
         extra = {"url": options.server} if engine == "sglang" else {}
-        return load_policy(engine, directories[method], method, task=options.task, **extra)
+        asked, spoken = options.task, options.language
+        return load_policy(engine, directories[method], method, task=asked, language=spoken, **extra)
 
     with ExitStack() as files:
         asked = options.task or read_origin(checkpoint(options.model, files)).task

@@ -115,6 +115,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="DIR|NAME", help="checkpoint: a Hugging Face directory, or a name on the hub, with its own "
         "tokenizer (default: the shipped model)")  # fmt: skip
     add("--task", metavar="NAME", help="a task's name, or module:attribute (default: what the model was trained for)")
+    add("--language", metavar="NAME", help="likewise, what the model writes its threads in")
     add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
 
 
@@ -134,12 +135,16 @@ def asked_task(options: Any) -> str:
     """The task that is asked for, or what the model was trained for. UsageError if there is none of that name."""
     from contextlib import ExitStack
 
-    from apr.origin import read_origin
+    from apr.origin import ORIGIN_FILE, read_origin
+    from apr.plugins import noted, vouch
     from apr.policy import PolicyError, checkpoint
+    from apr.task import GROUP
 
+    vouch(options.task)
     try:
         with ExitStack() as files:
-            name: str = options.task or read_origin(checkpoint(options.model, files)).task
+            directory = checkpoint(options.model, files)
+            name: str = options.task or noted(GROUP, read_origin(directory).task, directory / ORIGIN_FILE)
     except (ValueError, PolicyError) as error:
         raise UsageError(str(error)) from None
     open_task(name)
@@ -166,6 +171,7 @@ def open_policy(
     server: str | None = None,
     cache_bytes: int | None = None,
     task: str | None = None,
+    language: str | None = None,
 ) -> Policy:
     """Load a model; `cache_bytes` is the native engine's. UsageError if it cannot be."""
     from apr.policy import PolicyError, load_policy
@@ -177,7 +183,7 @@ def open_policy(
     if cache_bytes is not None:
         options["cache_bytes"] = cache_bytes
     try:
-        return load_policy(engine, model, method, task=task, **options)
+        return load_policy(engine, model, method, task=task, language=language, **options)
     except PolicyError as error:
         raise UsageError(str(error)) from None
     finally:

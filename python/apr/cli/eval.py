@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RESULTS = "results"
 """Where recipes keep their results, and `apr report` looks for them."""
 
-_OF_ONE = ("task", "split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
+_OF_ONE = ("task", "language", "split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
 """Arguments that describe one condition; a recipe has its own."""
 
 
@@ -112,9 +112,7 @@ def _print(protocol: Protocol, results: list[tuple[Any, dict[str, Any]]], progre
     print(f"in all        {progress.seconds:.1f} s, {progress.tokens_per_second:,.0f} tokens/s")
 
 
-def _open(
-    protocol: Protocol, task: Task[Any], problems: Sequence[Any], models: dict[str, Path], options: Any
-) -> Rows:
+def _open(protocol: Protocol, task: Task[Any], problems: Sequence[Any], models: dict[str, Path], options: Any) -> Rows:
     """The rows so far, with what they are made of noted beside them."""
     from apr.engine.base import EngineError
     from apr.evaluate.rows import Rows
@@ -176,7 +174,7 @@ async def _run(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress
     from apr.evaluate.served import empty_cache
 
     def load(engine: str, model: str | None, method: Any, task: str) -> Policy:
-        return open_policy(engine, model, method, server, task=task)
+        return open_policy(engine, model, method, server, task=task, language=protocol.language)
 
     def refresh() -> bool:
         try:
@@ -273,6 +271,7 @@ def _described(options: Any) -> Protocol:
     )
     return Protocol(
         task=asked_task(options),
+        language=options.language,
         conditions=(condition,),
         problems=problems,
         engine=options.engine,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from apr.cli.common import Parser, UsageError, note
 from apr.cli.eval import RESULTS
+from apr.plugins import vouch
 from apr.policy import install
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def run(arguments: Sequence[str]) -> int:
     made.add_argument(
         "--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR)"
     )
+    made.add_argument("--task", metavar="NAME", help="a task that is not installed, as module:attribute")
     options = made.parse_args(list(arguments))
+    vouch(options.task)
 
     try:
         import scipy.special  # noqa: F401

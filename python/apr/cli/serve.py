@@ -83,7 +83,15 @@ def _serve_threads(options: Any) -> int:
     except OSError as error:
         raise UsageError(f"{options.host}:{options.port} cannot be had: {error.strerror or error}") from None
     with taken:
-        policy = open_policy(options.engine, options.model, options.method, options.server, options.cache, options.task)
+        policy = open_policy(
+            options.engine,
+            options.model,
+            options.method,
+            options.server,
+            options.cache,
+            options.task,
+            options.language,
+        )
         name = SHIPPED_MODEL if options.model is None else Path(options.model).resolve().name
         limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
         app = thread_server(policy, name, limits=limits, api_key=options.api_key)

@@ -166,7 +166,9 @@ async def _run(problem: Any, task: Task[Any], options: Any, policy: Policy, scre
 
 
 def _open(options: Any) -> Policy:
-    return open_policy(options.engine, options.model, options.method, options.server, None, options.task)
+    return open_policy(
+        options.engine, options.model, options.method, options.server, task=options.task, language=options.language
+    )
 
 
 def _screen(options: Any) -> Screen:
@@ -189,7 +191,7 @@ def _interactive(options: Any) -> bool:
 
 def _settings(options: Any) -> list[str]:
     """How to search, in the words of the solver that another package brings."""
-    names = ("engine", "server", "model", "task", "method", "budget", "join", "temperature", "seed")
+    names = ("engine", "server", "model", "task", "language", "method", "budget", "join", "temperature", "seed")
     given = {f"--{name}": getattr(options, name) for name in names}
     return [f"{name}={value}" for name, value in given.items() if value is not None]
 

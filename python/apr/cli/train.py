@@ -21,7 +21,10 @@ from apr.engine import ENGINES
 from apr.policy import install
 
 if TYPE_CHECKING:
+    from apr.task import Task
+    from apr.threads.language import Language
     from apr.train.processes import Processes
+    from apr.train.recipes import RlConfig
     from apr.train.run import RunDirectory
     from apr.train.run_recipe import RunRecipe, Trainer
 
@@ -88,9 +91,7 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
 def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
-    from apr.origin import read_origin
-    from apr.task import load_task
-    from apr.threads.language import Trainable, load_language
+    from apr.threads.language import Trainable
     from apr.train.start import check_start
 
     if options.engine != "sglang" and options.server is not None:
@@ -99,10 +100,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         plan = _plan(options, "rl")
         config = _checked(plan.recipe.rl)
         start = _start(options, files, shipped=not plan.run.start.exists())
-        begin = start or plan.run.start
-        origin = _checked(lambda: read_origin(begin))
-        task = _checked(lambda: load_task(config.task or origin.task, config.method))
-        language = _checked(lambda: load_language(config.language or origin.language, None, config.method))
+        task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")
         if start is not None:
@@ -134,6 +132,21 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
             return 0
         with Watch(trainer.step, config.steps, rl_line, shown=processes.rank == 0) as watch, handler.asking() as stop:
             return _trained(lambda: trainer.train(watch, until=options.until, stop=stop), trainer, again, handler)
+
+
+def _taught(config: RlConfig, start: Path) -> tuple[Task[Any], Language]:
+    """What a policy goes on with: the recipe's task and language, or what it was trained for."""
+    from apr.origin import ORIGIN_FILE, read_origin
+    from apr.plugins import noted
+    from apr.task import GROUP as TASKS
+    from apr.task import load_task
+    from apr.threads.language import GROUP as LANGUAGES
+    from apr.threads.language import load_language
+
+    origin, note = read_origin(start), start / ORIGIN_FILE
+    task = load_task(config.task or noted(TASKS, origin.task, note), config.method)
+    language = load_language(config.language or noted(LANGUAGES, origin.language, note), None, config.method)
+    return task, language
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,8 @@ class Protocol:
 
     task: str = "countdown"
     """By name; models are asked for it, whatever they were trained for."""
+    language: str | None = None
+    """What they write; None: what they were trained to write."""
     conditions: tuple[Condition, ...] = (Condition(),)
     problems: ProblemSet = field(default_factory=ProblemSet)
     engine: str = "native"

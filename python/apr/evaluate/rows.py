@@ -21,7 +21,8 @@ from apr.evaluate.shape import check_row
 from apr.files import write_atomically
 from apr.jsonl import Appended, parse, read_lines, write
 from apr.lock import hold
-from apr.task import load_task
+from apr.plugins import noted
+from apr.task import GROUP, load_task
 
 PROTOCOL_FILE = "protocol.json"
 ROWS_FILE = "rows.jsonl"
@@ -95,7 +96,10 @@ def read_rows(directory: str | Path) -> tuple[Protocol, list[Row]]:
     """What an evaluation's directory holds so far, in order. ValueError if it is none."""
     directory = Path(directory)
     try:
-        protocol = build_protocol(parse((directory / PROTOCOL_FILE).read_text()))
+        values = parse((directory / PROTOCOL_FILE).read_text())
+        if isinstance(values, dict) and isinstance(values.get("task"), str):
+            noted(GROUP, values["task"], PROTOCOL_FILE)
+        protocol = build_protocol(values)
     except (OSError, ValueError) as error:
         raise ValueError(f"{directory} holds no evaluation: {error}") from None
     return protocol, _read(directory / ROWS_FILE, protocol)
