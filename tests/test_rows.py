@@ -25,6 +25,7 @@ from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.rollouts import PATIENCE, run_protocol
 from apr.evaluate.rows import Rows, read_rows
 from apr.lock import hold
+from apr.plugins import vouch
 from apr.policy import Policy
 from apr.report.results import load
 from apr.testing.scripted import Fault, ScriptedEngine
@@ -136,6 +137,8 @@ def test_a_problem_calls_its_values_as_it_likes(tmp_path: Path, capsys: pytest.C
     from apr.report.parquet import write_parquet
 
     problems = ["win", "won"]
+    # As `--task` does.
+    vouch(Asked.name)
     protocol = Protocol(task=Asked.name)
     policy = Policy(ScriptedEngine(("?!win",), Characters()), Asked(), ToyLanguage(), "apr")
     for _ in range(2):
