@@ -167,7 +167,7 @@ async def _run(problem: Any, task: Task[Any], options: Any, policy: Policy, scre
 
 def _open(options: Any) -> Policy:
     return open_policy(
-        options.engine, options.model, options.method, options.server, task=options.task, language=options.language
+        options.engine, options.model, options.method, options.server, None, options.task, options.language
     )
 
 
