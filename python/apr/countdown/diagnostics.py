@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from apr._core import Problem, can_reach, check_claim, first_state, inspect
+from apr.threads.causes import bound_met, main_failure
 from apr.threads.tree import Thread, ThreadTree
 
 FailureCause = Literal[
@@ -85,12 +86,8 @@ def failure_cause(tree: ThreadTree, problem: Problem) -> FailureCause | None:
     if end is None or end.correct is not False:
         return None
     main = tree.main
-    if main.reason == "answered":
-        return "false_answer"
-    if main.reason == "malformed_spawn":
-        return "format"
-    if main.reason != "no_answer":
-        return _bound([main])
+    if (cause := main_failure(main)) is not None:
+        return cause
     if not main.rounds:
         # Alone, a main thread without a mistake has tried all that its width lets it.
         return "faults" if _faulty(main) and can_reach(problem.numbers, problem.target) else "width"
@@ -99,17 +96,10 @@ def failure_cause(tree: ThreadTree, problem: Problem) -> FailureCause | None:
         return "width"
     ended = [child for child in able if child.reason in ("answered", "no_answer")]
     if not ended:
-        return _bound(able)
+        return bound_met(able)
     if all(_faulty(child) for child in ended):
         return "faults"
     return "child_width"
-
-
-def _bound(threads: list[Thread]) -> FailureCause:
-    """The limit that most of these threads met."""
-    names: dict[str | None, FailureCause] = {"length": "context", "limit_depth": "depth"}
-    met: Counter[FailureCause] = Counter(names.get(thread.reason, "limit") for thread in threads)
-    return met.most_common(1)[0][0]
 
 
 def _state(thread: Thread) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Literal
 
 from apr._core import SudokuProblem, sudoku_inspect
+from apr.threads.causes import bound_met, main_failure
 from apr.threads.tree import Thread, ThreadTree
 
 Cause = Literal[
@@ -53,12 +54,8 @@ def failure_cause(problem: SudokuProblem, tree: ThreadTree) -> Cause | None:
     if end is None or end.correct is not False:
         return None
     main = tree.main
-    if main.reason == "answered":
-        return "false_answer"
-    if main.reason == "malformed_spawn":
-        return "format"
-    if main.reason != "no_answer":
-        return _bound([main])
+    if (cause := main_failure(main)) is not None:
+        return cause
     if not main.rounds:
         return "faults" if _faulty(main) else "gave_up"
     able = [thread for thread in tree.threads.values() if thread.parent is not None and _hopeful(problem, thread)]
@@ -68,15 +65,8 @@ def failure_cause(problem: SudokuProblem, tree: ThreadTree) -> Cause | None:
         return "join"
     ended = [child for child in able if child.reason in ("answered", "no_answer")]
     if not ended:
-        return _bound(able)
+        return bound_met(able)
     return "faults" if any(child.result is not None or _faulty(child) for child in ended) else "gave_up"
-
-
-def _bound(threads: list[Thread]) -> Cause:
-    """The limit that most of these threads met."""
-    names: dict[str | None, Cause] = {"length": "context", "limit_depth": "depth"}
-    met: Counter[Cause] = Counter(names.get(thread.reason, "limit") for thread in threads)
-    return met.most_common(1)[0][0]
 
 
 def _grid(problem: SudokuProblem, thread: Thread) -> str | None:

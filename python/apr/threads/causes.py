@@ -1,0 +1,29 @@
+"""What ended threads, as far as nobody has to know the task to tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from apr.threads.events import CloseReason
+from apr.threads.tree import Thread
+
+Bound = Literal["context", "depth", "limit"]
+
+_NAMES: dict[CloseReason | None, Bound] = {"length": "context", "limit_depth": "depth"}
+
+
+def bound_met(threads: Sequence[Thread]) -> Bound:
+    """The bound that most of these threads met, each of which met one: the context's end, the depth, or another."""
+    met: Counter[Bound] = Counter(_NAMES.get(thread.reason, "limit") for thread in threads)
+    return met.most_common(1)[0][0]
+
+
+def main_failure(main: Thread) -> Literal["false_answer", "format"] | Bound | None:
+    """What lost a wrong rollout where its main thread's own end says so; None where it ended without an answer."""
+    if main.reason == "answered":
+        return "false_answer"
+    if main.reason == "malformed_spawn":
+        return "format"
+    return None if main.reason == "no_answer" else bound_met([main])
