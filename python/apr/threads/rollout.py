@@ -191,17 +191,15 @@ class Rollout:
         params = replace(self.params, max_tokens=bound, stop_token_ids=stops, seed=seed)
         chunk: list[int] = []
 
-        sampled: list[int] = []
-        told = ""
+        last: list[int] = []
 
         def flush() -> None:
-            nonlocal told
+            nonlocal last
             if chunk:
-                sampled.extend(chunk)
-                text = self.language.text(sampled)
-                # A character may be cut where a chunk ends; it comes with the next one.
-                self.event(TokensSampled, thread=thread.id, token_ids=tuple(chunk), text=text[len(told) :])
-                told = text
+                # A character may be cut where a chunk ends, and then comes with the next one; none is of three chunks.
+                text = self.language.text([*last, *chunk])[len(self.language.text(last)) :]
+                self.event(TokensSampled, thread=thread.id, token_ids=tuple(chunk), text=text)
+                last = chunk.copy()
                 chunk.clear()
 
         def on_tokens(token_ids: Sequence[int]) -> None:
