@@ -65,12 +65,8 @@ def load_policy(
     files = ExitStack()
     directory = checkpoint(model, files)
     try:
-        origin = read_origin(directory)
-        vouch(task, language)
-        asked = load_task(task or noted(TASKS, origin.task, directory / ORIGIN_FILE), method)
-        spoken = load_language(
-            language or noted(LANGUAGES, origin.language, directory / ORIGIN_FILE), directory, method
-        )
+        asked = load_task(task_of(directory, task), method)
+        spoken = load_language(language_of(directory, language), directory, method)
         sampling = load_engine(engine, str(directory), **options)
         if isinstance(spoken, EndsInText):
             from apr.engine.phrases import PhraseEngine
@@ -84,6 +80,19 @@ def load_policy(
         raise PolicyError(str(error)) from None
     except (ValueError, OSError, RuntimeError) as error:
         raise PolicyError(f"cannot load {directory}: {_first_line(error)}") from None
+
+
+def task_of(directory: Path, given: str | None = None) -> str:
+    """The task that a checkpoint is asked: the one that the user gave, else the one that it notes. ValueError for a
+    noted one that is neither installed nor given."""
+    vouch(given)
+    return given or noted(TASKS, read_origin(directory).task, directory / ORIGIN_FILE)
+
+
+def language_of(directory: Path, given: str | None = None) -> str:
+    """The language that it answers in, likewise."""
+    vouch(given)
+    return given or noted(LANGUAGES, read_origin(directory).language, directory / ORIGIN_FILE)
 
 
 def checkpoint(model: str | None, files: ExitStack) -> Path:

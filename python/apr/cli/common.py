@@ -135,16 +135,11 @@ def asked_task(options: Any) -> str:
     """The task that is asked for, or what the model was trained for. UsageError if there is none of that name."""
     from contextlib import ExitStack
 
-    from apr.origin import ORIGIN_FILE, read_origin
-    from apr.plugins import noted, vouch
-    from apr.policy import PolicyError, checkpoint
-    from apr.task import GROUP
+    from apr.policy import PolicyError, checkpoint, task_of
 
-    vouch(options.task)
     try:
         with ExitStack() as files:
-            directory = checkpoint(options.model, files)
-            name: str = options.task or noted(GROUP, read_origin(directory).task, directory / ORIGIN_FILE)
+            name = task_of(checkpoint(options.model, files), options.task)
     except (ValueError, PolicyError) as error:
         raise UsageError(str(error)) from None
     open_task(name)

@@ -71,15 +71,15 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
     with ExitStack() as files:
         plan = _plan(options, "sft")
         config = _checked(plan.recipe.sft)
+        lessons = _checked(lambda: lessons_of(config))
         start = _start(options, files, shipped=False)
         if start is not None:
-            _checked(lambda: check_start(start, config.model, lessons_of(config).tokenizer))
+            _checked(lambda: check_start(start, config.model, lessons.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
         processes = files.enter_context(_launched(options))
-        from apr.train.batches import SftData
         from apr.train.sft import SftTrainer
 
-        _checked(lambda: SftData(config))
+        _checked(lessons.check)
         files.enter_context(_begun(plan, start, processes))
         trainer = _checked(lambda: SftTrainer(config, plan.run, device=str(processes.device)))
         if _finished(trainer.step, config.steps, processes):
@@ -136,17 +136,12 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
 
 def _taught(config: RlConfig, start: Path) -> tuple[Task[Any], Language]:
     """What a policy goes on with: the recipe's task and language, or what it was trained for."""
-    from apr.origin import ORIGIN_FILE, read_origin
-    from apr.plugins import noted
-    from apr.task import GROUP as TASKS
+    from apr.policy import language_of, task_of
     from apr.task import load_task
-    from apr.threads.language import GROUP as LANGUAGES
     from apr.threads.language import load_language
 
-    origin, note = read_origin(start), start / ORIGIN_FILE
-    task = load_task(config.task or noted(TASKS, origin.task, note), config.method)
-    language = load_language(config.language or noted(LANGUAGES, origin.language, note), None, config.method)
-    return task, language
+    task, language = task_of(start, config.task), language_of(start, config.language)
+    return load_task(task, config.method), load_language(language, None, config.method)
 
 
 @dataclass(frozen=True, slots=True)
