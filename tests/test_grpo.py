@@ -19,10 +19,11 @@ from apr.engine import load_engine
 from apr.engine.base import EngineError
 from apr.engine.checkpoint import load_model
 from apr.policy import Policy
+from apr.task import selected
 from apr.train.model import CAUSAL
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, RlConfig, recipe_text, rl_recipe
-from apr.train.rl.groups import Group, draw, outcome, run_groups, selected
+from apr.train.rl.groups import Group, draw, outcome, run_groups
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, records, summarise
 from apr.train.rl.packs import judged_rollouts, packs_of, rows_of
@@ -43,7 +44,7 @@ def groups(start: Path) -> list[Group]:
     import asyncio
 
     settings = config(numbers=[3, 3], max_tokens=2000, groups=4)
-    task = selected(Countdown(), settings)
+    task = selected(Countdown(), settings.problem_options)
     policy = Policy(load_engine("native", start), task, Traces(), "apr")
     found = asyncio.run(run_groups(draw(task, settings, 0, 4), policy, settings))
     assert {group.signal for group in found} == {True, False}
@@ -193,7 +194,7 @@ def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
 
 def test_problems_with_many_solutions_are_passed_over() -> None:
     settings = config(numbers=[4, 4], max_solutions=2)
-    chosen, plain = (selected(Countdown(), kind) for kind in (settings, config(numbers=[4, 4])))
+    chosen, plain = (selected(Countdown(), kind.problem_options) for kind in (settings, config(numbers=[4, 4])))
     found = draw(chosen, settings, 0, 6)
     whole = draw(plain, settings, 0, found[-1].index + 1)
     rare = [drawn for drawn in whole if len(solve_all(drawn.problem.numbers, drawn.problem.target)) <= 2]
@@ -261,7 +262,7 @@ def test_alarms_tell_of_collapse() -> None:
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_shipped_recipes_are_whole(name: str, method: Any) -> None:
     recipe = rl_recipe(recipe_text(name, "rl"), method)
-    assert len(draw(selected(Countdown(method), recipe), recipe, 0, recipe.groups)) == recipe.groups
+    assert len(draw(selected(Countdown(method), recipe.problem_options), recipe, 0, recipe.groups)) == recipe.groups
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from apr.countdown.task import Countdown
+from apr.task import selected
 from apr.train.batches import SftData
 from apr.train.recipes import recipe_text, rl_recipe, sft_recipe
-from apr.train.rl.groups import draw, selected
+from apr.train.rl.groups import draw
 from apr.train.run_recipe import RunRecipe
 from noisy import RECIPE as RL
 from tiny_runs import SFT

@@ -20,11 +20,12 @@ from apr.engine import load_engine
 from apr.engine.checkpoint import load_model
 from apr.engine.native import NativeEngine
 from apr.policy import Policy
+from apr.task import selected
 from apr.threads.events import read_events
 from apr.train.optimizers import Diverged
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig, rl_recipe
-from apr.train.rl.groups import Drawn, Group, draw, draw_groups, draw_validation, run_groups, selected
+from apr.train.rl.groups import Drawn, Group, draw, draw_groups, draw_validation, run_groups
 from apr.train.rl.handover import directory_of_weights
 from apr.train.rl.learner import Learner
 from apr.train.rl.publish import Served
@@ -158,12 +159,12 @@ def test_the_policy_version_is_the_steps_of_the_weights(
 def test_validation_has_problems_of_the_recipes_kind() -> None:
     held_out = list(range(10, 60))
     settings = config(numbers=[3, 4], held_out_targets=held_out, max_solutions=3, validation_problems=20)
-    found = draw_validation(selected(Countdown(), settings), settings)
+    found = draw_validation(selected(Countdown(), settings.problem_options), settings)
     assert len(found) == 20
     assert not {drawn.problem.target for drawn in found} & set(held_out)
     assert max(len(solve_all(drawn.problem.numbers, drawn.problem.target)) for drawn in found) <= 3
     settings = config(numbers=[3, 4], validation_problems=20)
-    plain = draw_validation(selected(Countdown(), settings), settings)
+    plain = draw_validation(selected(Countdown(), settings.problem_options), settings)
     assert {drawn.problem.target for drawn in plain} & set(held_out)
 
 
@@ -244,7 +245,7 @@ def test_entropy_is_of_the_distribution_that_was_drawn_from(start: Path) -> None
 
     settings = config(temperature=1000.0, max_tokens=20)
     processes = Processes(torch.device("cpu"))
-    task = selected(Countdown(), settings)
+    task = selected(Countdown(), settings.problem_options)
     policy = Policy(load_engine("native", start), task, Traces(), "apr")
     found = asyncio.run(run_groups(draw(task, settings, 0, 1), policy, settings))
     learner = Learner(settings, load_model(start), load_model(start), Traces(), processes)

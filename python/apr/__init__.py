@@ -32,6 +32,7 @@ from apr._core import (
 )
 from apr.engine import load_engine
 from apr.limits import Limits
+from apr.task import Split
 from apr.threads import events
 from apr.threads.run import rollout, run_threads
 from apr.threads.tree import ThreadTree as Tree
@@ -39,7 +40,6 @@ from apr.types import Completion, Sample, SamplingParams, Segment
 
 __version__ = _core.__version__
 
-Split = Literal["train", "val", "test"]
 Ranking = Literal["paper", "heuristic", "sums_last", "kinds", "smallest"]
 
 

@@ -55,7 +55,7 @@ class Countdown:
         return chosen
 
     def accepts(self, problem: Problem) -> bool:
-        return self._most is None or len(_core.solve_all(list(problem.numbers), problem.target)) <= self._most
+        return self._most is None or _solutions(problem) <= self._most
 
     def to_json(self, problem: Problem) -> dict[str, Any]:
         return {"numbers": list(problem.numbers), "target": problem.target}
@@ -108,7 +108,7 @@ class Countdown:
 
     def difficulty(self, problem: Problem) -> str:
         """By the number of its distinct solutions."""
-        count = len(_core.solve_all(list(problem.numbers), problem.target))
+        count = _solutions(problem)
         return next((name for name, most in DIFFICULTIES if count <= most), "easy")
 
     def diagnose(self, problem: Problem, tree: ThreadTree) -> dict[str, float]:
@@ -162,6 +162,11 @@ class Countdown:
 def countdown(method: Method) -> Countdown:
     """The task, as its entry point gives it."""
     return Countdown(method)
+
+
+def _solutions(problem: Problem) -> int:
+    """How many distinct ones there are."""
+    return len(_core.solve_all(list(problem.numbers), problem.target))
 
 
 def _verdict(verdict: _core.Verdict) -> Verdict:

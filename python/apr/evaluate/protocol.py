@@ -15,7 +15,7 @@ from typing import Any
 from apr.evaluate.problems import read_problems, split_problems
 from apr.fields import build
 from apr.policy import SHIPPED_MODEL
-from apr.task import Compares, Method, Selects, Split, Task, load_task
+from apr.task import Compares, Method, Split, Task, load_task, selected
 from apr.threads.rollout import JoinPolicy
 
 FREE = "free"
@@ -37,11 +37,8 @@ class ProblemSet:
         """The problems. ValueError or OSError if they cannot be had."""
         if self.file is not None:
             return read_problems(task, self.file)
-        if self.numbers is not None:
-            if not isinstance(task, Selects):
-                raise ValueError(f"numbers: {task.name} has no kinds of problems to select")
-            task = task.select({"numbers": self.numbers})
-        return split_problems(task, self.count, self.split, self.seed)
+        wanted = selected(task, {} if self.numbers is None else {"numbers": self.numbers})
+        return split_problems(wanted, self.count, self.split, self.seed)
 
 
 @dataclass(frozen=True, slots=True)

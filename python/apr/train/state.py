@@ -41,7 +41,7 @@ class TrainerState:
         tokenizer: Vocabulary,
         optimizers: Optimizers,
         keep: int,
-        origin: Origin | None = None,
+        origin: Origin,
     ) -> None:
         """Leave a checkpoint of this step, noting what it was trained to do, and at most `keep` of them. OSError if it
         cannot be written."""
@@ -57,8 +57,7 @@ class TrainerState:
             }
             try:
                 save_model(model, tokenizer, directory)
-                if origin is not None:
-                    write_origin(origin, directory)
+                write_origin(origin, directory)
                 with (directory / STATE_FILE).open("wb") as file:
                     torch.save(state, file)
             except (RuntimeError, SafetensorError) as error:

@@ -61,16 +61,6 @@ PASSED_OVER = 1000
 """Problems in a row that are not wanted, after which there are taken to be no others."""
 
 
-def selected(task: Task[Any], config: RlConfig) -> Task[Any]:
-    """The task with the problems that a recipe wants. ValueError if it has no such kinds."""
-    options = config.problem_options
-    if not options:
-        return task
-    if not isinstance(task, Selects):
-        raise ValueError(f"{next(iter(options))}: {task.name} has no kinds of problems to select")
-    return task.select(options)
-
-
 def draw(task: Task[Any], config: RlConfig, start: int, count: int) -> list[Drawn]:
     """The first `count` problems from place `start` of the run's stream on. ValueError if the recipe wants problems
     that there are none of."""

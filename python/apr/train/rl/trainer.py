@@ -25,14 +25,14 @@ from apr.engine.checkpoint import load_model
 from apr.files import write_atomically
 from apr.origin import Origin
 from apr.policy import Policy
-from apr.task import Task
+from apr.task import Task, selected
 from apr.threads.events import EventLog
 from apr.threads.language import Language, Trainable
 from apr.train.model import CAUSAL
 from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig
-from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups, selected
+from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, records, summarise
 from apr.train.rl.packs import Row, judged_rollouts, rows_of
@@ -110,7 +110,7 @@ class GrpoTrainer:
         self.processes.wait()
         for line in (*run.entries(), *([self._untold] if self._untold else [])):
             self.alarms.look(line)
-        task = selected(task, config)
+        task = selected(task, config.problem_options)
         probe = language.open(task.prompt(draw(task, config, 0, 1)[0].problem, None))
         engine = open_engine(model, source)
         try:
