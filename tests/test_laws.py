@@ -27,7 +27,7 @@ def python_files() -> Iterator[Path]:
 
 def sources() -> Iterator[Path]:
     yield from python_files()
-    for crate in ("countdown", "sudoku", "decoder", "bindings"):
+    for crate in ("random", "countdown", "sudoku", "decoder", "bindings"):
         yield from (ROOT / "rust" / crate / "src").rglob("*.rs")
 
 

@@ -8,7 +8,7 @@
 
 use crate::llama2::llama2_tokens;
 use crate::problem::Error;
-use crate::sample::{Choices, ProblemSpace, ProblemStream, Random};
+use crate::sample::{Choices, ProblemSpace, ProblemStream, Random, for_search};
 use crate::search::{Below, Guide, Method, Trace, Waves, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
@@ -163,7 +163,7 @@ impl TraceStream {
         let problem = self.problems.get(item)?;
         let conditioned = Random::new(self.seed, CONDITION_STREAM, item).promising(self.conditioned)?;
         let method = self.teacher.method(conditioned, &mut Random::new(self.seed, WIDTH_STREAM, item))?;
-        let trace = search(&problem, &method, self.guide, &mut Random::for_search(self.seed, item))?;
+        let trace = search(&problem, &method, self.guide, &mut for_search(self.seed, item))?;
         let condition = conditioned.then(|| condition(&method, &trace));
         Ok(TraceItem { problem, method, trace, condition })
     }

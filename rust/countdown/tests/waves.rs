@@ -5,7 +5,7 @@
 use apr_countdown::check::{check_claim, check_trace};
 use apr_countdown::heuristic::Heuristic;
 use apr_countdown::inspect::{first_width, inspect};
-use apr_countdown::sample::{Choice, Random, Recorded};
+use apr_countdown::sample::{Choice, Recorded, for_search};
 use apr_countdown::search::{Below, Guide, Method, Ranking, Trace, Waves, search};
 use apr_countdown::trace::read::{ChildHead, ChildOutcome, Line, child_prompts, join};
 use apr_countdown::{Error, Number, Problem, solve};
@@ -24,7 +24,7 @@ fn guide(ranking: Ranking, slack: Option<u32>) -> Guide {
 
 fn run(nums: &[Number], target: Number, method: &Method, guide: Guide) -> Trace {
     let problem = Problem::new(nums.to_vec(), target).expect("a problem");
-    search(&problem, method, guide, &mut Random::for_search(3, 0)).expect("a trace")
+    search(&problem, method, guide, &mut for_search(3, 0)).expect("a trace")
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn sizes_and_budgets_start_at_one() {
     let problem = Problem::new(vec![2, 3, 7], 10).expect("a problem");
     for (budget, sizes) in [(Some(0), vec![1]), (None, vec![]), (None, vec![2, 0])] {
         let method = waves(Below::Children, budget, &sizes);
-        let found = search(&problem, &method, Heuristic::Mult, &mut Random::for_search(0, 0));
+        let found = search(&problem, &method, Heuristic::Mult, &mut for_search(0, 0));
         assert!(matches!(found, Err(Error::Parameter(_))));
     }
 }

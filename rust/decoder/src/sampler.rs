@@ -3,6 +3,8 @@
 //! The random number for a token is a hash of the request's seed and the token's position: there is no generator to
 //! carry along, so batch mates, preemption and resumption cannot change what a request draws.
 
+use apr_random::{GOLDEN_RATIO, mix};
+
 use crate::kernels::exp_shifted;
 use crate::simd::Isa;
 
@@ -69,14 +71,8 @@ fn total(weights: &[f32]) -> f64 {
 
 /// A number in [0, 1) out of two counters.
 fn uniform(seed: u64, position: u64) -> f64 {
-    let mixed = mix(mix(seed).wrapping_add(position));
+    // Each part is a step of SplitMix64.
+    let step = |state: u64| mix(state.wrapping_add(GOLDEN_RATIO));
+    let mixed = step(step(seed).wrapping_add(position));
     (mixed >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// The output function of SplitMix64.
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }

@@ -27,7 +27,7 @@ impl LessonPlan {
     pub fn get(&self, seed: u64, item: u64) -> Result<Search, Error> {
         let mut random = Random::new(seed, LESSON_STREAM, item);
         let named = random.unit() < self.budgeted && !self.budgets.is_empty();
-        let budget = named.then(|| self.budgets[random.below(self.budgets.len())]);
+        let budget = named.then(|| self.budgets[random.below(self.budgets.len() as u64) as usize]);
         Ok(search(&self.space.draw(&mut random)?, self.method, budget))
     }
 }

@@ -4,11 +4,13 @@
 //! the digits renamed in the order of their coming, so no problem of one split is one of another with other digits or
 //! another sum.
 
+pub use apr_random::Random;
+use apr_random::{GOLDEN_RATIO, mix};
+
 use crate::Error;
 use crate::grid::{CELLS, Grid};
 use crate::solve::{Problem, solutions};
 
-const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
 const PROBLEM_STREAM: u64 = 1;
 /// No grid with fewer givens has one solution, and searches among its completions are long.
 pub const MIN_GIVENS: usize = 4;
@@ -16,53 +18,6 @@ pub const MIN_GIVENS: usize = 4;
 const COMPLETIONS: std::ops::RangeInclusive<usize> = 2..=5;
 /// After so many draws without a problem of the split there is taken to be none. The rarest kind needs some hundreds.
 const MAX_DRAWS: usize = 1_000_000;
-
-/// Finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-/// A stream of random numbers: SplitMix64 started at a hash of its key.
-#[derive(Clone, Debug)]
-pub struct Random {
-    state: u64,
-}
-
-impl Random {
-    /// The stream of one item. `stream` keeps uses of one seed apart.
-    pub fn new(seed: u64, stream: u64, item: u64) -> Random {
-        let mut state = mix(seed.wrapping_add(GOLDEN_RATIO));
-        for part in [stream, item] {
-            state = mix(state ^ part.wrapping_mul(GOLDEN_RATIO).wrapping_add(0x6A09_E667_F3BC_C909));
-        }
-        Random { state }
-    }
-
-    /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(GOLDEN_RATIO);
-        mix(self.state)
-    }
-
-    /// Uniform in `0..n` but for some parts in 2^64; `n` is at least 1.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.bits()) * n as u128) >> 64) as usize
-    }
-
-    /// Uniform in `[0, 1)`, 53 bits.
-    pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
-    }
-
-    /// In a random order.
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
-        }
-    }
-}
 
 /// Which part of all problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,12 +77,12 @@ impl ProblemSpace {
         if self.givens.is_empty() || self.givens.iter().any(|count| !(MIN_GIVENS..CELLS - 4).contains(count)) {
             return Err(Error::Parameter(format!("givens are numbers from {MIN_GIVENS} to {}", CELLS - 5)));
         }
-        let count = self.givens[random.below(self.givens.len())];
+        let count = self.givens[random.below(self.givens.len() as u64) as usize];
         let plain = random.unit() < self.plain;
         for _ in 0..MAX_DRAWS {
             let solution = solution(random);
             let mut cells: [usize; CELLS] = std::array::from_fn(|cell| cell);
-            random.shuffle(&mut cells);
+            shuffle(random, &mut cells);
             let digits = solution.cells();
             let grid = cells[..count].iter().fold(Grid::default(), |grid, &cell| grid.with(cell, digits[cell]));
             if Split::of(&grid) != self.split {
@@ -147,8 +102,15 @@ impl ProblemSpace {
 /// One of the 288 full grids, each as likely: the first row and what completes it.
 fn solution(random: &mut Random) -> Grid {
     let mut row = [1, 2, 3, 4];
-    random.shuffle(&mut row);
+    shuffle(random, &mut row);
     let grid = row.iter().zip(0..).fold(Grid::default(), |grid, (&digit, cell)| grid.with(cell, digit));
     let completed = solutions(grid, usize::MAX);
-    completed[random.below(completed.len())]
+    completed[random.below(completed.len() as u64) as usize]
+}
+
+/// Into a random order.
+fn shuffle<T>(random: &mut Random, items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, random.below(last as u64 + 1) as usize);
+    }
 }

@@ -6,7 +6,7 @@ use apr_countdown::cost;
 use apr_countdown::heuristic::Heuristic;
 use apr_countdown::lesson::{LessonPlan, LessonStream, Teacher, TraceItem, TraceStream};
 use apr_countdown::llama2::llama2_tokens;
-use apr_countdown::sample::{Choice, ProblemSpace, Random, Recorded, Split};
+use apr_countdown::sample::{Choice, ProblemSpace, Recorded, Split, for_search};
 use apr_countdown::search::{self, Below, Guide, Method, Ranking, Waves};
 use apr_countdown::tokens::Tokenizer;
 use apr_countdown::{Error, Number, sample};
@@ -187,7 +187,7 @@ pub(super) fn search_trace(
                 n => Err(Error::Parameter(format!("{n} recorded choices are left over"))),
             }
         }
-        None => search::search(&problem.0, &method, guide, &mut Random::for_search(seed, 0)),
+        None => search::search(&problem.0, &method, guide, &mut for_search(seed, 0)),
     });
     trace.map(Trace).map_err(raise)
 }
