@@ -10,6 +10,7 @@ import http.client
 import importlib.util
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
@@ -28,6 +30,8 @@ from apr.engine.base import EngineError
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 600.0
 """How long a server may take to come up; 40 s on an idle CPU machine, minutes on a busy one or for a large model."""
+_PORTS = range(10_000, 30_000)
+"""Below those that Linux, the BSDs and Windows hand out by themselves."""
 _POLL_S = 0.5
 _CONTEXT_SLACK = 8
 """SGLang keeps a few positions of the context for itself; with so many more a model has all of its own."""
@@ -76,10 +80,15 @@ def flags(found_gpus: int, context_length: int, overlap: bool | None = None) -> 
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listens on now. OSError if none is found.
+
+    A server may take minutes to listen there. So it is none of those that systems give to whoever asks for any: a
+    connection would take it meanwhile."""
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise OSError(f"no port of {LOOPBACK} is free")
 
 
 class ServerProcess:
