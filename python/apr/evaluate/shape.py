@@ -70,10 +70,6 @@ def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
 
-def _many(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(fits, value))
-
-
 def _mapping(fits: Callable[[Any], bool], names: Sequence[str] = ()) -> Callable[[Any], bool]:
     """An object that has these names at least."""
     return lambda value: isinstance(value, dict) and value.keys() >= set(names) and all(map(fits, value.values()))
