@@ -35,14 +35,6 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
 
-def integer(text: str) -> int:
-    """A whole number; its sign and size are judged where it is used."""
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 40:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
 def natural(text: str) -> int:
     """An integer from 0 on that fits 64 bits, signed."""
     if not (text.isascii() and text.isdigit()):
