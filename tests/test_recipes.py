@@ -196,7 +196,7 @@ def test_a_context_that_no_lesson_fits_is_refused(length: int) -> None:
 def test_targets_that_are_all_held_out_are_refused() -> None:
     line = f"held_out_targets = {list(range(1, 200))}"
     with pytest.raises(ValueError, match="held_out_targets: no target is left"):
-        selected(Countdown(), rl_recipe(text(changed(RL, line)), "apr"))
+        selected(Countdown(), rl_recipe(text(changed(RL, line)), "apr").problem_options)
     with pytest.raises(ValueError, match=r"data\.stages\[0\]: no target is left"):
         SftData(sft_recipe(text(changed(SFT, f"data.{line}")), "apr"))
 
