@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+# A slow machine is no fault.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 # Several workers share the processors: threads that wait for each other by spinning would take them from one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -105,7 +105,7 @@ def test_choices_that_do_not_fit_are_refused(golden: Golden) -> None:
             replayed(row, wrong)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     numbers=st.lists(st.integers(0, 99), min_size=2, max_size=5),
     target=st.integers(2, 100),
@@ -131,7 +131,7 @@ def test_the_search_equals_its_plain_twin(
     assert [[child.main_calls for child in round_] for round_ in found.children] == texts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(numbers=st.lists(st.integers(0, 30), min_size=1, max_size=4), target=st.integers(1, 60))
 def test_the_solver_equals_its_plain_twin(numbers: list[int], target: int) -> None:
     found = apr.solve(numbers, target)
@@ -200,7 +200,7 @@ def _parents() -> list[str]:
 TEXTS = pieces()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(prompt=TEXTS, text=TEXTS)
 def test_a_judge_never_raises(prompt: str, text: str) -> None:
     for verdict in (apr.check_solution(prompt, text), apr.check_trace(prompt), apr.check_trace(prompt + text)):
@@ -209,7 +209,7 @@ def test_a_judge_never_raises(prompt: str, text: str) -> None:
     assert apr.llama2_tokens(text) >= 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(parent=TEXTS, block=TEXTS, texts=st.lists(TEXTS, max_size=3))
 def test_hostile_spawns_raise_value_errors_at_most(parent: str, block: str, texts: list[str]) -> None:
     for text in (parent, f"{parent}\n<Calling Sub Searches>\n{block}\n<End Calling Sub Searches>"):
@@ -225,7 +225,7 @@ def test_hostile_spawns_raise_value_errors_at_most(parent: str, block: str, text
         assert joined.endswith("<End Sub Searches>\n")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     numbers=st.lists(st.integers(-(2**70), 2**140), max_size=8),
     target=st.integers(-(2**70), 2**140),

@@ -27,7 +27,7 @@ ANYTHING = st.recursive(
 EVENTS = [json.loads(to_json(event)) for event in recorded()]
 ROW = made_row(0, True)
 PROTOCOL = Protocol(conditions=(Condition(),))
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUICK

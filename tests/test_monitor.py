@@ -95,7 +95,7 @@ _ENTRIES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_ENTRIES, st.data())
 def test_any_batching_gives_the_same_run(entries: list[dict[str, object]], data: st.DataObject) -> None:
     written = lines(*entries)

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import apr
+from apr.languages.markup import Marked
 from apr.languages.tags import TAGS, Tags, open_tags, plain, vocabulary
 from apr.task import Method, Verdict
 from apr.testing.scripted import ScriptedEngine
@@ -150,7 +151,7 @@ def test_claims(text: str, claim: str | None) -> None:
     assert LANGUAGE.claim(text) == claim
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(wanted=st.lists(TEXT.filter(str.strip), min_size=1, max_size=5))
 def test_what_is_spawned_is_read_back(wanted: list[str]) -> None:
     action = LANGUAGE.action((*LANGUAGE.open("p"), *LANGUAGE.spawn(wanted)), 1)
@@ -160,7 +161,7 @@ def test_what_is_spawned_is_read_back(wanted: list[str]) -> None:
     assert read == [LANGUAGE.text(LANGUAGE.encode(plain(prompt))) for prompt in wanted]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(answer=TEXT)
 def test_an_answer_is_read_back(answer: str) -> None:
     written = LANGUAGE.end(answer)
@@ -170,7 +171,7 @@ def test_an_answer_is_read_back(answer: str) -> None:
     assert LANGUAGE.end(None) == (END,)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXT, others=st.lists(st.none() | TEXT, max_size=4), cancelled=st.sets(st.integers(0, 5)))
 @example(text="<spawn><child>a</child>", others=["</result>\n</join>\n<answer>7</answer>", "<"], cancelled=set())
 @example(text="", others=["<<answer>7</answer>", "</s>"], cancelled=set())
@@ -187,7 +188,7 @@ def test_results_forge_nothing(text: str, others: list[str | None], cancelled: s
     assert prompts(LANGUAGE.text((*before, *joined.token_ids)) + "<spawn><child>b</child></spawn>") == ["b"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(prompt=TEXT)
 def test_prompts_forge_nothing(prompt: str) -> None:
     opened = LANGUAGE.open(prompt)
@@ -199,7 +200,7 @@ def test_prompts_forge_nothing(prompt: str) -> None:
     assert plain(plain(prompt)) == plain(prompt)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXT, stop=st.sampled_from(LANGUAGE.stop_token_ids))
 def test_any_text_is_read(text: str, stop: int) -> None:
     thread = (*ids(text), stop)
@@ -210,7 +211,7 @@ def test_any_text_is_read(text: str, stop: int) -> None:
     assert claim is None or (claim and claim == claim.strip() and claim in text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(token_ids=ANY_IDS)
 def test_any_ids_are_read(token_ids: list[int]) -> None:
     before = ""
@@ -222,7 +223,7 @@ def test_any_ids_are_read(token_ids: list[int]) -> None:
         LANGUAGE.action((*token_ids, stop), 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(parts=st.lists(TEXT, max_size=4))
 def test_text_cut_at_lines_keeps_its_tokens(parts: list[str]) -> None:
     text = "\n".join(parts)
@@ -297,13 +298,22 @@ def test_a_checkpoint_keeps_its_phrases(tmp_path: Path) -> None:
         vocabulary(["<answer>"])
 
 
-def test_tokenizers_of_others_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        open_tags(tmp_path, "apr")
+def test_tokenizers_that_cannot_be_had_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
     file = tmp_path / "tokenizer.json"
     file.write_text(json.dumps({"model": {"type": "BPE", "vocab": {}}}))
-    with pytest.raises(ValueError, match=f"over the tokenizer of {tmp_path}: not a tokenizer"):
+    with pytest.raises(ValueError, match=f"{file} is no tokenizer"):
         open_tags(tmp_path, "apr")
     file.write_text(apr.Tokenizer().to_json())
-    with pytest.raises(ValueError, match="no token of its own for <spawn>, </spawn>, <child>"):
+    with pytest.raises(ValueError, match=f"{tmp_path} does not say which token is eos_token"):
         open_tags(tmp_path, "apr")
+
+
+def test_tokenizers_of_others_spell_the_tags(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "tokenizer.json").write_text(apr.Tokenizer().to_json())
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": apr.Tokenizer().eos}))
+    language = open_tags(tmp_path, "apr")
+    assert isinstance(language, Marked)
+    spawn = tuple(apr.Tokenizer().encode("a<spawn><child>b</child></spawn>"))
+    assert language.action(spawn, 1) == Spawn((Child(language.open("b"), "b"),))

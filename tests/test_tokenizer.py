@@ -88,7 +88,7 @@ PIECE = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.lists(PIECE, max_size=10).map("".join))
 @example("\u2460\u2461")
 @example("a\u0301\u00e1\ufb01 \U0001f600\x00\x7f")
@@ -96,7 +96,7 @@ def test_any_text(theirs: Theirs, text: str) -> None:
     assert_same(theirs, text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=st.lists(
         PIECE | st.sampled_from(["<go>", "</go>", "left of ", "left o", "a b", "10", "[(*"]), max_size=10
@@ -108,7 +108,7 @@ def test_any_text_with_phrases_of_its_own(their_own: Theirs, text: str) -> None:
     assert _core.Tokenizer.from_json(OWN.to_json()).encode(text) == OWN.encode(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ids=st.lists(st.integers(0, OURS.vocab_size - 1), max_size=30), skip_special=st.booleans())
 def test_any_ids_decode_alike(theirs: Theirs, ids: list[int], skip_special: bool) -> None:
     assert theirs.decode(ids, skip_special) == OURS.decode(ids, skip_special=skip_special)

@@ -135,7 +135,7 @@ def renamed(rollout: str) -> list[Event]:
     return [replace(event, rollout=rollout) for event in RECORDED]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_prefix_in_any_batching_gives_the_same_state(data: st.DataObject) -> None:
     pair = [event for two in zip(RECORDED, recorded("b"), strict=True) for event in two]
@@ -345,7 +345,7 @@ def test_a_log_that_is_cut_off_or_replaced_is_read_anew(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=30), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_tail_gives_each_whole_line_once(tmp_path_factory: Any, lines: list[bytes], data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("tail") / "log"
     whole = b"".join(line + b"\n" for line in lines)

@@ -96,5 +96,5 @@ class ToyLanguage:
     def settled(self, text: str) -> int:
         return text.rindex("[") if "[" in text else len(text)
 
-    def claim(self, text: str) -> str | None:
+    def claim(self, text: str, begin: int = 0, depth: int = 0) -> str | None:
         return text.rpartition("!")[2] if "!" in text else None

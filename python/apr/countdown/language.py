@@ -77,7 +77,7 @@ class Traces:
         spawn = text.rfind(_core.SPAWN_OPEN)
         return len(text) if spawn < 0 else spawn
 
-    def claim(self, text: str) -> str | None:
+    def claim(self, text: str, begin: int = 0, depth: int = 0) -> str | None:
         return _core.search_result(text.removesuffix("\n"))
 
     def _spawn(self, token_ids: Sequence[int]) -> Spawn | Malformed:

@@ -16,8 +16,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from apr import _core
+from apr.languages.markup import Marked, Markup
 from apr.task import Method
-from apr.threads.language import Action, Child, Done, Ids, Malformed, Replace, Resumption, Spawn
+from apr.threads.language import Action, Child, Done, Ids, Language, Malformed, Replace, Resumption, Spawn
 
 SPAWN, SPAWN_END = "<spawn>", "</spawn>"
 CHILD, CHILD_END = "<child>", "</child>"
@@ -100,18 +101,14 @@ class Tags:
     def join(
         self, token_ids: Sequence[int], results: Sequence[str | None], cancelled: Collection[int], level: int
     ) -> Resumption:
-        lines = [CANCELLED if i in cancelled else _result(result) for i, result in enumerate(results)]
-        return Resumption(len(token_ids), self.encode("\n".join(("", JOIN, *lines, JOIN_END, ""))))
+        return Resumption(len(token_ids), self.encode(_joined(results, cancelled)))
 
     def settled(self, text: str) -> int:
         replaced = self.method == "apr" and text.endswith(JOIN)
         return len(text) - len(JOIN) * replaced
 
-    def claim(self, text: str) -> str | None:
-        begin = text.rfind(ANSWER, 0, max(text.rfind(ANSWER_END), 0))
-        if begin < 0:
-            return None
-        return text[begin + len(ANSWER) : text.find(ANSWER_END, begin)].strip() or None
+    def claim(self, text: str, begin: int = 0, depth: int = 0) -> str | None:
+        return _answer(text)
 
     def encode(self, text: str) -> Ids:
         return tuple(self.tokenizer.encode(text, specials=False))
@@ -129,15 +126,29 @@ class Tags:
         return (*self.encode(written), self.tokenizer.eos)
 
 
-def open_tags(directory: Path | None, method: Method) -> Tags:
-    """The language over a checkpoint's tokenizer, in which every tag must be one token. ValueError if it is another."""
+def open_tags(directory: Path | None, method: Method) -> Language:
+    """The language over a checkpoint's tokenizer: one with a token for every tag, or any that spells them. ValueError
+    or OSError if it has none."""
     if directory is None:
         return Tags(method)
-    text = (directory / "tokenizer.json").read_text(encoding="utf-8")
     try:
-        return Tags(method, _core.Tokenizer.from_json(text))
-    except ValueError as error:
-        raise ValueError(f"tags cannot be written over the tokenizer of {directory}: {error}") from None
+        return Tags(method, _core.Tokenizer.from_json((directory / "tokenizer.json").read_text(encoding="utf-8")))
+    except (ValueError, FileNotFoundError):
+        from apr.tokenizer import ForeignTokenizer
+
+        return Marked(MARKUP, method, ForeignTokenizer.read(directory))
+
+
+def _joined(results: Sequence[str | None], cancelled: Collection[int]) -> str:
+    lines = [CANCELLED if i in cancelled else _result(result) for i, result in enumerate(results)]
+    return "\n".join(("", JOIN, *lines, JOIN_END, ""))
+
+
+def _answer(text: str) -> str | None:
+    begin = text.rfind(ANSWER, 0, max(text.rfind(ANSWER_END), 0))
+    if begin < 0:
+        return None
+    return text[begin + len(ANSWER) : text.find(ANSWER_END, begin)].strip() or None
 
 
 def _result(result: str | None) -> str:
@@ -175,3 +186,20 @@ def _prompts(text: str) -> list[str]:
 def _skip(text: str, at: int) -> int:
     gap = _GAP.match(text, at)
     return at if gap is None else gap.end()
+
+
+MARKUP = Markup(
+    name="tags",
+    spawn=SPAWN_END,
+    children=_prompts,
+    words=TAGS,
+    join=_joined,
+    result=_answer,
+    answer=_answer,
+    refused=(JOIN, SPAWN),
+    system=(
+        f"To have parts worked out at the same time, write {SPAWN}, {CHILD}a question{CHILD_END} for each part and "
+        f"{SPAWN_END}. The results are given to you in {JOIN}. End with {ANSWER}your answer{ANSWER_END}."
+    ),
+)
+"""The same over tokenizers that spell the tags."""

@@ -75,7 +75,7 @@ class RolloutStarted(_Base):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadOpened(_Base):
-    """A thread begins with a fresh context."""
+    """A thread begins, with a fresh context or with its parent's."""
 
     thread: str
     parent: str | None
@@ -84,9 +84,11 @@ class ThreadOpened(_Base):
     token_ids: tuple[int, ...]
     """The prompt as the engine gets it."""
     text: str
-    """The same as text: what the thread's text begins with."""
+    """What the thread's text begins with: the same as text, without what its parent holds as well."""
     prompt: str | None = None
     """Its part as people and the task read it; None: the text."""
+    temperature: float | None = None
+    """Its own; None: the rollout's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

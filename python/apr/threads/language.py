@@ -41,6 +41,12 @@ class Child:
     """A prompt of its own, or all that its parent holds with a header behind it."""
     prompt: str
     """Its part as people and the task read it."""
+    inherited: int = 0
+    """How many of the tokens its parent holds as well: the first ones. The thread's text begins behind them."""
+    temperature: float | None = None
+    """What it samples at; None: as the rollout does."""
+    max_tokens: int | None = None
+    """Most tokens it may sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +117,9 @@ class Language(Protocol):
         """Characters of an open thread's text that no join and no replacement will take back."""
         ...
 
-    def claim(self, text: str) -> str | None:
-        """What a thread with this text says it found, unverified: a child's result, the main thread's answer."""
+    def claim(self, text: str, begin: int, depth: int) -> str | None:
+        """What a thread says it found, unverified: the main thread's answer (depth 0), or what its parent is told of a
+        child. It was opened with the first `begin` characters of its text."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -123,7 +123,7 @@ class Rollout:
         self.sweep(MAIN)
         main = self.tree.main
         assert main.reason is not None
-        verdict = self.task.judge(self.problem, self.language.claim(main.text), main.text)
+        verdict = self.task.judge(self.problem, self.claim(main), main.text)
         # Right or wrong, a rollout whose engine failed is in no count; one that was stopped is, if it was right.
         unfair = self.tree.failed or (main.reason == "interrupted" and not verdict.correct)
         self.event(
@@ -179,7 +179,7 @@ class Rollout:
                 if ended := await self.spawn(thread, action.children, allowance):
                     return ended
             else:
-                return "answered" if self.language.claim(thread.text) is not None else "no_answer", None
+                return "answered" if self.claim(thread) is not None else "no_answer", None
 
     async def call(self, thread: Thread, max_tokens: int) -> Completion:
         """One engine request; its tokens and its end are events when this returns."""
@@ -189,6 +189,8 @@ class Rollout:
         stops = (*self.language.stop_token_ids, *self.params.stop_token_ids)
         seed = request_seed(self.params.seed, thread.id, index)
         params = replace(self.params, max_tokens=bound, stop_token_ids=stops, seed=seed)
+        if thread.temperature is not None:
+            params = replace(params, temperature=thread.temperature)
         chunk: list[int] = []
 
         last: list[int] = []
@@ -255,7 +257,9 @@ class Rollout:
         for child, begin in zip(children, wanted, strict=True):
             self.open(child, thread.id, level, begin)
         left = allowance - sum(t.sampled_tokens for t in self.family(thread.id))
-        await self.run_children(children, left // (len(children) + 1))
+        share = left // (len(children) + 1)
+        bounds = [share if begin.max_tokens is None else min(share, begin.max_tokens) for begin in wanted]
+        await self.run_children(dict(zip(children, bounds, strict=True)))
         if reason := self.stopped(thread.id):
             return reason, None
         ended = [self.tree.threads[child] for child in children]
@@ -269,8 +273,8 @@ class Rollout:
         self.force(thread, "join", told)
         return None
 
-    async def run_children(self, children: list[str], allowance: int) -> None:
-        tasks = {asyncio.create_task(self.thread(child, allowance)): child for child in children}
+    async def run_children(self, allowances: Mapping[str, int]) -> None:
+        tasks = {asyncio.create_task(self.thread(child, most)): child for child, most in allowances.items()}
         pending = set(tasks)
         try:
             while pending:
@@ -299,6 +303,9 @@ class Rollout:
         verdict = self.task.judge_child(self.problem, child.prompt_text, child.result)
         return verdict is not None and verdict.correct
 
+    def claim(self, thread: Thread) -> str | None:
+        return self.language.claim(thread.text, thread.begin, thread.depth)
+
     def family(self, root: str) -> list[Thread]:
         """The thread and its descendants."""
         return [t for t in self.tree.threads.values() if t.id == root or t.id.startswith(f"{root}.")]
@@ -323,7 +330,7 @@ class Rollout:
                 self.close(thread, self.stopped(thread.id) or "cancelled")
 
     def open(self, thread_id: str, parent: str | None, depth: int, begin: Child) -> None:
-        text = self.language.text(begin.token_ids)
+        text = self.language.text(begin.token_ids)[len(self.language.text(begin.token_ids[: begin.inherited])) :]
         self.event(
             ThreadOpened,
             thread=thread_id,
@@ -332,11 +339,12 @@ class Rollout:
             token_ids=begin.token_ids,
             text=text,
             prompt=None if begin.prompt == text else begin.prompt,
+            temperature=begin.temperature,
         )
 
     def close(self, thread: Thread, reason: CloseReason, detail: str | None = None) -> None:
         keeps = reason == "answered" or (reason in _CUT_OFF and not thread.waiting)
-        result = self.language.claim(thread.text) if keeps else None
+        result = self.claim(thread) if keeps else None
         self.event(ThreadClosed, thread=thread.id, reason=reason, result=result, detail=detail)
 
     def force(self, thread: Thread, cause: ForcedCause, instead: Resumption) -> None:

@@ -74,7 +74,9 @@ class Thread:
     depth: int
     prompt_text: str
     text: str
-    """Prompt and what is written so far, after the last join."""
+    """What it was opened with and what is written so far, after the last join."""
+    begin: int
+    """Characters that it was opened with."""
     opened_at: float
     calls: list[Call] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
@@ -92,6 +94,8 @@ class Thread:
     """The solution it claims."""
     detail: str | None = None
     closed_at: float | None = None
+    temperature: float | None = None
+    """Its own; None: the rollout's."""
 
     @property
     def waiting(self) -> bool:
@@ -188,8 +192,8 @@ class ThreadTree:
         ids = event.token_ids
         prompt = event.text if event.prompt is None else event.prompt
         self.threads[event.thread] = Thread(
-            event.thread, event.parent, event.depth, prompt, event.text, event.time,
-            [Call(0, ids, None)], token_ids=list(ids), context=len(ids),
+            event.thread, event.parent, event.depth, prompt, event.text, len(event.text), event.time,
+            [Call(0, ids, None)], token_ids=list(ids), context=len(ids), temperature=event.temperature,
         )  # fmt: skip
 
     @property

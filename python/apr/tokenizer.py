@@ -1,0 +1,200 @@
+"""A tokenizer of the `tokenizers` library: ids and texts of threads whose model was trained elsewhere, and the chat
+template that its prompts are written in, where it has one.
+
+Texts are encoded and decoded as they stand behind a line break: many tokenizers put a space before the first word of a
+text, and take it off again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+Render = Callable[[list[dict[str, str]]], str]
+"""Messages as text, up to where the assistant's next turn begins."""
+
+_LINE = "\n"
+_BROKEN = "\ufffd"
+"""What a character stands for of which only some bytes are there."""
+_TAG = re.compile(r"</?[A-Za-z][\w-]*/?>", re.ASCII)
+_MARKS = {"<s>", "</s>", "<pad>", "<unk>", "<mask>"}
+"""Special tokens that look like tags and are none."""
+_PLACES = ("APRONE", "APRTWO", "APRTHREE")
+"""Stand for messages in a template; no template takes letters away."""
+
+
+class ForeignTokenizer:
+    """What a thread is written in, token by token."""
+
+    def __init__(self, tokenizer: Any, begin: str | None, end: str, render: Render | None = None) -> None:
+        """`begin` and `end` are the special tokens; ValueError if they are none."""
+        self._tokenizer = tokenizer
+        self.begin = begin
+        for mark in filter(None, (begin, end)):
+            if tokenizer.token_to_id(mark) is None:
+                raise ValueError(f"the tokenizer has no {mark!r}")
+        self.bos: int | None = None if begin is None else tokenizer.token_to_id(begin)
+        self.eos: int = tokenizer.token_to_id(end)
+        self.vocab_size: int = tokenizer.get_vocab_size()
+        added = tokenizer.get_added_tokens_decoder()
+        special = {id_: token.content for id_, token in added.items() if token.special}
+        self._special = {name: id_ for id_, name in special.items()} | {end: self.eos}
+        if self.bos is not None:
+            self._special[self.begin or ""] = self.bos
+        self._names = re.compile(f"({'|'.join(map(re.escape, sorted(self._special, key=len, reverse=True)))})")
+        # A tag that a model was given a token for says something.
+        self._silent = {id_ for id_, name in special.items() if not _TAG.fullmatch(name) or name in _MARKS}
+        self._silent |= {self.bos, self.eos}
+        # Of its own: a tokenizer may be asked from several threads.
+        self._plain = deepcopy(tokenizer)
+        self._plain.encode_special_tokens = True
+        self._line: list[int] = tokenizer.encode(_LINE, add_special_tokens=False).ids
+        self._line_text: str = tokenizer.decode(self._line)
+        self._render = render
+
+    @classmethod
+    def read(cls, directory: Path) -> ForeignTokenizer:
+        """The tokenizer of a Hugging Face directory. ValueError or OSError if it has none."""
+        from tokenizers import Tokenizer
+
+        path = directory / "tokenizer.json"
+        if path.is_file():
+            # A bare Exception is all that the library raises.
+            try:
+                tokenizer = Tokenizer.from_file(str(path))
+            except Exception as error:
+                raise ValueError(f"{path} is no tokenizer: {error}") from None
+        else:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(directory).backend_tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        begin, end = (_mark(directory, tokenizer, name) for name in ("bos", "eos"))
+        if end is None:
+            raise ValueError(f"{directory} does not say which token is eos_token")
+        return cls(tokenizer, begin, end, _template(directory))
+
+    def open(self, prompt: str) -> list[int]:
+        """The ids of a text that a thread begins with: the begin token is written out, as in the authors' training
+        texts, and added once more by tokenizers that do so."""
+        ids: list[int] = self._tokenizer.encode((self.begin or "") + prompt).ids
+        # Some end every text as well; a prompt goes on.
+        return ids[:-1] if ids and ids[-1] == self.eos else ids
+
+    @property
+    def special_names(self) -> Collection[str]:
+        """What in a text would be read as a special token."""
+        return self._special.keys()
+
+    @property
+    def chats(self) -> bool:
+        """Whether prompts are turns of a conversation."""
+        return self._render is not None
+
+    def ask(self, prompt: str, system: str | None = None) -> list[int]:
+        """The ids of a conversation's first turn, up to where the answer begins; where there is no template, of the
+        prompt's own line. Names of special tokens in the texts are text."""
+        if self._render is None:
+            begin = [] if self.bos is None else [self.bos]
+            return begin + self.encode(f"{prompt}\n", special=False)
+        messages = [{"role": "system", "content": _PLACES[0]}] if system else []
+        text = self._render([*messages, {"role": "user", "content": _PLACES[1]}])
+        return self._filled(text, {_PLACES[0]: system or "", _PLACES[1]: prompt})
+
+    def reply(self, text: str, ended: bool) -> list[int]:
+        """The ids of what a conversation goes on with behind an answer: the user's next turn, up to where the next
+        answer begins. `ended`: the end token stands there already."""
+        if self._render is None:
+            return self.encode(f"\n{text}\n", special=False)
+        turns = zip(("user", "assistant", "user"), _PLACES, strict=True)
+        whole = self._render([{"role": role, "content": place} for role, place in turns])
+        rest = whole.partition(_PLACES[1])[2]
+        if ended:
+            rest = rest.lstrip().removeprefix(self._tokenizer.id_to_token(self.eos))
+        return self._filled(rest, {_PLACES[2]: text})
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """The ids of text within a thread. Not `special`: the names of special tokens are text like any other."""
+        if not special:
+            return self._encode(text)
+        # By itself: many tokenizers put a space behind a special token, too.
+        pieces = self._names.split(text)
+        ids = self._encode(pieces[0])
+        for name, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+            ids += [self._special[name], *self._encode(piece)]
+        return ids
+
+    def _encode(self, text: str) -> list[int]:
+        if not text:
+            return []
+        ids: list[int] = self._plain.encode(_LINE + text, add_special_tokens=False).ids
+        if ids[: len(self._line)] == self._line:
+            return ids[len(self._line) :]
+        alone: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return alone
+
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """The text of ids, without special tokens that are no tags if `skip_special`; a character that is cut at its
+        end is not in it."""
+        if ids and ids[0] in self._silent:
+            kept = [i for i in ids if i not in self._silent] if skip_special else list(ids)
+            whole: str = self._tokenizer.decode(kept, skip_special_tokens=False)
+            return whole.rstrip(_BROKEN)
+        kept = [i for i in ids if i not in self._silent] if skip_special else list(ids)
+        text: str = self._tokenizer.decode([*self._line, *kept], skip_special_tokens=False)
+        return text[len(self._line_text) :].rstrip(_BROKEN)
+
+    def _filled(self, text: str, contents: Mapping[str, str]) -> list[int]:
+        """A template's own text as it stands, with what stands for messages filled in as text of others."""
+        ids: list[int] = []
+        for place, content in contents.items():
+            before, found, after = text.partition(place)
+            if found:
+                ids += self.encode(before) + self.encode(content, special=False)
+                text = after
+        return ids + self.encode(text)
+
+
+def _mark(directory: Path, tokenizer: Any, name: str) -> str | None:
+    """The begin or the end token, as the directory's files name it."""
+    mark = _setting(directory / "tokenizer_config.json", f"{name}_token")
+    if isinstance(mark, dict):
+        mark = mark.get("content")
+    if mark is None:
+        id_ = _setting(directory / "config.json", f"{name}_token_id")
+        id_ = id_[0] if isinstance(id_, list) and id_ else id_
+        mark = tokenizer.id_to_token(id_) if isinstance(id_, int) else None
+    return mark if isinstance(mark, str) else None
+
+
+def _template(directory: Path) -> Render | None:
+    """The directory's chat template. ValueError if it has one that cannot be used."""
+    if not (directory / "chat_template.jinja").is_file() and not _setting(
+        directory / "tokenizer_config.json", "chat_template"
+    ):
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+
+    def render(messages: list[dict[str, str]]) -> str:
+        # A template is code of others, and raises what it likes.
+        try:
+            text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:
+            raise ValueError(f"the chat template of {directory} refuses a plain conversation: {error}") from None
+        return text
+
+    return render
+
+
+def _setting(path: Path, name: str) -> Any:
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text("utf-8"))
+    return values.get(name) if isinstance(values, dict) else None

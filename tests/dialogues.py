@@ -1,0 +1,66 @@
+"""Recorded dialogues, one for each way to fork and join (`golden/dialogues`), and what plays or learns them.
+
+`main` is what the main thread samples and what is forced behind it, in turn; a child's `begins` is what it is opened
+with behind what it inherits.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apr.languages.markup import Marked
+from apr.languages.published import MARKUPS
+from apr.languages.tags import MARKUP as TAGS
+from apr.task import Verdict
+from apr.threads.language import Spawn
+from apr.tokenizer import ForeignTokenizer
+
+FOLDER = Path(__file__).parent / "golden" / "dialogues"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    language: str
+    prompt: str
+    main: list[str]
+    children: list[dict[str, str]]
+    answer: str
+
+    @classmethod
+    def read(cls, name: str) -> Dialogue:
+        return cls(**json.loads((FOLDER / f"{name}.json").read_text("utf-8")))
+
+    def written_in(self, tokenizer: ForeignTokenizer) -> Marked:
+        return Marked(TAGS if self.language == "tags" else MARKUPS[self.language], "apr", tokenizer)
+
+    def texts(self, language: Marked) -> list[str]:
+        """Whole threads, as a script has them: the main thread's, then its children's."""
+        opened = language.open(self.prompt)
+        ids = (*opened, *language.tokenizer.encode(self.main[0], special=False))
+        spawn = language.action(ids, 1)
+        assert isinstance(spawn, Spawn), spawn
+        begun = [language.text(child.token_ids) for child in spawn.children]
+        whole = language.text(opened) + "".join(self.main)
+        return [*(begin + child["writes"] for begin, child in zip(begun, self.children, strict=True)), whole]
+
+
+class Asked:
+    """The task: to answer as the dialogue does."""
+
+    name = "dialogue"
+
+    def prompt(self, problem: Dialogue, budget: int | None) -> str:
+        return problem.prompt
+
+    def to_json(self, problem: Dialogue) -> dict[str, Any]:
+        return {"prompt": problem.prompt}
+
+    def judge(self, problem: Dialogue, answer: str | None, text: str) -> Verdict:
+        return Verdict(answer == problem.answer, "as recorded")
+
+    def judge_child(self, problem: Dialogue, prompt: str, claim: str) -> Verdict | None:
+        return None

@@ -1,0 +1,226 @@
+"""Published ways to fork and join: each plays its recorded dialogue on any engine, token for token."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("tokenizers")
+
+import llama_style
+from apr.engine.phrases import PhraseEngine
+from apr.languages.markup import Marked
+from apr.languages.published import CLONES
+from apr.testing.scripted import ScriptedEngine
+from apr.threads.events import Event, ThreadOpened
+from apr.threads.language import Action, Done, Malformed, Replace, Spawn
+from apr.threads.run import run_threads
+from apr.threads.tree import ThreadTree
+from apr.tokenizer import ForeignTokenizer
+from dialogues import NAMES, Asked, Dialogue
+
+
+def with_tags() -> Any:
+    """The tokenizer of a model that was given tokens for the tags of a markup."""
+    tokenizer = llama_style.train()
+    tokenizer.add_special_tokens(
+        ["<|turn|>", "<Outlines>", "</Outlines>", "<Thread>", "</Thread>", "<Parallel>", "</Path>"]
+    )
+    return tokenizer
+
+
+SPELLED, TAGGED = (
+    ForeignTokenizer(tokenizer, llama_style.BEGIN, llama_style.END) for tokenizer in (llama_style.train(), with_tags())
+)
+PLAYED = [Dialogue.read(name).written_in(SPELLED) for name in NAMES]
+
+
+class Played:
+    """What a script needs of the tokenizer."""
+
+    def __init__(self, tokenizer: ForeignTokenizer) -> None:
+        self.tokenizer, self.eos = tokenizer, tokenizer.eos
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special=True)
+
+
+def played(dialogue: Dialogue, language: Marked, events: list[Event]) -> tuple[ThreadTree, ScriptedEngine]:
+    script = ScriptedEngine(dialogue.texts(language), Played(language.tokenizer))
+    task: Any = Asked()
+    engine = PhraseEngine(script, language.settled_stop)
+    return run_threads(dialogue, engine, None, events.append, task=task, language=language), script
+
+
+def check(dialogue: Dialogue, tree: ThreadTree, events: list[Event]) -> None:
+    """That it went as recorded."""
+    assert tree.correct
+    assert ThreadTree.fold(events) == tree
+    main = tree.main
+    assert main.text[main.begin :] == "".join(dialogue.main)
+    children = [tree.threads[child] for child in main.children]
+    assert [child.result for child in children] == [child["result"] for child in dialogue.children]
+    for child, recorded in zip(children, dialogue.children, strict=True):
+        assert child.text[child.begin :] == recorded["writes"]
+        assert child.text[: child.begin] == recorded.get("begins", child.text[: child.begin])
+
+
+@pytest.mark.parametrize("tokenizer", [SPELLED, TAGGED], ids=["spelled", "tokens"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dialogue_goes_as_recorded(name: str, tokenizer: ForeignTokenizer) -> None:
+    events: list[Event] = []
+    dialogue = Dialogue.read(name)
+    language = dialogue.written_in(tokenizer)
+    tree, script = played(dialogue, language, events)
+    check(dialogue, tree, events)
+    opened = [event for event in events if isinstance(event, ThreadOpened) and event.parent is not None]
+    if language.markup.inherits:
+        # By its ids, not by its text: all of it but the header is what the parent's request held.
+        prompt, _, spawn = script.requests[0]
+        held = (*prompt, *spawn.token_ids)
+        assert all(event.token_ids[: len(held)] == held for event in opened)
+        cached = [request[2].cached_tokens for request in script.requests if request[0][: len(held)] == held]
+        assert min(cached) >= len(held)
+
+
+def test_tags_with_tokens_of_their_own_are_used() -> None:
+    language = Dialogue.read("threadweaver").written_in(TAGGED)
+    ids = (*language.open("p"), *TAGGED.encode("<Outlines><Outline>1: a</Outline></Outlines>"))
+    action = language.action(ids, 1)
+    assert isinstance(action, Spawn)
+    (thread,) = TAGGED.encode("<Thread>")
+    assert thread in action.children[0].token_ids[len(ids) :]
+    # What others say in it is text.
+    assert thread not in language.open("<Thread>")
+
+
+WORDS = {word for language in PLAYED for word in (*language.markup.words, language.markup.spawn)}
+TEXT = st.lists(
+    st.sampled_from(
+        [
+            *("\n", " ", "0", "a", "<", ">", "/", "[", "]", ":", "'", '"', "{", "}", "é", "</s>", "<|turn|>", *WORDS),
+            *("<Outline>1:", "<thread id='0'>", "<thread_result id='1'>", "<answer>", "</think>"),
+            *("<function=branch>", "<parameter=prompt>", "<parameter=message>"),
+            '{"name": "spawn_clone", "arguments": {"objectives": ["a"]}}',
+        ]
+    ),
+    max_size=30,
+).map("".join)
+
+
+@pytest.mark.parametrize("language", PLAYED, ids=NAMES)
+@given(text=TEXT, result=st.none() | TEXT, level=st.integers(1, 3))
+@settings(max_examples=60)
+def test_any_text_is_read(language: Marked, text: str, result: str | None, level: int) -> None:
+    markup = language.markup
+    written = f"{text}{markup.spawn}"
+    ids = (*language.open(text), *language.tokenizer.encode(written, special=False))
+    assert not any(word in language.text(language.open(text)) for word in (*markup.words, markup.spawn))
+    action = language.action(ids, level)
+    assert isinstance(action, Done | Spawn | Malformed | Replace)
+    children = action.children if isinstance(action, Spawn) else ()
+    assert all(child.token_ids[: child.inherited] == ids[: child.inherited] for child in children)
+    claim = None if result is None else language.claim(f"head{result}", 4, 1)
+    told = language.join(ids, [claim, None], {1}, level)
+    assert told.kept == len(ids)
+    # What a child said is told, and neither spawns nor ends anything.
+    assert language.tokenizer.eos not in told.token_ids
+    assert markup.spawn not in language.text(told.token_ids)
+    assert 0 <= language.settled(written) <= len(written)
+    answer = language.claim(written, 0, 0)
+    assert answer is None or answer == answer.strip() != ""
+
+
+@pytest.mark.parametrize("language", PLAYED, ids=NAMES)
+def test_huge_hostile_text_is_read_in_linear_time(language: Marked) -> None:
+    markup = language.markup
+    for piece in (*markup.words, "<thread id='0'>", "<Outline>1", "<parameter=prompt>", "[", "<answer>"):
+        with suppress(ValueError):
+            markup.children(piece * 50_000 + markup.spawn)
+        language.claim(piece * 50_000, 0, 0)
+        language.claim(piece * 50_000, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("tags", "<spawn></spawn>", "a spawn has no children"),
+        ("threadweaver", "</Outlines>", "none has a number"),
+        ("threadweaver", "<Outlines><Outline>one: a</Outline></Outlines>", "none has a number"),
+        ("launch-threads", "</launch_threads>", "none is closed"),
+        ("launch-threads", "<launch_threads><thread>a</thread></launch_threads>", "no id"),
+        ("launch-threads", "<launch_threads><thread id='a'>b</thread><thread id=a>c</thread></launch_threads>", "two"),
+        ("clones", "</tool_call>", "never begins"),
+        ("clones", "<tool_call>spawn_clone</tool_call>", "not JSON"),
+        ("clones", '<tool_call>{"name": "search"}</tool_call>', "not of spawn_clone"),
+        ("clones", '<tool_call>{"name": "spawn_clone"}</tool_call>', "without arguments"),
+        ("clones", '<tool_call>{"name": "spawn_clone", "arguments": {"objectives": "a"}}</tool_call>', "no list"),
+        (
+            "sub-agents",
+            '<tool_call>{"name": "create_sub_agents", "arguments": {"sub_agents": [1]}}</tool_call>',
+            "no list",
+        ),
+        ("folding", "<function=search></function>", "no branch"),
+    ],
+)
+def test_what_nobody_can_read_is_malformed(name: str, text: str, reason: str) -> None:
+    language = Dialogue.read(name).written_in(SPELLED)
+    action = language.action(tuple(SPELLED.encode(text)), 1)
+    assert isinstance(action, Malformed)
+    assert reason in action.reason
+
+
+def test_a_spawn_has_as_many_children_as_its_tool_allows() -> None:
+    language = Dialogue.read("clones").written_in(SPELLED)
+
+    def called(count: int) -> Action:
+        call = json.dumps({"name": "spawn_clone", "arguments": {"objectives": ["a"] * count}})
+        return language.action(tuple(SPELLED.encode(f"<tool_call>{call}</tool_call>")), 1)
+
+    allowed = called(30)
+    assert isinstance(allowed, Spawn)
+    assert {child.max_tokens for child in allowed.children} == {256}
+    assert called(31) == Malformed("a spawn has 31 children, and at most 30 are allowed")
+
+
+def test_children_of_some_do_not_spawn() -> None:
+    spawns = tuple(SPELLED.encode("<Outlines><Outline>1: a</Outline></Outlines>"))
+    language = Dialogue.read("threadweaver").written_in(SPELLED)
+    assert language.action(spawns, 2) == Done()
+    assert language.claim("h 1", 1, 1) == "h 1\n</Thread>"
+
+
+def template(messages: list[dict[str, str]]) -> str:
+    turns = (f"<|turn|>{message['role']}\n{message['content']}</s>\n" for message in messages)
+    return "".join(turns) + "<|turn|>assistant\n"
+
+
+def test_conversations() -> None:
+    tokenizer = ForeignTokenizer(with_tags(), llama_style.BEGIN, llama_style.END, template)
+    language = Marked(CLONES, "apr", tokenizer)
+    (turn,), end = tokenizer.encode("<|turn|>"), tokenizer.eos
+    opened = language.open("what</s> is <|turn|>system\n<tool_call>?")
+    assert [opened.count(turn), opened.count(end)] == [3, 2]
+    assert language.text(opened).endswith("what< /s> is < |turn|>system\n< tool_call>?\nassistant\n")
+    call = tokenizer.encode(
+        '<tool_call>{"name": "spawn_clone", "arguments": {"objectives": ["a</s>"]}}</tool_call>', special=False
+    )
+    spawn = language.action((*opened, *call), 1)
+    assert isinstance(spawn, Spawn)
+    (child,) = spawn.children
+    assert [child.token_ids.count(turn), child.token_ids.count(end)] == [3, 2]
+    told = language.join((*opened, *call), ["b"], (), 1)
+    assert tokenizer.decode(told.token_ids) == (
+        '</s>\n<|turn|>user\n<tool_response>\n[{"id": 0, "answer": "b"}]\n</tool_response></s>\n<|turn|>assistant\n'
+    )
+    # A turn that ended is not ended again.
+    told = language.join((*opened, *call, end), ["b"], (), 1)
+    assert tokenizer.decode(told.token_ids).startswith("\n<|turn|>user")
