@@ -17,7 +17,7 @@ import apr  # noqa: E402
 import llama_style  # noqa: E402
 from apr import _core  # noqa: E402
 from apr.cli import main  # noqa: E402
-from apr.countdown.spelled import ForeignTokenizer, SpelledTraces  # noqa: E402
+from apr.countdown.spelled import SpelledTraces  # noqa: E402
 from apr.countdown.task import Countdown  # noqa: E402
 from apr.engine.phrases import PhraseEngine  # noqa: E402
 from apr.evaluate.problems import split_problems  # noqa: E402
@@ -26,6 +26,7 @@ from apr.limits import Limits  # noqa: E402
 from apr.policy import PolicyError, load_policy  # noqa: E402
 from apr.testing.scripted import Fault, ScriptedEngine  # noqa: E402
 from apr.threads.tree import ThreadTree  # noqa: E402
+from apr.tokenizer import ForeignTokenizer  # noqa: E402
 from apr.types import SamplingParams  # noqa: E402
 from tiny import SOLVED, teacher_policy, teacher_texts  # noqa: E402
 

@@ -104,7 +104,8 @@ def open_traces(directory: Path | None, method: Method) -> Language:
     tokenizer = _compact(directory)
     if tokenizer is not None:
         return Traces(method, tokenizer)
-    from apr.countdown.spelled import ForeignTokenizer, SpelledTraces
+    from apr.countdown.spelled import SpelledTraces
+    from apr.tokenizer import ForeignTokenizer
 
     return SpelledTraces(method, ForeignTokenizer.read(directory))
 

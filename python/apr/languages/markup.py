@@ -139,7 +139,7 @@ class Marked:
         if self.markup.result is None:
             ended = end if written.endswith(end) else f"\n{end}"
             return header + self.plain(written.removesuffix(end)) + ended
-        result = self.markup.result(written)
+        result: str | None = self.markup.result(written)
         return None if result is None else self.plain(result)
 
     def _child(self, token_ids: Sequence[int], place: int, said: str, parent: str) -> Child:
