@@ -64,3 +64,16 @@ class Asked:
 
     def judge_child(self, problem: Dialogue, prompt: str, claim: str) -> Verdict | None:
         return None
+
+
+class Played:
+    """What a script needs of the tokenizer."""
+
+    def __init__(self, tokenizer: ForeignTokenizer) -> None:
+        self.tokenizer, self.eos = tokenizer, tokenizer.eos
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special=True)

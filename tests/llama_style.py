@@ -43,6 +43,21 @@ def train() -> Any:
     return made
 
 
+def with_tags() -> Any:
+    """The tokenizer of a model that was given tokens for the tags of a markup."""
+    tokenizer = train()
+    tokenizer.add_special_tokens(
+        ["<|turn|>", "<Outlines>", "</Outlines>", "<Thread>", "</Thread>", "<Parallel>", "</Path>"]
+    )
+    return tokenizer
+
+
+def template(messages: list[dict[str, str]]) -> str:
+    """A chat template for it."""
+    turns = (f"<|turn|>{message['role']}\n{message['content']}</s>\n" for message in messages)
+    return "".join(turns) + "<|turn|>assistant\n"
+
+
 def save(tokenizer: Any, directory: Path) -> None:
     """Write it as a Hugging Face directory has it."""
     tokenizer.save(str(directory / "tokenizer.json"))

@@ -15,7 +15,7 @@ from apr.threads.run import run_threads
 from apr.tokenizer import ForeignTokenizer
 from apr.train.rl.samples import tree_samples
 from apr.types import Sample
-from dialogues import FOLDER, NAMES, Asked, Dialogue
+from dialogues import FOLDER, NAMES, Asked, Dialogue, Played
 
 STEPS, RATE = 600, 3e-3
 
@@ -23,15 +23,10 @@ STEPS, RATE = 600, 3e-3
 def samples(tokenizer: ForeignTokenizer) -> list[Sample]:
     """Every thread of every dialogue."""
 
-    class Played:
-        eos = tokenizer.eos
-        encode = staticmethod(lambda text: tokenizer.encode(text, special=False))
-        decode = staticmethod(lambda ids: tokenizer.decode(ids, skip_special=True))
-
     found: list[Sample] = []
     for dialogue in map(Dialogue.read, NAMES):
         language = dialogue.written_in(tokenizer)
-        engine = PhraseEngine(ScriptedEngine(dialogue.texts(language), Played()), language.settled_stop)
+        engine = PhraseEngine(ScriptedEngine(dialogue.texts(language), Played(tokenizer)), language.settled_stop)
         tree = run_threads(dialogue, engine, task=Asked(), language=language)  # type: ignore[arg-type]
         found += tree_samples(tree)
     return found

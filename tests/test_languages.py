@@ -22,35 +22,13 @@ from apr.threads.language import Action, Done, Malformed, Replace, Spawn
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
 from apr.tokenizer import ForeignTokenizer
-from dialogues import NAMES, Asked, Dialogue
-
-
-def with_tags() -> Any:
-    """The tokenizer of a model that was given tokens for the tags of a markup."""
-    tokenizer = llama_style.train()
-    tokenizer.add_special_tokens(
-        ["<|turn|>", "<Outlines>", "</Outlines>", "<Thread>", "</Thread>", "<Parallel>", "</Path>"]
-    )
-    return tokenizer
-
+from dialogues import NAMES, Asked, Dialogue, Played
 
 SPELLED, TAGGED = (
-    ForeignTokenizer(tokenizer, llama_style.BEGIN, llama_style.END) for tokenizer in (llama_style.train(), with_tags())
+    ForeignTokenizer(tokenizer, llama_style.BEGIN, llama_style.END)
+    for tokenizer in (llama_style.train(), llama_style.with_tags())
 )
 PLAYED = [Dialogue.read(name).written_in(SPELLED) for name in NAMES]
-
-
-class Played:
-    """What a script needs of the tokenizer."""
-
-    def __init__(self, tokenizer: ForeignTokenizer) -> None:
-        self.tokenizer, self.eos = tokenizer, tokenizer.eos
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special=True)
 
 
 def played(dialogue: Dialogue, language: Marked, events: list[Event]) -> tuple[ThreadTree, ScriptedEngine]:
@@ -198,13 +176,8 @@ def test_children_of_some_do_not_spawn() -> None:
     assert language.claim("h 1", 1, 1) == "h 1\n</Thread>"
 
 
-def template(messages: list[dict[str, str]]) -> str:
-    turns = (f"<|turn|>{message['role']}\n{message['content']}</s>\n" for message in messages)
-    return "".join(turns) + "<|turn|>assistant\n"
-
-
 def test_conversations() -> None:
-    tokenizer = ForeignTokenizer(with_tags(), llama_style.BEGIN, llama_style.END, template)
+    tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, llama_style.template)
     language = Marked(CLONES, "apr", tokenizer)
     (turn,), end = tokenizer.encode("<|turn|>"), tokenizer.eos
     opened = language.open("what</s> is <|turn|>system\n<tool_call>?")

@@ -24,16 +24,25 @@ import httpx  # noqa: E402
 import uvicorn  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
+import llama_style  # noqa: E402
 from apr._core import check_solution, prompt  # noqa: E402
+from apr.chat import Chat  # noqa: E402
 from apr.cli import main  # noqa: E402
+from apr.engine.phrases import PhraseEngine  # noqa: E402
 from apr.engine.sglang.server import free_port  # noqa: E402
+from apr.languages.markup import Marked  # noqa: E402
+from apr.languages.tags import MARKUP as TAGS  # noqa: E402
+from apr.languages.tags import Tags  # noqa: E402
 from apr.limits import Limits  # noqa: E402
 from apr.policy import Policy  # noqa: E402
 from apr.serving import ServingLimits, thread_server  # noqa: E402
 from apr.serving.turns import Full, Turns  # noqa: E402
-from apr.testing.scripted import Fault  # noqa: E402
+from apr.task import Message  # noqa: E402
+from apr.testing.scripted import Fault, ScriptedEngine  # noqa: E402
 from apr.threads.events import from_json  # noqa: E402
 from apr.threads.tree import ThreadTree  # noqa: E402
+from apr.tokenizer import ForeignTokenizer  # noqa: E402
+from dialogues import Played  # noqa: E402
 from tiny import SOLVED, teacher_policy  # noqa: E402
 
 PROMPT = prompt(SOLVED, "apr")
@@ -75,6 +84,77 @@ def test_a_plain_client_gets_the_main_threads_text(client: Any) -> None:
     assert choice.text == main["text"]
     assert extension["correct"]
     assert check_solution(PROMPT, main["result"]).correct
+
+
+def test_a_chat_client_gets_the_same(client: Any) -> None:
+    plain = client.completions.create(model="teacher", prompt=PROMPT, temperature=0)
+    said = [{"role": "user", "content": PROMPT}]
+    ask = {"model": "teacher", "messages": said, "temperature": 0}
+    answer = client.chat.completions.create(**ask)
+    [choice] = answer.choices
+    assert (choice.message.role, choice.message.content) == ("assistant", plain.choices[0].text)
+    assert (choice.finish_reason, answer.usage) == ("stop", plain.usage)
+    assert answer.model_extra["apr"]["threads"] == plain.model_extra["apr"]["threads"]
+    chunks = list(client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    deltas = [chunk.choices[0].delta for chunk in chunks[:-1]]
+    assert [delta.role for delta in deltas] == ["assistant"] + [None] * (len(deltas) - 1)
+    assert "".join(delta.content for delta in deltas) == choice.message.content
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage == answer.usage
+    assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ({"messages": []}, "messages: a list"),
+        ({"messages": PROMPT}, "messages: a list"),
+        ({"messages": ["a"]}, "messages: a list"),
+        ({"messages": [{"role": "user"}]}, "messages: a role"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "messages: a role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages: a role"),
+        ({"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": PROMPT}]}, "by one message"),
+        ({"messages": [{"role": "user", "content": "hello"}]}, "messages: "),
+        ({"tools": [{"type": "function"}]}, "tools: not supported"),
+        ({"tool_choice": "auto"}, "tool_choice: not supported"),
+        ({"response_format": {"type": "json_object"}}, "response_format: not supported"),
+        ({"prompt": PROMPT}, "'prompt': not supported"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens: out of range"),
+    ],
+    ids=str,
+)
+def test_a_chat_that_cannot_be_is_refused(raw: TestClient, field: dict[str, Any], reason: str) -> None:
+    said = [{"role": "user", "content": PROMPT}]
+    answer = raw.post("/v1/chat/completions", json={"messages": said, **field})
+    assert answer.status_code == 400
+    assert reason in answer.json()["error"]["message"]
+
+
+def test_conversations_of_any_kind() -> None:
+    pytest.importorskip("tokenizers")
+    tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, llama_style.template)
+    language = Marked(TAGS, "apr", tokenizer)
+    turns = [("system", "Be short."), ("user", "a?"), ("assistant", "b"), ("user", "2+3?")]
+    task = Chat()
+    problem = task.read_messages([Message(role, text) for role, text in turns])  # type: ignore[arg-type]
+    opened = language.text(language.open(problem))
+    assert opened.endswith("\n\nBe short.\nuser\na?\nassistant\nb\nuser\n2+3?\nassistant\n")
+    script = ScriptedEngine([f"{opened}<answer>5</answer>"], Played(tokenizer))
+    policy = Policy(PhraseEngine(script, language.settled_stop), task, language, "apr")
+    with serving(policy) as url:
+        ask = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0).chat.completions.create
+        answer = ask(model="teacher", messages=[{"role": role, "content": text} for role, text in turns])
+        assert answer.choices[0].message.content == "<answer>5</answer>"
+        extension = answer.model_extra["apr"]
+        assert (extension["correct"], extension["verdict"]) == (None, "nobody judges it")
+        assert extension["threads"][0]["result"] == "5"
+        with pytest.raises(openai.BadRequestError, match="ends with something that the user says"):
+            ask(model="teacher", messages=[{"role": "assistant", "content": "b"}])
+    policy.language = Tags()
+    with serving(policy) as url:
+        ask = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0).chat.completions.create
+        with pytest.raises(openai.BadRequestError, match="holds no conversations"):
+            ask(model="teacher", messages=[{"role": role, "content": text} for role, text in turns])
 
 
 def test_models_are_listed(client: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from apr.plugins import find
 
@@ -23,6 +23,27 @@ Method = Literal["apr", "sos", "sos+"]
 
 GROUP = "apr.tasks"
 """The entry-point group of tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Prompt: TypeAlias = str | tuple[Message, ...]
+"""What a main thread is asked: a text, or a conversation whose next turn is its answer."""
+
+
+def asked(prompt: Prompt) -> str:
+    """The text that is asked, for languages that hold no conversation. ValueError for one of several turns."""
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) != 1:
+        raise ValueError("the language holds no conversations: it is asked by one message")
+    return prompt[0].content
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +90,7 @@ class Task(Protocol[P]):
         """A text that problems share when they are the same one."""
         ...
 
-    def prompt(self, problem: P, budget: int | None) -> str:
+    def prompt(self, problem: P, budget: int | None) -> Prompt:
         """What the main thread begins with. `budget` is what the search may cost, in the task's own measure (for
         Countdown, children); None: the model's choice."""
         ...
@@ -78,9 +99,10 @@ class Task(Protocol[P]):
         """The problem and the budget that a main thread's prompt names; ValueError if it names no problem."""
         ...
 
-    def judge(self, problem: P, answer: str | None, text: str) -> Verdict:
+    def judge(self, problem: P, answer: str | None, text: str) -> Verdict | None:
         """Judge a main thread that ended: what the language reads as its answer (None: it gives none), and all of its
-        text, for judges of whole traces. Both are a model's: anything may stand there."""
+        text, for judges of whole traces. Both are a model's: anything may stand there. None where nobody can tell what
+        is right; it counts as neither."""
         ...
 
     def judge_child(self, problem: P, prompt: str, claim: str) -> Verdict | None:
@@ -121,6 +143,15 @@ class Teaches(Protocol):
         """Search `index` of an endless stream: a pure function of its arguments. `data` is the `[data]` table of a
         recipe, `progress` the share of the run that is done, from 0 to 1. ValueError, by key, for what the teacher
         does not take."""
+        ...
+
+
+@runtime_checkable
+class Converses(Protocol):
+    """A task that can be asked in a conversation."""
+
+    def read_messages(self, messages: Sequence[Message]) -> Any:
+        """The problem that a conversation asks, which ends with a turn of the user's. ValueError if it asks none."""
         ...
 
 

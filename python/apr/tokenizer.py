@@ -14,6 +14,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from apr.task import Message, asked
+
 Render = Callable[[list[dict[str, str]]], str]
 """Messages as text, up to where the assistant's next turn begins."""
 
@@ -23,8 +25,6 @@ _BROKEN = "\ufffd"
 _TAG = re.compile(r"</?[A-Za-z][\w-]*/?>", re.ASCII)
 _MARKS = {"<s>", "</s>", "<pad>", "<unk>", "<mask>"}
 """Special tokens that look like tags and are none."""
-_PLACES = ("APRONE", "APRTWO", "APRTHREE")
-"""Stand for messages in a template; no template takes letters away."""
 
 
 class ForeignTokenizer:
@@ -96,27 +96,30 @@ class ForeignTokenizer:
         """Whether prompts are turns of a conversation."""
         return self._render is not None
 
-    def ask(self, prompt: str, system: str | None = None) -> list[int]:
-        """The ids of a conversation's first turn, up to where the answer begins; where there is no template, of the
-        prompt's own line. Names of special tokens in the texts are text."""
+    def ask(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a conversation up to where the next answer begins; where there is no template, of the one
+        message's own line. Names of special tokens in messages are text. ValueError for a conversation without a
+        template."""
         if self._render is None:
             begin = [] if self.bos is None else [self.bos]
-            return begin + self.encode(f"{prompt}\n", special=False)
-        messages = [{"role": "system", "content": _PLACES[0]}] if system else []
-        text = self._render([*messages, {"role": "user", "content": _PLACES[1]}])
-        return self._filled(text, {_PLACES[0]: system or "", _PLACES[1]: prompt})
+            return begin + self.encode(f"{asked(tuple(messages))}\n", special=False)
+        places = [_place(place) for place in range(len(messages))]
+        turns = [{"role": turn.role, "content": place} for turn, place in zip(messages, places, strict=True)]
+        return self._filled(
+            self._render(turns), {place: turn.content for place, turn in zip(places, messages, strict=True)}
+        )
 
     def reply(self, text: str, ended: bool) -> list[int]:
         """The ids of what a conversation goes on with behind an answer: the user's next turn, up to where the next
         answer begins. `ended`: the end token stands there already."""
         if self._render is None:
             return self.encode(f"\n{text}\n", special=False)
-        turns = zip(("user", "assistant", "user"), _PLACES, strict=True)
-        whole = self._render([{"role": role, "content": place} for role, place in turns])
-        rest = whole.partition(_PLACES[1])[2]
+        roles = ("user", "assistant", "user")
+        whole = self._render([{"role": role, "content": _place(place)} for place, role in enumerate(roles)])
+        rest = whole.partition(_place(1))[2]
         if ended:
             rest = rest.lstrip().removeprefix(self._tokenizer.id_to_token(self.eos))
-        return self._filled(rest, {_PLACES[2]: text})
+        return self._filled(rest, {_place(2): text})
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """The ids of text within a thread. Not `special`: the names of special tokens are text like any other."""
@@ -158,6 +161,11 @@ class ForeignTokenizer:
                 ids += self.encode(before) + self.encode(content, special=False)
                 text = after
         return ids + self.encode(text)
+
+
+def _place(number: int) -> str:
+    """Stands for a message in a template. Of letters and digits: no template takes those away."""
+    return f"APRPLACE{number}Z"
 
 
 def _mark(directory: Path, tokenizer: Any, name: str) -> str | None:

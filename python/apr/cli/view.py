@@ -179,7 +179,7 @@ def _state(
     if thread.waiting:
         return glyphs.waiting, "cyan", _waiting(tree, thread)
     if thread.reason is None:
-        written = thread.text[len(thread.prompt_text) :] if thread.sampled_tokens else ""
+        written = thread.written if thread.sampled_tokens else ""
         lines = [line for line in written.splitlines() if line.strip()]
         return glyphs.spinner[frame % len(glyphs.spinner)], "cyan", one_line(lines[-1]) if lines else "begins"
     if thread.result is not None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from apr import _core
-from apr.task import Method
+from apr.task import Method, Prompt, asked
 from apr.threads.language import Action, Child, Done, Ids, Language, Malformed, Replace, Resumption, Spawn
 
 
@@ -47,8 +47,8 @@ class Traces:
             raise ValueError(f"the tokenizer has no token of its own for {phrase!r}")
         return token_id
 
-    def open(self, prompt: str) -> Ids:
-        return (self._begin, *self.tokenizer.encode(prompt))
+    def open(self, prompt: Prompt) -> Ids:
+        return (self._begin, *self.tokenizer.encode(asked(prompt)))
 
     def text(self, token_ids: Sequence[int]) -> str:
         # A model's vocabulary may be padded; an id that no text has stands for no text.

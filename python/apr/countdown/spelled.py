@@ -12,7 +12,7 @@ from typing import Any
 
 from apr import _core
 from apr.countdown.language import Traces
-from apr.task import Method
+from apr.task import Method, Prompt, asked
 from apr.threads.language import Action, Done, Ids, Replace, Resumption
 from apr.tokenizer import ForeignTokenizer
 
@@ -40,8 +40,8 @@ class SpelledTraces(Traces):
         """Whether a sequence that stopped at one of the stop tokens has really come to an end."""
         return token_ids[-1] == self.tokenizer.eos or any(self._tail(token_ids, one) for one in self._phrases)
 
-    def open(self, prompt: str) -> Ids:
-        return tuple(self.tokenizer.open(prompt))
+    def open(self, prompt: Prompt) -> Ids:
+        return tuple(self.tokenizer.open(asked(prompt)))
 
     def action(self, token_ids: Sequence[int], level: int) -> Action:
         if length := self._tail(token_ids, _JOIN_OPEN):

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from apr.task import Method
+from apr.task import Message, Method, Prompt
 from apr.threads.language import Action, Child, Done, Ids, Malformed, Replace, Resumption, Spawn
 from apr.tokenizer import ForeignTokenizer
 
@@ -92,8 +92,17 @@ class Marked:
         """Text of others: each word in it is broken by a space behind its first character."""
         return self._word.sub(lambda word: f"{word[0][0]} {word[0][1:]}", text)
 
-    def open(self, prompt: str) -> Ids:
-        return tuple(self.tokenizer.ask(self.plain(prompt), self.markup.system))
+    def open(self, prompt: Prompt) -> Ids:
+        turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+        return self._ask(turns, self.markup.system)
+
+    def _ask(self, turns: Sequence[Message], system: str | None) -> Ids:
+        """A conversation, the markup's own system message before the caller's."""
+        own = [Message("system", system)] if system is not None and self.tokenizer.chats else []
+        said = [Message(turn.role, self.plain(turn.content)) for turn in turns]
+        if own and said[0].role == "system":
+            own = [Message("system", f"{system}\n\n{said.pop(0).content}")]
+        return tuple(self.tokenizer.ask([*own, *said]))
 
     def text(self, token_ids: Sequence[int]) -> str:
         return self.tokenizer.decode(token_ids, skip_special=True)
@@ -138,7 +147,7 @@ class Marked:
         header, written, end = text[:begin], text[begin:], self.markup.end or ""
         if self.markup.result is None:
             ended = end if written.endswith(end) else f"\n{end}"
-            return header + self.plain(written.removesuffix(end)) + ended
+            return f"{header}{self.plain(written.removesuffix(end))}{ended}"
         result: str | None = self.markup.result(written)
         return None if result is None else self.plain(result)
 
@@ -150,7 +159,8 @@ class Marked:
             more = self._behind(token_ids, header)
             return Child((*token_ids, *more), said, len(token_ids), *own)
         system = markup.system if markup.child_system is None else markup.child_system
-        return Child(tuple(self.tokenizer.ask(header, system)), header, 0, *own)
+        turns = [] if system is None or not self.tokenizer.chats else [Message("system", system)]
+        return Child(tuple(self.tokenizer.ask([*turns, Message("user", header)])), header, 0, *own)
 
     def _instead(self, token_ids: Sequence[int], word: str, instead: str) -> Resumption:
         """Without the tokens that hold the word; what else they hold before it is written again."""

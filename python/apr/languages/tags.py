@@ -17,7 +17,7 @@ from pathlib import Path
 
 from apr import _core
 from apr.languages.markup import Marked, Markup
-from apr.task import Method
+from apr.task import Method, Prompt, asked
 from apr.threads.language import Action, Child, Done, Ids, Language, Malformed, Replace, Resumption, Spawn
 
 SPAWN, SPAWN_END = "<spawn>", "</spawn>"
@@ -76,8 +76,8 @@ class Tags:
         (token_id,) = self.encode(tag)
         return token_id
 
-    def open(self, prompt: str) -> Ids:
-        return (self.tokenizer.bos, *self.encode(plain(prompt) + "\n"))
+    def open(self, prompt: Prompt) -> Ids:
+        return (self.tokenizer.bos, *self.encode(plain(asked(prompt)) + "\n"))
 
     def text(self, token_ids: Sequence[int]) -> str:
         # A model's vocabulary may be padded; an id that no text has stands for no text.

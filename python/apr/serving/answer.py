@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from apr.serving.request import Refusal
 from apr.threads.tree import ThreadTree
@@ -21,16 +24,6 @@ def check(tree: ThreadTree) -> None:
 
 def finish_reason(tree: ThreadTree) -> str:
     return "length" if tree.main.reason in _LENGTH else "stop"
-
-
-def completion(tree: ThreadTree) -> str:
-    """What the main thread wrote."""
-    return tree.main.text[len(tree.main.prompt_text) :]
-
-
-def choice(index: int, text: str, reason: str | None, extension: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    made = {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
-    return made if extension is None else {**made, "apr": extension}
 
 
 def usage(trees: Sequence[ThreadTree]) -> dict[str, int]:
@@ -58,7 +51,7 @@ def threads(tree: ThreadTree) -> dict[str, Any]:
                 "id": thread.id,
                 "parent": thread.parent,
                 "prompt": thread.prompt_text,
-                "text": thread.text[len(thread.prompt_text) :],
+                "text": thread.written,
                 "reason": thread.reason,
                 "result": thread.result,
                 "tokens": thread.sampled_tokens,
@@ -68,18 +61,46 @@ def threads(tree: ThreadTree) -> dict[str, Any]:
     }
 
 
-def whole(trees: Sequence[ThreadTree]) -> dict[str, Any]:
-    """The answer to a request that is not streamed. The field `apr` is the answer's where it has one choice, else each
-    choice's own."""
-    for tree in trees:
-        check(tree)
-    if len(trees) == 1:
-        [tree] = trees
-        choices, extension = [choice(0, completion(tree), finish_reason(tree))], {"apr": threads(tree)}
-    else:
-        choices = [choice(i, completion(t), finish_reason(t), threads(t)) for i, t in enumerate(trees)]
-        extension = {}
-    return {"choices": choices, "usage": usage(trees), **extension}
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an answer is written."""
+
+    chat: bool
+
+    def head(self, model: str, stream: bool) -> dict[str, Any]:
+        """What an answer, or each chunk of it, begins with."""
+        kind = ("chat.completion.chunk" if stream else "chat.completion") if self.chat else "text_completion"
+        name = "chatcmpl" if self.chat else "cmpl"
+        return {"id": f"{name}-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+
+    def choice(
+        self, index: int, text: str, reason: str | None, extension: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A whole answer."""
+        said = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.chat else {"text": text}
+        made = {"index": index, **said, "logprobs": None, "finish_reason": reason}
+        return made if extension is None else {**made, "apr": extension}
+
+    def piece(self, index: int, text: str, reason: str | None, first: bool) -> dict[str, Any]:
+        """What a chunk adds to an answer."""
+        if not self.chat:
+            return self.choice(index, text, reason)
+        said = {"role": "assistant", "content": text} if first else {"content": text}
+        return {"index": index, "delta": said, "logprobs": None, "finish_reason": reason}
+
+    def whole(self, trees: Sequence[ThreadTree]) -> dict[str, Any]:
+        """The answer to a request that is not streamed. The field `apr` is the answer's where it has one choice, else
+        each choice's own."""
+        for tree in trees:
+            check(tree)
+        if len(trees) == 1:
+            [tree] = trees
+            choices = [self.choice(0, tree.main.written, finish_reason(tree))]
+            extension = {"apr": threads(tree)}
+        else:
+            choices = [self.choice(i, t.main.written, finish_reason(t), threads(t)) for i, t in enumerate(trees)]
+            extension = {}
+        return {"choices": choices, "usage": usage(trees), **extension}
 
 
 def sse(value: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""The orchestrator behind an OpenAI-compatible `/v1/completions`: a problem prompt in, the main thread's text out.
+"""The orchestrator behind an OpenAI-compatible `/v1/completions` and `/v1/chat/completions`: a prompt or a
+conversation in, the main thread's text out.
 
 What a client without knowledge of threads sees is a plain completion. The field `apr` of a request and of an answer
 carries the rest: budget and join policy in, the tree and, where asked for, every event of the threads out.
@@ -10,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from apr.policy import Policy
 from apr.serving import answer
+from apr.serving.answer import Form
 from apr.serving.limits import ServingLimits
 from apr.serving.request import Asked, Refusal, read_request, shortened
 from apr.serving.turns import Full, Place, Turns
@@ -48,6 +48,7 @@ def thread_server(
     app = Starlette(
         routes=[
             Route("/v1/completions", service.completions, methods=["POST"]),
+            Route("/v1/chat/completions", service.chat, methods=["POST"]),
             Route("/v1/models", service.models, methods=["GET"]),
             Route("/v1/models/{id:path}", service.one_model, methods=["GET"]),
             Route("/health", service.health, methods=["GET"]),
@@ -86,9 +87,15 @@ class _Service:
         return {"id": self.model, "object": "model", "created": 0, "owned_by": "apr"}
 
     async def completions(self, request: Request) -> Response:
+        return await self.answered(request, Form(chat=False))
+
+    async def chat(self, request: Request) -> Response:
+        return await self.answered(request, Form(chat=True))
+
+    async def answered(self, request: Request, form: Form) -> Response:
         self.authorise(request)
         body = await self.body(request)
-        asked = read_request(body, self.policy, self.model, self.limits.rollout)
+        asked = read_request(body, self.policy, self.model, self.limits.rollout, chat=form.chat)
         if self.interrupted:
             raise _stopping()
         client = request.client.host if request.client is not None else None
@@ -98,10 +105,9 @@ class _Service:
             raise Refusal(429, "too many requests are waiting", "rate_limit_error") from None
         news: News | None = asyncio.Queue() if asked.stream else None
         rollouts = [self.start(asked, index, place, news) for index, place in enumerate(places)]
-        head = {"id": f"cmpl-{uuid4().hex}", "object": "text_completion", "created": int(time.time())}
-        head["model"] = self.model
+        head = form.head(self.model, asked.stream)
         if news is not None:
-            return _Stream(self.streamed(asked, head, rollouts, news), rollouts)
+            return _Stream(self.streamed(asked, form, head, rollouts, news), rollouts)
         # A client that has gone wants no answer: its threads end.
         leaving = asyncio.create_task(_disconnected(request))
         ending: asyncio.Future[Any] = asyncio.gather(*rollouts, return_exceptions=True)
@@ -110,7 +116,7 @@ class _Service:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
                 return Response(status_code=499)
-            return JSONResponse({**head, **answer.whole(self.results(rollouts))})
+            return JSONResponse({**head, **form.whole(self.results(rollouts))})
         finally:
             leaving.cancel()
             _cancel(rollouts)
@@ -174,12 +180,19 @@ class _Service:
         return [task.result() for task in rollouts]
 
     async def streamed(
-        self, asked: Asked, head: dict[str, Any], rollouts: Sequence[Rollout], news: News
+        self, asked: Asked, form: Form, head: dict[str, Any], rollouts: Sequence[Rollout], news: News
     ) -> AsyncIterator[str]:
         """Server-sent events: a chunk for whatever text is final, and one for each event if they are asked for."""
         if asked.usage:
             head = {**head, "usage": None}
         trees, told, left = [ThreadTree() for _ in rollouts], [0] * len(rollouts), len(rollouts)
+        begun: set[int] = set()
+
+        def piece(index: int, text: str, reason: str | None) -> dict[str, Any]:
+            first = index not in begun
+            begun.add(index)
+            return form.piece(index, text, reason, first)
+
         try:
             while left:
                 index, event = await news.get()
@@ -189,17 +202,17 @@ class _Service:
                     text = ""
                     if tree.threads:
                         final = self.policy.language.settled(tree.main.text)
-                        text = tree.main.text[max(told[index], len(tree.main.prompt_text)) : final]
+                        text = tree.main.text[max(told[index], tree.main.begin) : final]
                         told[index] = max(told[index], final)
                     if text or asked.events:
                         extension = {"apr": {"event": json.loads(to_json(event))}} if asked.events else {}
-                        yield answer.sse({**head, "choices": [answer.choice(index, text, None)], **extension})
+                        yield answer.sse({**head, "choices": [piece(index, text, None)], **extension})
                     continue
                 left -= 1
                 [tree] = self.results([rollouts[index]])
                 answer.check(tree)
-                rest = tree.main.text[max(told[index], len(tree.main.prompt_text)) :]
-                last = answer.choice(index, rest, answer.finish_reason(tree))
+                rest = tree.main.text[max(told[index], tree.main.begin) :]
+                last = piece(index, rest, answer.finish_reason(tree))
                 yield answer.sse({**head, "choices": [last], "apr": answer.threads(tree)})
             if asked.usage:
                 yield answer.sse({**head, "choices": [], "usage": answer.usage(trees)})

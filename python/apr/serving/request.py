@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from apr.limits import Limits
 from apr.policy import Policy
+from apr.task import Converses, Message
 from apr.threads.rollout import JoinPolicy
 from apr.types import SamplingParams
 
@@ -51,8 +52,9 @@ class Asked:
     """Whom the client asks for."""
 
 
-def read_request(body: Any, policy: Policy, model: str, limits: Limits) -> Asked:
-    """What a body asks for. Refusal for anything that cannot be done as asked."""
+def read_request(body: Any, policy: Policy, model: str, limits: Limits, *, chat: bool = False) -> Asked:
+    """What a body asks for, of completions or of chat completions. Refusal for anything that cannot be done as
+    asked."""
     if not isinstance(body, dict):
         raise Refusal(400, "the body is not an object")
     # A field that is null is one that is not there.
@@ -61,18 +63,23 @@ def read_request(body: Any, policy: Policy, model: str, limits: Limits) -> Asked
     if not isinstance(extension, dict):
         raise Refusal(400, "apr: not an object")
     extension = {key: value for key, value in extension.items() if value is not None}
-    _known(fields, _FIELDS, "")
+    neutral_fields = _CHAT_NEUTRAL if chat else _NEUTRAL
+    _known(fields, _FIELDS | (_CHAT_FIELDS if chat else {"prompt"}) | neutral_fields.keys(), "")
     _known(extension, _EXTENSION, "apr.")
-    for key, (neutral, what) in _NEUTRAL.items():
+    for key, (neutral, what) in neutral_fields.items():
         if key in fields and not neutral(fields[key]):
             raise Refusal(400, f"{key}: not supported, but for {what}")
     _model(fields.get("model", model), model)
-    most = _number(fields, "max_tokens", int, 1)
+    tokens = [_number(fields, key, int, 1) for key in ("max_tokens", "max_completion_tokens")]
+    most = min((one for one in tokens if one is not None), default=None)
     join = extension.get("join", "all")
     if join not in ("all", "first"):
         raise Refusal(400, "apr.join: all or first")
     budget = _number(extension, "budget", int, 0, "apr.")
-    problems = [_problem(prompt, policy) for prompt in _prompts(fields.get("prompt"))]
+    if chat:
+        problems = [_conversation(fields.get("messages"), policy)]
+    else:
+        problems = [_problem(prompt, policy) for prompt in _prompts(fields.get("prompt"))]
     return Asked(
         tuple((problem, named if budget is None else budget) for problem, named in problems),
         join,
@@ -89,22 +96,33 @@ def _is(*wanted: float) -> Callable[[Any], bool]:
     return lambda value: not isinstance(value, bool) and isinstance(value, int | float) and value in wanted
 
 
-_NEUTRAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+_Neutral = dict[str, tuple[Callable[[Any], bool], str]]
+
+_BOTH_NEUTRAL: _Neutral = {
     "n": (_is(1), "1"),
-    "best_of": (_is(1), "1"),
     "top_p": (_is(1), "1"),
     "frequency_penalty": (_is(0), "0"),
     "presence_penalty": (_is(0), "0"),
-    "echo": (lambda value: value is False, "false"),
     "stop": (lambda value: value == [], "an empty list"),
     "logit_bias": (lambda value: value == {}, "an empty object"),
+}
+_NEUTRAL: _Neutral = _BOTH_NEUTRAL | {
+    "best_of": (_is(1), "1"),
+    "echo": (lambda value: value is False, "false"),
     "suffix": (lambda value: value == "", "an empty text"),
     "logprobs": (lambda value: False, "null"),
 }
 """Field -> whether a value of it asks for nothing, and which does."""
-_FIELDS = frozenset(
-    ("model", "prompt", "max_tokens", "temperature", "seed", "stream", "stream_options", "user", "apr", *_NEUTRAL)
-)
+_CHAT_NEUTRAL: _Neutral = _BOTH_NEUTRAL | {
+    "logprobs": (lambda value: value is False, "false"),
+    "tools": (lambda value: value == [], "an empty list: threads are spawned by the server"),
+    "tool_choice": (lambda value: value == "none", '"none"'),
+    "response_format": (lambda value: value == {"type": "text"}, "text"),
+    "parallel_tool_calls": (lambda value: isinstance(value, bool), "true or false"),
+    "store": (lambda value: value is False, "false"),
+}
+_FIELDS = frozenset(("model", "max_tokens", "temperature", "seed", "stream", "stream_options", "user", "apr"))
+_CHAT_FIELDS = frozenset(("messages", "max_completion_tokens"))
 _EXTENSION = frozenset(("budget", "join", "events"))
 
 
@@ -140,6 +158,34 @@ def _problem(prompt: str | list[int], policy: Policy) -> tuple[Any, int | None]:
         return policy.task.read_prompt(text)
     except (ValueError, OverflowError) as error:
         raise Refusal(400, f"prompt: {error}") from None
+
+
+def _conversation(messages: Any, policy: Policy) -> tuple[Any, int | None]:
+    """A conversation's problem; for a task that holds none, that of its only message."""
+    if not isinstance(messages, list) or not messages or not all(isinstance(turn, dict) for turn in messages):
+        raise Refusal(400, "messages: a list of objects")
+    turns = [_message(turn) for turn in messages]
+    try:
+        if isinstance(policy.task, Converses):
+            problem = policy.task.read_messages(turns)
+            # Not every language holds conversations.
+            policy.language.open(policy.task.prompt(problem, None))
+            return problem, None
+        if [turn.role for turn in turns] != ["user"]:
+            raise ValueError(f"{policy.task.name} is asked by one message of the user's")
+        return policy.task.read_prompt(turns[0].content)
+    except (ValueError, OverflowError) as error:
+        raise Refusal(400, f"messages: {error}") from None
+
+
+def _message(turn: dict[str, Any]) -> Message:
+    """A turn, whose content is a text or a list of parts that are texts."""
+    role, content = turn.get("role"), turn.get("content")
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        content = "".join(str(part.get("text", "")) for part in content)
+    if role not in ("system", "developer", "user", "assistant") or not isinstance(content, str):
+        raise Refusal(400, "messages: a role of system, user or assistant, and a content that is text")
+    return Message("system" if role == "developer" else role, content)
 
 
 def _spelled(ids: list[int], policy: Policy) -> str:

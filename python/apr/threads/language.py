@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from apr.plugins import find
-from apr.task import Method
+from apr.task import Method, Prompt
 
 GROUP = "apr.languages"
 """The entry-point group of languages."""
@@ -92,8 +92,9 @@ class Language(Protocol):
         """Tokens at which decoding stops, so that `action` is asked; the end token is one."""
         ...
 
-    def open(self, prompt: str) -> Ids:
-        """The token ids that a thread with this prompt begins with."""
+    def open(self, prompt: Prompt) -> Ids:
+        """The token ids that a thread with this prompt begins with. ValueError for a conversation where the language
+        has none."""
         ...
 
     def text(self, token_ids: Sequence[int]) -> str:

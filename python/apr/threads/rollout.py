@@ -16,7 +16,7 @@ from typing import Any, Literal
 from apr.engine.base import Engine
 from apr.engine.guard import guarded
 from apr.limits import Limits, request_seed
-from apr.task import Task
+from apr.task import Task, Verdict
 from apr.threads.events import (
     CallFinished,
     CloseReason,
@@ -40,6 +40,7 @@ JoinPolicy = Literal["all", "first"]
 Emit = Callable[[Event], None]
 
 _UNLIMITED = 1 << 62
+_UNJUDGED = Verdict(False, "nobody judges it")
 _GRACE_S = 5.0
 """How long an aborted request may take to return what it sampled before its task is cancelled."""
 _CHUNK = 32
@@ -95,7 +96,8 @@ class Rollout:
             policy_version=self.policy_version,
         )
         prompt = self.task.prompt(self.problem, budget)
-        self.open(MAIN, None, 0, Child(self.language.open(prompt), prompt))
+        asked = prompt if isinstance(prompt, str) else prompt[-1].content
+        self.open(MAIN, None, 0, Child(self.language.open(prompt), asked))
         allowance = _UNLIMITED if self.limits.total_tokens is None else self.limits.total_tokens
         main = asyncio.create_task(self.thread(MAIN, allowance))
         try:
@@ -125,7 +127,8 @@ class Rollout:
         assert main.reason is not None
         verdict = self.task.judge(self.problem, self.claim(main), main.text)
         # Right or wrong, a rollout whose engine failed is in no count; one that was stopped is, if it was right.
-        unfair = self.tree.failed or (main.reason == "interrupted" and not verdict.correct)
+        unfair = verdict is None or self.tree.failed or (main.reason == "interrupted" and not verdict.correct)
+        verdict = _UNJUDGED if verdict is None else verdict
         self.event(
             RolloutFinished,
             reason=main.reason,

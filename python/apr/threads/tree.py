@@ -98,6 +98,11 @@ class Thread:
     """Its own; None: the rollout's."""
 
     @property
+    def written(self) -> str:
+        """Its text behind what it was opened with: what it wrote and what it was told."""
+        return self.text[self.begin :]
+
+    @property
     def waiting(self) -> bool:
         """Its children run."""
         return self.reason is None and bool(self.rounds) and self.rounds[-1].outcomes is None
