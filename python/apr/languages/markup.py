@@ -76,7 +76,9 @@ class Marked:
         self.method = method
         self.tokenizer = tokenizer
         refused = () if markup.refused is None else markup.refused[:1]
-        self._stops = tuple(filter(None, (markup.spawn, markup.end, *refused))) if method == "apr" else ()
+        self._stops: tuple[str, ...] = (
+            tuple(filter(None, (markup.spawn, markup.end, *refused))) if method == "apr" else ()
+        )
         words = {*markup.words, *self._stops, *tokenizer.special_names}
         self._word = re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))))
         ends = {stop[-1] for stop in self._stops}
