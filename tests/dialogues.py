@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apr.engine.phrases import PhraseEngine
 from apr.languages.markup import Marked
 from apr.languages.published import MARKUPS
 from apr.languages.tags import MARKUP as TAGS
 from apr.task import Verdict
+from apr.threads.events import Event
 from apr.threads.language import Spawn
+from apr.threads.run import run_threads
+from apr.threads.tree import ThreadTree
 from apr.tokenizer import ForeignTokenizer
+from apr.types import SamplingParams
 
+MODEL = Path(__file__).parent / "golden" / "dialogues" / "model"
+"""A tiny Llama that knows the dialogues by heart (`memorise.py`)."""
 FOLDER = Path(__file__).parent / "golden" / "dialogues"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
@@ -77,3 +84,39 @@ class Played:
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special=True)
+
+
+def modelled(name: str, engine: Any) -> tuple[Dialogue, ThreadTree, list[Event]]:
+    """The dialogue as the model that knows it writes it on an engine."""
+    dialogue, events = Dialogue.read(name), list[Event]()
+    language = dialogue.written_in(ForeignTokenizer.read(MODEL))
+    task: Any = Asked()
+    tree = run_threads(
+        dialogue,
+        PhraseEngine(engine, language.settled_stop),
+        emit=events.append,
+        params=SamplingParams(temperature=0.0),
+        task=task,
+        language=language,
+    )
+    return dialogue, tree, events
+
+
+def check(dialogue: Dialogue, tree: ThreadTree, events: list[Event]) -> None:
+    """That it went as recorded."""
+    assert tree.correct
+    assert ThreadTree.fold(events) == tree
+    main = tree.main
+    assert main.written == "".join(dialogue.main)
+    children = [tree.threads[child] for child in main.children]
+    assert [child.result for child in children] == [child["result"] for child in dialogue.children]
+    for child, recorded in zip(children, dialogue.children, strict=True):
+        assert child.written == recorded["writes"]
+        assert child.text[: child.begin] == recorded.get("begins", child.text[: child.begin])
+
+
+def inherited_cached(tree: ThreadTree) -> list[tuple[int, int]]:
+    """Of each child that inherits: tokens that its first request did not compute, and those that its parent held."""
+    spawn = tree.main.calls[0]
+    held = spawn.prompt_tokens + len(spawn.sampled)
+    return [(child.calls[0].cached_tokens, held) for child in list(tree.threads.values())[1:]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 pytest.importorskip("tokenizers")
 
 import llama_style
+from apr.engine import load_engine
+from apr.engine.base import Engine
 from apr.engine.phrases import PhraseEngine
 from apr.languages.markup import Marked
 from apr.languages.published import CLONES
@@ -22,7 +26,7 @@ from apr.threads.language import Action, Done, Malformed, Replace, Spawn
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
 from apr.tokenizer import ForeignTokenizer
-from dialogues import NAMES, Asked, Dialogue, Played
+from dialogues import MODEL, NAMES, Asked, Dialogue, Played, check, inherited_cached, modelled
 
 SPELLED, TAGGED = (
     ForeignTokenizer(tokenizer, llama_style.BEGIN, llama_style.END)
@@ -36,19 +40,6 @@ def played(dialogue: Dialogue, language: Marked, events: list[Event]) -> tuple[T
     task: Any = Asked()
     engine = PhraseEngine(script, language.settled_stop)
     return run_threads(dialogue, engine, None, events.append, task=task, language=language), script
-
-
-def check(dialogue: Dialogue, tree: ThreadTree, events: list[Event]) -> None:
-    """That it went as recorded."""
-    assert tree.correct
-    assert ThreadTree.fold(events) == tree
-    main = tree.main
-    assert main.text[main.begin :] == "".join(dialogue.main)
-    children = [tree.threads[child] for child in main.children]
-    assert [child.result for child in children] == [child["result"] for child in dialogue.children]
-    for child, recorded in zip(children, dialogue.children, strict=True):
-        assert child.text[child.begin :] == recorded["writes"]
-        assert child.text[: child.begin] == recorded.get("begins", child.text[: child.begin])
 
 
 @pytest.mark.parametrize("tokenizer", [SPELLED, TAGGED], ids=["spelled", "tokens"])
@@ -67,6 +58,22 @@ def test_a_dialogue_goes_as_recorded(name: str, tokenizer: ForeignTokenizer) -> 
         assert all(event.token_ids[: len(held)] == held for event in opened)
         cached = [request[2].cached_tokens for request in script.requests if request[0][: len(held)] == held]
         assert min(cached) >= len(held)
+
+
+@pytest.fixture(scope="module")
+def native() -> Iterator[Engine]:
+    engine = load_engine("native", str(MODEL), threads=1)
+    yield engine
+    asyncio.run(engine.close())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_writes_it_on_the_native_engine(name: str, native: Engine) -> None:
+    dialogue, tree, events = modelled(name, native)
+    check(dialogue, tree, events)
+    if dialogue.written_in(SPELLED).markup.inherits:
+        # A page that is not full is computed again.
+        assert all(cached >= held // 16 * 16 for cached, held in inherited_cached(tree))
 
 
 def test_tags_with_tokens_of_their_own_are_used() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -25,12 +26,14 @@ from apr.engine.base import EngineError
 from apr.engine.checkpoint import load_model
 from apr.engine.sglang.server import ServerProcess, StartError, free_port, start_router, start_server
 from apr.engine.torch import TorchEngine
+from apr.languages.published import MARKUPS
 from apr.limits import Limits
 from apr.policy import Policy
 from apr.threads.events import Event, TokensSampled
 from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.recipes import ModelConfig
 from apr.types import Completion, SamplingParams
+from dialogues import MODEL, NAMES, check, inherited_cached, modelled
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sglang") is None, reason="the extra sglang is not installed")
 CONTEXT = 512
@@ -384,3 +387,22 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
         tries = run(all_of_them())
     assert len(tries) == 64
     assert under_way > 32, "the server died when little was left to lose"
+
+
+def test_published_languages_on_a_server(tmp_path: Path) -> None:
+    from apr.engine.sglang.client import SglangEngine
+
+    context = json.loads((MODEL / "config.json").read_text())["max_position_embeddings"]
+    server = start_server(MODEL, api_key=KEY, log=tmp_path / "server.log")
+    try:
+        server.wait_until_healthy()
+        for name in NAMES:
+            # An engine of each: requests run on its caller's loop.
+            engine = SglangEngine(server.url, api_key=KEY, context_length=context)
+            dialogue, tree, events = modelled(name, engine)
+            run(engine.close())
+            check(dialogue, tree, events)
+            if name in MARKUPS and MARKUPS[name].inherits:
+                assert all(cached >= 0.95 * held for cached, held in inherited_cached(tree))
+    finally:
+        server.stop()
