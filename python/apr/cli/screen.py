@@ -124,6 +124,9 @@ class PlainScreen(QuietScreen):
             found = Text("solved   ", "bold green")
             found.append(self.shown.solution(self.tree.steps) or answer(self.tree), "bold")
             return [found, Text(f"         {self._checked()}", "dim")]
+        if self.tree.unjudged:
+            said = self.tree.main.result or self.tree.main.written
+            return [Text("answered ", "bold green").append(one_line(said.strip()), "bold")]
         finished = self.tree.finished
         possible, solution = self.known
         if interrupted or finished is None:

@@ -141,7 +141,7 @@ def _solve(problem: Any, task: Task[Any], options: Any, policy: Policy) -> int:
         # The rollout has closed its threads and emitted its end before this came here.
         interrupted = True
     screen.finish(interrupted=interrupted)
-    return 0 if screen.tree.solved else 130 if interrupted else 1
+    return 0 if screen.tree.solved or screen.tree.unjudged else 130 if interrupted else 1
 
 
 async def _run(problem: Any, task: Task[Any], options: Any, policy: Policy, screen: Screen) -> None:

@@ -229,6 +229,13 @@ class ThreadTree:
         return () if self.finished is None else self.finished.steps
 
     @property
+    def unjudged(self) -> bool:
+        """It came to its own end, and nobody can tell whether that is right."""
+        end = self.finished
+        ended = end is not None and end.reason in ("answered", "no_answer")
+        return ended and self.correct is None and not self.failed and not self.steps
+
+    @property
     def solved(self) -> bool:
         """The judge accepts the answer, which is one even where an engine failure keeps it from counting."""
         return bool(self.steps) or self.correct is True
