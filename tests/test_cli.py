@@ -24,7 +24,6 @@ from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
 from toy import Characters, ToyLanguage, ToyTask
 
 SOLVE = ["solve", "22", "26", "31", "53", "--target", "27"]
-BUDGET = 10
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +37,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch)
 
 
-def play(monkeypatch: pytest.MonkeyPatch, *faults: Fault, budget: int | None = BUDGET) -> None:
+def play(monkeypatch: pytest.MonkeyPatch, *faults: Fault, budget: int | None = None) -> None:
     """Let the teacher play the model."""
     monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: teacher_policy(budget=budget, faults=faults))
 
@@ -58,7 +57,7 @@ def test_solve_prints_tree_and_solution(capsys: pytest.CaptureFixture[str]) -> N
     assert err == ""
     assert "\x1b" not in out
     lines = out.splitlines()
-    assert lines[0].startswith("22 26 31 53 → 27   apr, budget 10")
+    assert lines[0].startswith("22 26 31 53 → 27   apr, free budget")
     assert lines[1].startswith("✓ main   found 53-22=31, 31/31=1, 26+1=27")
     assert sum(line.startswith(("├─", "└─")) for line in lines) == 6
     assert re.search(r"threads 7 · tokens [\d,]+ \([\d,]+ sequential\) · context \d+ · cached \d+", out)
@@ -76,10 +75,13 @@ def test_solve_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(map(int, re.findall(r"\d+", out))) == sorted(SOLVED.numbers)
 
 
-def test_solve_free_budget(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    play(monkeypatch, budget=None)
-    assert main([*SOLVE, "--budget", "free", "--json"]) == 0
-    assert from_json(capsys.readouterr().out.splitlines()[0]).condition is None  # type: ignore[union-attr]
+@pytest.mark.parametrize(("words", "budget"), [([], None), (["--budget", "free"], None), (["--budget", "10"], 10)])
+def test_solve_asks_for_a_budget(
+    words: list[str], budget: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(monkeypatch, budget=budget)
+    assert main([*SOLVE, *words, "--json"]) == 0
+    assert from_json(capsys.readouterr().out.splitlines()[0]).condition == budget  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("teacher")
@@ -101,7 +103,7 @@ def test_solve_json_is_the_log(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_wrong_answer_is_not_solved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    policy = teacher_policy(budget=BUDGET)
+    policy = teacher_policy()
     engine = policy.engine
     engine.texts = [text.replace("26+1=27", WRONG_EQUATION) for text in engine.texts]  # type: ignore[attr-defined]
     monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: policy)
@@ -177,8 +179,8 @@ def test_engine_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: p
 def recorded() -> list[Event]:
     """The events of a search that failed at its end."""
     events: list[Event] = []
-    policy = teacher_policy(budget=BUDGET, faults=[Fault("Goal Reached in Sub Search", "error")])
-    run_threads(SOLVED, policy.engine, emit=events.append, task=policy.task, language=policy.language, budget=BUDGET)
+    policy = teacher_policy(faults=[Fault("Goal Reached in Sub Search", "error")])
+    run_threads(SOLVED, policy.engine, emit=events.append, task=policy.task, language=policy.language)
     return events
 
 
@@ -427,7 +429,7 @@ def test_commands_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
             return watch
 
     point = Point("watch", "other:watch", "apr.commands")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
+    monkeypatch.setattr("apr.cli.commands.entry_points", lambda **_: [point])
     assert main(["watch", "a", "--b"]) == 5
     assert seen == [["a", "--b"]]
 

@@ -58,7 +58,7 @@ def test_a_rollout_counts_as_its_trace_does() -> None:
 def thread(id_: str, stretches: list[int], children: list[list[str]] = []) -> Thread:  # noqa: B006
     """A thread that samples so many tokens before, between and after its joins."""
     parent = id_.rpartition(".")[0] or None
-    made = Thread(id_, parent, id_.count("."), "", "", 0.0)
+    made = Thread(id_, parent, id_.count("."), "", "", 0, 0.0)
     made.calls = [Call(0, (), "join" if i else None, sampled=[7] * n) for i, n in enumerate(stretches)]
     made.rounds = [Round(tuple(own), ()) for own in children]
     made.sampled_tokens = sum(stretches)

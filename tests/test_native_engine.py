@@ -103,7 +103,7 @@ def test_agrees_with_transformers(tmp_path, changes):
 
 
 def test_result_does_not_depend_on_batch_mates(engine):
-    params = [SamplingParams(max_tokens=30, seed=seed) for seed in range(12)]
+    params = [SamplingParams(1.0, max_tokens=30, seed=seed) for seed in range(12)]
     alone = [generate(engine, PROMPT[: 2 + seed % 4], params[seed]) for seed in range(12)]
 
     async def together():

@@ -232,7 +232,7 @@ def test_a_task_of_any_kind_is_solved(
 def test_a_countdown_problem_is_asked_for_in_three_ways(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: teacher_policy(budget=10))
+    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: teacher_policy())
     assert main(["solve", *words, "--quiet"]) == 0
     assert capsys.readouterr().out == "26+(53-22)/31\n"
 

@@ -81,11 +81,11 @@ def test_greedy_is_the_plain_models(model: Any, max_rows: int) -> None:
 
 
 def test_samples_do_not_depend_on_the_batch(model: Any) -> None:
-    asked = [(prompt, SamplingParams(max_tokens=20, seed=i)) for i, prompt in enumerate(prompts(8))]
+    asked = [(prompt, SamplingParams(1.0, max_tokens=20, seed=i)) for i, prompt in enumerate(prompts(8))]
     together = run(ask(TorchEngine(model), *asked))
     alone = [run(ask(TorchEngine(model), one))[0] for one in asked]
     assert [a.token_ids for a in together] == [a.token_ids for a in alone]
-    same_prompt = [(prompts(1)[0], SamplingParams(max_tokens=20, seed=i)) for i in range(4)]
+    same_prompt = [(prompts(1)[0], SamplingParams(1.0, max_tokens=20, seed=i)) for i in range(4)]
     assert len({answer.token_ids for answer in run(ask(TorchEngine(model), *same_prompt))}) == 4
 
 

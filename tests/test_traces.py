@@ -157,3 +157,21 @@ def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], options
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
     assert not list(tmp_path.rglob(f"*.{os.getpid()}.partial"))
+
+
+@pytest.mark.parametrize("shards", [2, 3, 7, 30])
+def test_shards_split_below_a_chunk(shards: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    write(whole, "--chunk", "1000")
+    assert len(list(whole.glob("*.jsonl"))) == 1
+    sizes = []
+    for index in range(1, shards + 1):
+        before = content(parts).count(b"\n") if parts.exists() else 0
+        write(parts, "--chunk", "1000", "--shard", f"{index}/{shards}")
+        sizes.append(content(parts).count(b"\n") - before)
+    # Each gets about as many, and together, in the order of their names, they are what one run writes.
+    assert max(sizes) <= -(-23 // shards)
+    assert content(parts) == content(whole)
+    assert ("nothing is left for this shard" in capsys.readouterr().err) == (0 in sizes)
+    # Another cut into files is another run.
+    assert main([*BASE, "--chunk", "1000", "--out", str(parts)]) == 2

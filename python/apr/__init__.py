@@ -2,6 +2,11 @@
 
 Paper: "Learning Adaptive Parallel Reasoning with Language Models" (Pan et al., 2025, arXiv 2504.15466). The heavy
 parts (torch, transformers, engines) load when they are used, not here.
+
+    import apr
+
+    tree = apr.load().run(apr.Problem([22, 26, 31, 53], 27))
+    print(tree, tree.steps)
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from apr._core import (
 )
 from apr.engine import load_engine
 from apr.limits import Limits
+from apr.policy import Policy, PolicyError, load
 from apr.task import Split
 from apr.threads import events
 from apr.threads.run import rollout, run_threads
@@ -150,6 +156,8 @@ __all__ = [
     "Completion",
     "GrammarError",
     "Limits",
+    "Policy",
+    "PolicyError",
     "Problem",
     "Sample",
     "SamplingParams",
@@ -168,6 +176,7 @@ __all__ = [
     "heuristic",
     "join",
     "llama2_tokens",
+    "load",
     "load_engine",
     "problems",
     "rollout",

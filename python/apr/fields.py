@@ -14,8 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
+from apr.plain import hint
+
 T = TypeVar("T")
 
+_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a table"}
 LARGEST = 2**63 - 1
 """No integer is greater: what counts beside Python has 64 bits."""
 
@@ -90,7 +93,7 @@ def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            raise ValueError(f"unknown key {where}{key}; known: {', '.join(sorted(names))}")
+            raise ValueError(f"unknown key {where}{key}; known: {', '.join(sorted(names))}{hint(str(key), names)}")
     made = {key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()}
     try:
         built = kind(**made)
@@ -102,16 +105,16 @@ def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     return built
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         converted = _convert(args[0], value, where)
         for rule in args[1:]:
             if (fault := rule.fault(converted)) is not None:
                 raise _OutOfRange(f"{where}: {fault}")
         return converted
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return build(typing.cast(type, hint), value, f"{where}.")
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return build(typing.cast(type, kind), value, f"{where}.")
     if origin is tuple and isinstance(value, list | tuple):
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
@@ -129,16 +132,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
                 raise
             except ValueError:
                 continue
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, where)
     if origin is dict and isinstance(value, dict):
         # Whoever it is for looks into it.
         return dict(value)
-    if isinstance(hint, type) and type(value) is hint:
+    if isinstance(kind, type) and type(value) is kind:
         if isinstance(value, int) and abs(value) > LARGEST:
             raise _OutOfRange(f"{where}: {value} has more than 64 bits")
         return value
-    raise ValueError(f"{where}: {value!r} is not {_name(hint)}")
+    raise ValueError(f"{where}: {value!r} is not {_name(kind)}")
 
 
 def _finite(value: float, where: str) -> float:
@@ -151,9 +154,9 @@ def _finite(value: float, where: str) -> float:
     return number
 
 
-def _name(hint: Any) -> str:
+def _name(kind: Any) -> str:
     """A type in words."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return _name(args[0])
     if origin in (types.UnionType, typing.Union):
@@ -162,6 +165,6 @@ def _name(hint: Any) -> str:
         return " or ".join(repr(option) for option in args)
     if origin is tuple:
         return "a list" if Ellipsis in args else f"a list of {len(args)}"
-    if hint is type(None):
+    if kind is type(None):
         return "none"
-    return "a table" if dataclasses.is_dataclass(hint) else str(getattr(hint, "__name__", hint))
+    return "a table" if dataclasses.is_dataclass(kind) else _NAMES.get(kind) or str(getattr(kind, "__name__", kind))

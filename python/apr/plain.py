@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn", "Me"))
 """Categories without a width of their own: controls, formats, surrogates, combining marks."""
@@ -35,3 +37,9 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """The text cleaned, in one line."""
     return clean(" ".join(text.split()))
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """What to put behind a complaint about a word that is nearly a known one; empty if it is near none."""
+    near = get_close_matches(word[:40], list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""

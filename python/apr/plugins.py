@@ -6,6 +6,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from apr.plain import hint
+
 
 def names(group: str) -> tuple[str, ...]:
     """What is installed of a group."""
@@ -37,8 +39,9 @@ def find(group: str, name: str, known: tuple[str, ...] = ()) -> Any:
         return _imported(point.value, f"the {kind} {name!r}")
     if ":" in name:
         return _imported(name, f"the {kind} {name!r}")
-    choice = ", ".join(sorted({*known, *names(group)}))
-    raise ValueError(f"unknown {kind} {name!r}: choose one of {choice}, or module:attribute")
+    choices = sorted({*known, *names(group)})
+    listed = f"choose one of {', '.join(choices)}, or module:attribute"
+    raise ValueError(f"unknown {kind} {name!r}: {listed}{hint(name, choices)}")
 
 
 def _imported(value: str, what: str) -> Any:

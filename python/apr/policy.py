@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from apr.engine import load_engine
@@ -18,12 +20,14 @@ from apr.task import GROUP as TASKS
 from apr.task import Method, Task, load_task
 from apr.threads.language import GROUP as LANGUAGES
 from apr.threads.language import EndsInText, Language, load_language
-from apr.threads.run import rollout
+from apr.threads.run import finish, rollout
 from apr.threads.tree import ThreadTree
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 SHIPPED_MODEL = "apr-tiny"
 """The checkpoint inside the package that is run when no other is named."""
+SHIPPED_MODELS: Mapping[Method, str] = {"apr": SHIPPED_MODEL, "sos+": "sos-plus-tiny"}
+"""Those that are run for a method."""
 
 
 class PolicyError(ValueError):
@@ -32,39 +36,76 @@ class PolicyError(ValueError):
 
 @dataclass(slots=True)
 class Policy:
-    """A loaded model: what samples, what it is asked, and the language it answers in."""
+    """A loaded model: what samples, what it is asked, and the language it answers in. `apr.load` makes one."""
 
     engine: Engine
+    """Takes token ids and gives token ids; its `context_length` is the longest sequence, in tokens."""
     task: Task[Any]
+    """Makes problems (`task.problems`), asks them and judges answers."""
     language: Language
+    """How threads are written in token ids."""
     method: Method
-    files: ExitStack = field(default_factory=ExitStack)
+    """How it is asked to search."""
+    files: ExitStack = field(default_factory=ExitStack, repr=False)
     """Holds the shipped checkpoint's files on disk as long as they are needed."""
 
+    def run(self, problem: Any, limits: Limits | None = None, **options: Any) -> ThreadTree:
+        """Run one rollout to its end and return its tree, in a script or in a notebook. Options, defaults (greedy, the
+        budget the model's choice) and errors are those of `apr.run_threads`."""
+        return finish(self.rollout(problem, limits, **options))
+
     async def rollout(self, problem: Any, limits: Limits | None = None, **options: Any) -> ThreadTree:
-        """Run one rollout, as `apr.rollout` does."""
+        """The same, awaited: any number of rollouts may run on one loop at once."""
         asked, spoken = self.task, self.language
         return await rollout(problem, self.engine, limits, task=asked, language=spoken, method=self.method, **options)
 
     async def close(self) -> None:
+        """Release the engine; what it was at ends as interrupted. Not needed at a program's end."""
         await self.engine.close()
         self.files.close()
+
+    def __enter__(self) -> Policy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        finish(self.close())
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    method: Method | None = None,
+    engine: str = "native",
+    task: str | None = None,
+    language: str | None = None,
+    **options: Any,
+) -> Policy:
+    """Load a model to run searches with: `apr.load().run(problem)`.
+
+    `model` is a checkpoint in Hugging Face layout or a name on its hub; without it the model runs that ships for the
+    method. Method, task and language are those that the checkpoint notes unless they are named, and apr, Countdown and
+    the authors' traces where it notes none. `engine` is "native" (Llama on the CPU), "torch" or "sglang", or one of the
+    entry-point group apr.engines; `options` are its own, such as `threads` (CPU threads) and `cache_bytes` of the
+    native one and `url` of SGLang's. PolicyError, a ValueError in one line, if it cannot be."""
+    return load_policy(engine, None if model is None else str(model), method, task=task, language=language, **options)
 
 
 def load_policy(
     engine: str = "native",
     model: str | None = None,
-    method: Method = "apr",
+    method: Method | None = None,
     *,
     task: str | None = None,
     language: str | None = None,
     **options: Any,
 ) -> Policy:
-    """Load a checkpoint, by default the shipped one, with its tokenizer and the engine's own `options`. Task and
-    language are those that the checkpoint notes, unless they are named. PolicyError if it cannot be."""
+    """What `load` does."""
     files = ExitStack()
-    directory = checkpoint(model, files)
+    directory = checkpoint(model, files, method)
     try:
+        method = method_of(directory, method)
         asked = load_task(task_of(directory, task), method)
         spoken = load_language(language_of(directory, language), directory, method)
         sampling = load_engine(engine, str(directory), **options)
@@ -73,6 +114,8 @@ def load_policy(
 
             sampling = PhraseEngine(sampling, spoken.settled_stop)
         return Policy(sampling, asked, spoken, method, files)
+    except PolicyError:
+        raise
     except ModuleNotFoundError as error:
         extra = "sglang" if engine == "sglang" else "train"
         raise PolicyError(f"the {engine} engine needs {error.name}: {install(extra)}") from None
@@ -80,6 +123,15 @@ def load_policy(
         raise PolicyError(str(error)) from None
     except (ValueError, OSError, RuntimeError) as error:
         raise PolicyError(f"cannot load {directory}: {_first_line(error)}") from None
+
+
+def method_of(directory: Path, given: Method | None = None) -> Method:
+    """The method that a checkpoint is asked for: the one that the user gave, else the one that it notes, else apr.
+    PolicyError if it notes another than was given; ValueError if its note cannot be read."""
+    own = read_origin(directory).method
+    if given is not None and own is not None and given != own:
+        raise PolicyError(f"{directory} was trained for the method {own}, not {given}: name another model")
+    return given or own or "apr"
 
 
 def task_of(directory: Path, given: str | None = None) -> str:
@@ -95,10 +147,10 @@ def language_of(directory: Path, given: str | None = None) -> str:
     return given or noted(LANGUAGES, read_origin(directory).language, directory / ORIGIN_FILE)
 
 
-def checkpoint(model: str | None, files: ExitStack) -> Path:
-    """The directory of a checkpoint, by default the shipped one, on disk as long as `files` is open. A name on the
-    Hugging Face hub is fetched from there. PolicyError if there is none."""
-    directory = _shipped(files) if model is None else Path(model)
+def checkpoint(model: str | None, files: ExitStack, method: Method | None = None) -> Path:
+    """The directory of a checkpoint, by default the one that ships for the method, on disk as long as `files` is open.
+    A name on the Hugging Face hub is fetched from there. PolicyError if there is none."""
+    directory = _shipped(files, method or "apr") if model is None else Path(model)
     if model is not None and _HUB_NAME.fullmatch(model) and not directory.parent.exists():
         directory = _download(model)
     if not (directory / "config.json").is_file():
@@ -131,10 +183,12 @@ def install(extra: str) -> str:
     return f"install the extra with `pip install 'apr[{extra}]'`"
 
 
-def _shipped(files: ExitStack) -> Path:
-    place = resources.files("apr") / "checkpoints" / SHIPPED_MODEL
+def _shipped(files: ExitStack, method: Method) -> Path:
+    if method not in SHIPPED_MODELS:
+        raise PolicyError(f"no model for the method {method} ships; name one with --model DIR")
+    place = resources.files("apr") / "checkpoints" / SHIPPED_MODELS[method]
     if not (place / "config.json").is_file():
-        raise PolicyError("this installation has no model of its own; name one with --model DIR")
+        raise PolicyError(f"this installation has no model of its own for {method}; name one with --model DIR")
     return files.enter_context(resources.as_file(place))
 
 

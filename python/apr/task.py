@@ -289,7 +289,7 @@ class Form:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     """By name, the first one unless another is asked for; empty: problems are all of a kind."""
     budgets: tuple[int | None, ...] = (None,)
-    """What people try, the first one unless they say another."""
+    """What people try; the model's own choice (None), which they get unless they say another, stands first."""
     unit: str = ""
     """What a budget counts."""
 

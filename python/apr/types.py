@@ -27,8 +27,8 @@ def temperature_fault(temperature: object) -> str | None:
 class SamplingParams:
     """How an engine samples one completion."""
 
-    temperature: float = 1.0
-    """0 is greedy."""
+    temperature: float = 0.0
+    """0 is greedy: the default here and on the command line."""
     max_tokens: int | None = None
     """Tokens that may be sampled; None: all that the model's context length leaves."""
     stop_token_ids: tuple[int, ...] = ()

@@ -4,35 +4,75 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from shutil import get_terminal_size
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from apr.engine import API_KEY
-from apr.plain import clean
+from apr.plain import clean, hint, one_line
+from apr.task import Method
 
 if TYPE_CHECKING:
     from apr.policy import Policy
     from apr.task import Task
 
-METHODS = ("apr", "sos+")
+METHODS: tuple[Method, ...] = ("apr", "sos+")
 """Methods that a model can be asked for."""
+FREE = "free"
+"""The budget that is the model's own choice."""
 
 SERVER_HELP = f"a running SGLang server, its key in ${API_KEY} (default: --engine sglang starts its own)"
-_JOIN = "a parent goes on when all its children have ended (default), or at the first solution, ending the rest"
+_UNKNOWN = "unrecognized arguments: "
+"""What argparse says of them."""
 
 
 class UsageError(Exception):
     """Bad input: one line for stderr, exit status 2."""
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that complains in one line."""
+class _Help(argparse.HelpFormatter):
+    """Wraps all but examples, which are commands to copy."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that complains in one line, with the choices and the one that may be meant."""
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", _Help)
+        if examples:
+            options["epilog"] = "\n".join(["examples:", *(f"  {example}" for example in examples)])
         super().__init__(*arguments, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see `{self.prog} --help`)")
+        raise UsageError(f"{self._reworded(message.removeprefix('argument '))} (see `{self.prog} --help`)")
+
+    def _reworded(self, message: str) -> str:
+        if not message.startswith(_UNKNOWN):
+            return message
+        words = message.removeprefix(_UNKNOWN).split(" ")
+        option = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+        if option is None:
+            return f"nothing takes {' '.join(words)!r:.60}"
+        return f"there is no option {option:.40}{hint(option, self.options())}"
+
+    def options(self) -> set[str]:
+        """The options that it takes, those of its kinds too."""
+        found = {name for action in self._actions for name in action.option_strings}
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found |= set().union(*(kind.options() for kind in action.choices.values()))
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = list(map(str, action.choices))
+            listed = f"{str(value)[:40]!r} is none of {', '.join(known)}{hint(str(value), known)}"
+            raise argparse.ArgumentError(action, listed)
 
 
 def natural(text: str) -> int:
@@ -90,29 +130,50 @@ def span(text: str) -> tuple[int, int]:
     return pair
 
 
+def budget(text: str) -> int | None:
+    """What a search may cost, in its task's measure; "free", which is None: the model's choice."""
+    if text == FREE:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is neither a whole number from 0 on nor {FREE!r}")
+    return natural(text)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model runs, and how it is sampled."""
-    add_engine_arguments(parser)
-    add = parser.add_argument
-    add("--join", choices=("all", "first"), default="all", help=_JOIN)
-    add("--temperature", type=temperature, default=0.0, metavar="T", help="0 (default): greedy")
-    add("--seed", type=natural, default=0, metavar="N")
-
-
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and on what."""
-    add = parser.add_argument
-    add("--engine", default="native", help="what runs the model: native (default), torch or sglang")
-    add("--server", metavar="URL", help=SERVER_HELP)
-    add("--model", metavar="DIR|NAME", help="checkpoint: a Hugging Face directory, or a name on the hub, with its own "
-        "tokenizer (default: the shipped model)")  # fmt: skip
+    add = parser.add_argument_group("model").add_argument
+    add("--model", metavar="DIR|NAME", help="a checkpoint in Hugging Face layout, or a name on its hub, with its own "
+        "tokenizer (default: the one that ships for the method)")  # fmt: skip
+    add("--method", choices=METHODS, help="how it searches: in threads (apr), or serially as the paper's rival (sos+) "
+        "(default: what the model was trained for, or apr)")  # fmt: skip
     add("--task", metavar="NAME", help="a task's name, or module:attribute (default: what the model was trained for)")
-    add("--language", metavar="NAME", help="likewise, what the model writes its threads in")
-    add("--method", choices=METHODS, default="apr", help="how to search (default: apr)")
+    add("--language", metavar="NAME", help="what it writes its threads in, likewise")
+    add("--engine", metavar="NAME", default="native", help="what runs it: native (default; Llama on the CPU), torch, "
+        "sglang, or module:attribute")  # fmt: skip
+    add("--server", metavar="URL", help=SERVER_HELP)
 
 
-def check_engine(name: str) -> None:
-    """UsageError for a name that no engine has."""
+def add_search_arguments(parser: argparse.ArgumentParser, units: str) -> argparse._ArgumentGroup:
+    """How the model is asked and sampled, and where a rollout ends at the latest; `units` is what budgets count."""
+    group = parser.add_argument_group("search")
+    add = group.add_argument
+    add(
+        "--budget",
+        type=budget,
+        metavar="N",
+        help=f"{units} to ask for, or {FREE}: the model's choice (default: {FREE})",
+    )
+    add("--temperature", type=temperature, default=0.0, metavar="T", help="of sampling; 0: greedy (default: 0)")
+    add("--seed", type=natural, default=0, metavar="N", help="of sampling (default: 0)")
+    add("--join", choices=("all", "first"), default="all", help="a parent goes on when all its children have ended, or "
+        "at the first solution, ending the rest (default: all)")  # fmt: skip
+    add("--max-threads", type=positive, default=64, metavar="N", help="threads of a rollout (default: 64)")
+    add("--max-tokens", type=positive, metavar="N", help="sampled tokens of a rollout (default: no limit)")
+    return group
+
+
+def check_engine(name: str, server: str | None = None) -> None:
+    """UsageError for a name that no engine has, and for a server where none is asked."""
     from apr.engine import ENGINES, GROUP
     from apr.plugins import find
 
@@ -121,21 +182,25 @@ def check_engine(name: str) -> None:
             find(GROUP, name, known=ENGINES)
         except ValueError as error:
             raise UsageError(str(error)) from None
+    if server is not None and name != "sglang":
+        raise UsageError(f"--server is for --engine sglang, not {name}")
 
 
-def asked_task(options: Any) -> str:
-    """The task that is asked for, or what the model was trained for. UsageError if there is none of that name."""
+def asked(options: Any) -> tuple[str, Method]:
+    """The task and the method that are asked for, or what the model was trained for. UsageError if there is no such
+    model or task, or if it was trained for another method."""
     from contextlib import ExitStack
 
-    from apr.policy import PolicyError, checkpoint, task_of
+    from apr.policy import PolicyError, checkpoint, method_of, task_of
 
     try:
         with ExitStack() as files:
-            name = task_of(checkpoint(options.model, files), options.task)
+            directory = checkpoint(options.model, files, options.method)
+            name, method = task_of(directory, options.task), method_of(directory, options.method)
     except (ValueError, PolicyError) as error:
         raise UsageError(str(error)) from None
-    open_task(name)
-    return name
+    open_task(name, method)
+    return name, method
 
 
 def open_task(name: str, method: Any = "apr") -> Task[Any]:
@@ -163,10 +228,12 @@ def open_policy(
     """Load a model; `cache_bytes` is the native engine's. UsageError if it cannot be."""
     from apr.policy import PolicyError, load_policy
 
-    if engine != "sglang" and server is not None:
-        raise UsageError("--server is for --engine sglang")
-    waiting = Waiting()
-    options: dict[str, Any] = {"url": server, "progress": waiting} if engine == "sglang" else {}
+    check_engine(engine, server)
+    # Kept: what a server said is wanted most when it ended.
+    waiting = Waiting(mkdtemp(prefix="apr-sglang-") if engine == "sglang" and server is None else "")
+    options: dict[str, Any] = {}
+    if engine == "sglang":
+        options = {"url": server, "log": waiting.log or None, "progress": waiting}
     if cache_bytes is not None:
         options["cache_bytes"] = cache_bytes
     try:
@@ -178,21 +245,30 @@ def open_policy(
 
 
 class Waiting:
-    """A line on stderr that counts the seconds until a server is up."""
+    """A line on stderr that counts the seconds until a server is up, beside the last line of its log."""
 
-    def __init__(self, what: str = "SGLang starts") -> None:
-        self.what = what
+    EVERY = 15
+    """Seconds between lines where they cannot be rewritten."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+        """The directory that holds it."""
         self._said = -1
 
     def __call__(self, seconds: float, line: str) -> None:
-        if int(seconds) == self._said:
+        if self._said < 0:
+            note(f"SGLang starts, which takes about a minute; its output goes to {self.log}")
+        in_place = sys.stderr.isatty()
+        now = int(seconds) if in_place else int(seconds) // self.EVERY
+        if now == self._said:
             return
-        if sys.stderr.isatty():
-            print(f"\r{self.what}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
-            self._said = int(seconds)
-        elif self._said < 0:
-            note(f"{self.what}; this takes about a minute")
-            self._said = 0
+        text = one_line(f"{seconds:.0f} s  {line}")
+        if in_place:
+            room = get_terminal_size().columns - 1
+            print(f"\r\033[K{text[:room]}", end="", file=sys.stderr, flush=True)
+        elif now:
+            note(text)
+        self._said = now
 
     def done(self) -> None:
         if self._said >= 0 and sys.stderr.isatty():

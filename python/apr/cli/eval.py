@@ -13,10 +13,10 @@ from apr.cli.common import (
     Parser,
     UsageError,
     add_model_arguments,
-    asked_task,
+    add_search_arguments,
+    asked,
     check_engine,
     compact,
-    natural,
     note,
     open_policy,
     positive,
@@ -44,22 +44,24 @@ def parser() -> Parser:
         description="Run models on many problems at once. Accuracy is the share of answers that the exact "
         "judge accepts; rollouts that the engine failed are reported apart. A recipe, or any run with --out, goes on "
         "where it was stopped when the same command is given again; failed rollouts are then run again.",
-        epilog="example: apr eval --problems 200 --budget 10",
+        examples=[
+            "apr eval --problems 50",
+            "apr eval --problems 200 --budget 10 --out results/ten",
+            "apr eval --recipe paper-small; apr report",
+        ],
     )
-    add = made.add_argument
+    add = made.add_argument_group("problems").add_argument
     add("--recipe", metavar="NAME|FILE", help="a protocol of several conditions, instead of the one described below")
     add("--quick", action="store_true", help="the recipe's quick form: few problems, few samples")
-    add("--problems", metavar="N|FILE", help="a count (default 200, or the recipe's), or a file: JSON lines, or the "
+    add("--problems", metavar="N|FILE", help="a count (default: 200, or the recipe's), or a file: JSON lines, or the "
         "JSON list of the authors' data")  # fmt: skip
-    add("--split", choices=("train", "val", "test"), default="test")
-    add("--numbers", type=span, metavar="N", help="how many, `4` or `2-6` (Countdown's default: 4)")
-    add("--budget", type=natural, metavar="N", help="child threads (apr) or tokens (sos+) to ask for; "
-        "default: the model's choice")  # fmt: skip
+    add("--split", choices=("train", "val", "test"), default="test", help="where they come from (default: test)")
+    add("--numbers", type=span, metavar="N", help="Countdown's: how many, `4` or `2-6` (default: 4)")
+    add("--samples", type=positive, default=1, metavar="N", help="rollouts of each problem (default: 1)")
     add_model_arguments(made)
-    add("--samples", type=positive, default=1, metavar="N", help="rollouts of each problem (default 1)")
-    add("--max-threads", type=positive, default=64, metavar="N", help="of a rollout (default 64)")
-    add("--max-tokens", type=positive, metavar="N", help="sampled tokens of a rollout")
-    add("--concurrency", type=positive, default=32, metavar="N", help="rollouts at once (default 32)")
+    add_search_arguments(made, "child threads (apr) or tokens (sos+)")
+    add = made.add_argument_group("output").add_argument
+    add("--concurrency", type=positive, default=32, metavar="N", help="rollouts at once (default: 32)")
     add("--out", metavar="DIR", help="keep a row for each rollout, and go on there (default with --recipe NAME: "
         f"{RESULTS}/NAME)")  # fmt: skip
     add("--json", action="store_true", help="end with one JSON object")
@@ -73,9 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     made = parser()
     options = made.parse_args(list(arguments))
     protocol = _recipe(options, made) if options.recipe is not None else _described(options)
-    check_engine(protocol.engine)
-    if options.server is not None and protocol.engine != "sglang":
-        raise UsageError("--server is for --engine sglang")
+    check_engine(protocol.engine, options.server)
     task = load_task(protocol.task)
     problems = _problems(protocol, task)
     total = protocol.rollouts(len(problems))
@@ -86,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
         if rows.rows or rows.forgotten:
             failed = f"; {rows.forgotten} that the engine failed are run again" if rows.forgotten else ""
             note(f"going on after {len(rows.rows)} of {total} rollouts{failed}")
-        progress = Progress(total, rows.rows)
+        progress = Progress(total, rows.rows, max(map(protocol.at_once, protocol.conditions)))
         stopped = _evaluate(protocol, problems, rows, progress, options)
     if stopped is not None:
         how = "" if options.out is None else " - the same command goes on from there"
@@ -196,9 +196,8 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
     """All models' checkpoints, on disk as long as `files` is open. UsageError if one is missing."""
     from apr.policy import PolicyError, checkpoint
 
-    models = {condition.model_name: condition.model for condition in protocol.conditions}
     try:
-        return {name: checkpoint(model, files) for name, model in models.items()}
+        return {c.model_name: checkpoint(c.model, files, c.method) for c in protocol.conditions}
     except PolicyError as error:
         raise UsageError(str(error)) from None
 
@@ -254,6 +253,8 @@ def _described(options: Any) -> Protocol:
     if options.quick:
         raise UsageError("--quick is the short form of a --recipe")
     count, file = _count(options)
+    check_engine(options.engine, options.server)
+    task, method = asked(options)
     problems = ProblemSet(
         split=options.split,
         seed=options.seed,
@@ -262,7 +263,7 @@ def _described(options: Any) -> Protocol:
         file=file,
     )
     condition = Condition(
-        method=options.method,
+        method=method,
         model=options.model,
         budget=options.budget,
         temperature=options.temperature,
@@ -270,7 +271,7 @@ def _described(options: Any) -> Protocol:
         samples=options.samples,
     )
     return Protocol(
-        task=asked_task(options),
+        task=task,
         language=options.language,
         conditions=(condition,),
         problems=problems,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from typing import Any
 
-from apr.cli.common import Parser, UsageError, asked_task, compact, natural, open_task, span
+from apr.cli.common import Parser, UsageError, asked, compact, natural, open_task, span
 from apr.form import fill, form_of
 from apr.task import Asks, Selects, Task
 
@@ -21,21 +21,25 @@ def parser() -> Parser:
     made = Parser(
         prog="apr problems",
         description="Print the first problems of a split. Train, val and test share none.",
-        epilog="example: apr problems -n 10 --split test --json",
+        examples=[
+            "apr problems -n 10",
+            "apr problems -n 1000 --split val --seed 7 --json",
+            "apr problems --task sudoku",
+        ],
     )
-    made.add_argument("-n", "--count", type=natural, default=10, metavar="N", help="how many (default 10)")
-    made.add_argument("--seed", type=natural, default=0, metavar="N")
-    made.add_argument("--split", choices=("train", "val", "test"), default="test")
+    made.add_argument("-n", "--count", type=natural, default=10, metavar="N", help="how many (default: 10)")
+    made.add_argument("--seed", type=natural, default=0, metavar="N", help="of the stream of problems (default: 0)")
+    made.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     made.add_argument("--task", metavar="NAME", help="a task, or module:attribute (default: the shipped model's)")
-    made.add_argument("--numbers", type=span, metavar="N", help="Countdown's: how many, `4` or `2-6` (default 4)")
+    made.add_argument("--numbers", type=span, metavar="N", help="Countdown's: how many, `4` or `2-6` (default: 4)")
     made.add_argument("--json", action="store_true", help="print a JSON object a line, as the task writes a problem")
     return made
 
 
 def run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
-    options.model = None
-    task = open_task(asked_task(options))
+    options.model = options.method = None
+    task = open_task(*asked(options))
     try:
         if options.numbers is not None:
             if not isinstance(task, Selects):

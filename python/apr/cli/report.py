@@ -22,20 +22,25 @@ if TYPE_CHECKING:
 PAGE = "report.md"
 
 
-def run(arguments: Sequence[str]) -> int:
+def parser() -> Parser:
+    """The command's arguments."""
     made = Parser(
         prog="apr report",
         description="Tables and figures of evaluations, beside the paper's. What is there of an unfinished one counts.",
-        epilog="example: apr eval --recipe paper-small; apr report",
+        examples=[
+            "apr eval --recipe paper-small; apr report",
+            "apr report results/before results/after --out compared",
+        ],
     )
-    made.add_argument(
-        "evaluations", nargs="*", metavar="DIR", help=f"where `apr eval` put rows (default: the newest in {RESULTS})"
-    )
-    made.add_argument(
-        "--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR)"
-    )
-    made.add_argument("--task", metavar="NAME", help="a task that is not installed, as module:attribute")
-    options = made.parse_args(list(arguments))
+    add = made.add_argument
+    add("evaluations", nargs="*", metavar="DIR", help=f"where `apr eval` put rows (default: the newest in {RESULTS})")
+    add("--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR)")
+    add("--task", metavar="NAME", help="a task that is not installed, as module:attribute")
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parser().parse_args(list(arguments))
     vouch(options.task)
 
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Protocol
 
 from apr.plain import one_line
@@ -46,9 +47,12 @@ class QuietScreen:
 
     def __init__(self) -> None:
         self.tree = ThreadTree()
+        self.seconds = 0.0
+        """Of the rollout, at its last event."""
 
     def apply(self, event: Event) -> None:
         self.tree.apply(event)
+        self.seconds = event.time
 
     async def animate(self) -> None:
         return
@@ -73,6 +77,7 @@ class PlainScreen(QuietScreen):
     """The final tree and the result, for files and pipes."""
 
     WIDTH = 100
+    """Of lines in files and pipes."""
 
     def __init__(self, *, reveal: bool = False) -> None:
         super().__init__()
@@ -82,7 +87,8 @@ class PlainScreen(QuietScreen):
         self._known: tuple[bool | None, str | None] | None = None
 
     def finish(self, *, interrupted: bool = False) -> None:
-        for line in self.ending(sys.stdout.encoding, self.WIDTH, interrupted):
+        width = get_terminal_size((self.WIDTH, 0)).columns if sys.stdout.isatty() else self.WIDTH
+        for line in self.ending(sys.stdout.encoding, width, interrupted):
             print(line.plain.rstrip())
 
     def ending(self, encoding: str | None, width: int, interrupted: bool) -> list[Text]:
@@ -94,8 +100,7 @@ class PlainScreen(QuietScreen):
         if self.tree.started is None:
             return [Text("stopped before it began", "yellow")]
         glyphs = Glyphs.of(encoding)
-        seconds = self.tree.latency or 0.0
-        body = render(self.tree, glyphs, self.shown, self.holds, seconds=seconds, width=width)
+        body = render(self.tree, glyphs, self.shown, self.holds, seconds=self.seconds, width=width)
         return [*self.header(glyphs.arrow), *body, Text(), *self.result(interrupted)]
 
     def header(self, arrow: str) -> list[Text]:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from apr.cli.common import Parser, UsageError, Waiting, add_engine_arguments, note, open_policy, positive
+from apr.cli.common import Parser, UsageError, Waiting, add_model_arguments, check_engine, note, open_policy, positive
 from apr.engine import API_KEY
 from apr.engine.sglang.server import LOOPBACK
 
@@ -29,25 +29,26 @@ def parser() -> Parser:
         description="Start SGLang on a checkpoint, with the flags this machine needs, until interrupted. With "
         "--threads, serve whole thread trees: /v1/completions takes a problem's prompt and gives the main thread's "
         "text to any OpenAI client.",
-        epilog="example: apr serve --threads --port 8000",
+        examples=[
+            "apr serve --threads --port 8000",
+            "apr serve --port 30000 --log logs",
+            "apr solve 22 26 31 53 --target 27 --engine sglang --server http://127.0.0.1:30000",
+        ],
     )
     made.add_argument("--threads", action="store_true", help="serve thread trees, from any engine")
-    add_engine_arguments(made)
-    made.add_argument("--host", default=LOOPBACK, help=f"default {LOOPBACK}: this machine alone")
-    made.add_argument("--port", type=_port, default=30000, help="default 30000")
-    made.add_argument("--api-key", metavar="KEY", help=f"what clients must bear (default: ${API_KEY}, which others do "
-        "not see)")  # fmt: skip
-    made.add_argument("--servers", type=positive, default=1, metavar="N", help="SGLang servers behind its router")
-    made.add_argument("--log", metavar="DIR", default="logs", help="the servers' output (default: logs)")
+    add_model_arguments(made)
+    add = made.add_argument_group("address").add_argument
+    add("--host", default=LOOPBACK, help=f"where it listens (default: {LOOPBACK}, this machine alone)")
+    add("--port", type=_port, default=30000, metavar="N", help="default: 30000")
+    add("--api-key", metavar="KEY", help=f"what clients must bear (default: ${API_KEY}, which others do not see)")
+    add = made.add_argument_group("without --threads").add_argument
+    add("--servers", type=positive, default=1, metavar="N", help="SGLang servers behind its router (default: 1)")
+    add("--log", metavar="DIR", default="logs", help="the servers' output (default: logs)")
     add = made.add_argument_group("with --threads").add_argument
-    add("--max-seconds", type=positive, default=300, metavar="S", help="longest rollout (default 300)")
-    add("--running", type=positive, default=64, metavar="N", help="rollouts at once (default 64)")
-    add(
-        "--cache",
-        type=_mebibytes,
-        metavar="MIB",
-        help="memory for cached prefixes, of the native engine (default 2048)",
-    )
+    add("--max-seconds", type=positive, default=300, metavar="S", help="longest rollout (default: 300)")
+    add("--running", type=positive, default=64, metavar="N", help="rollouts at once (default: 64)")
+    add("--cache", type=_mebibytes, metavar="MIB", help="memory for cached prefixes, of the native engine (default: "
+        "2048)")  # fmt: skip
     return made
 
 
@@ -60,6 +61,8 @@ def run(arguments: Sequence[str]) -> int:
             raise UsageError(f"--{name.replace('_', '-')} goes {where} --threads")
     if not options.threads and options.engine not in (made.get_default("engine"), "sglang"):
         raise UsageError("without --threads, SGLang serves: another --engine goes with --threads")
+    if options.threads:
+        check_engine(options.engine, options.server)
     if options.cache is not None and options.engine != "native":
         raise UsageError("--cache is for --engine native")
     options.api_key = options.api_key or os.environ.get(API_KEY) or None
@@ -69,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve_threads(options: Any) -> int:
-    from apr.policy import SHIPPED_MODEL, install
+    from apr.policy import SHIPPED_MODELS, install
 
     try:
         from apr.serving import ServingLimits, thread_server
@@ -92,7 +95,7 @@ def _serve_threads(options: Any) -> int:
             options.task,
             options.language,
         )
-        name = SHIPPED_MODEL if options.model is None else Path(options.model).resolve().name
+        name = SHIPPED_MODELS[policy.method] if options.model is None else Path(options.model).resolve().name
         limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
         app = thread_server(policy, name, limits=limits, api_key=options.api_key)
 
@@ -112,7 +115,7 @@ def _serve_sglang(options: Any) -> int:
     from apr.engine.sglang.server import start_servers
     from apr.policy import PolicyError, checkpoint
 
-    waiting = Waiting()
+    waiting = Waiting(options.log)
     with ExitStack() as stack:
         try:
             model = checkpoint(options.model, stack)

@@ -5,65 +5,75 @@ What is shown comes from events only, folded in a `ThreadTree` of its own; so a 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr.cli import added
+from apr.cli.commands import added
 from apr.cli.common import (
     METHODS,
     Parser,
     UsageError,
     add_model_arguments,
-    asked_task,
-    natural,
+    add_search_arguments,
+    asked,
+    check_engine,
     not_negative,
     open_policy,
     open_task,
-    positive,
 )
 from apr.cli.screen import JsonScreen, LiveScreen, PlainScreen, QuietScreen, Screen
 from apr.form import example, form_of, read, read_text
 from apr.shown import give
-from apr.task import Field, Form
+from apr.task import Field, Form, Method
 
 if TYPE_CHECKING:
     from apr.policy import Policy
     from apr.task import Task
 
-FREE = "free"
+Tasks = Mapping[Method, "Task[Any]"]
+"""A task for each method."""
+_OF_REPLAY = ("replay", "task", "show_solution", "json", "quiet", "words")
+"""Arguments that a recorded search is shown with; all others would change nothing."""
 
 
-def parser(tasks: Sequence[Task[Any]] = ()) -> Parser:
-    """The command's arguments, with the form of a task; `tasks` is that task for each method."""
-    form = form_of(tasks[0]) if tasks else Form((Field("word", "the problem", ""),))
+def parser(tasks: Tasks | None = None) -> Parser:
+    """The command's arguments, with the form of a task."""
+    task = next(iter(tasks.values())) if tasks else None
+    form = Form((Field("word", "the problem", ""),)) if task is None else form_of(task)
     rule = _plain(f": {form.rule}" if form.rule else "")
+    shown = "apr solve 22 26 31 53 --target 27" if task is None else _plain(_example(task))
     made = Parser(
         prog="apr solve",
         description=f"Solve a problem{rule}. Shows the threads of the search as they grow, then the solution. Without "
         "a problem, opens the interactive solver (extra tui), or asks for one.",
-        epilog=f"example: {_plain(_example(tasks[0]))}" if tasks else None,
+        examples=[
+            shown,
+            f"{shown} --budget 6 --join first --temperature 0.5",
+            f"{shown} --json > events.jsonl; apr solve --replay events.jsonl",
+        ],
     )
     first, *others = form.fields
-    made.add_argument("words", nargs="*", metavar=first.name.upper(), help=_plain(first.says))
+    problem = made.add_argument_group("problem")
+    problem.add_argument("words", nargs="*", metavar=first.name.upper(), help=_plain(first.says))
     for field in others:
         names = [f"--{field.name}", f"-{field.name[0]}"]
-        made.add_argument(*names, metavar="N" if field.keys else "TEXT", help=_plain(field.says))
-    made.add_argument("--problem", metavar="TEXT|JSON", help="the problem, as JSON or as a prompt")
-    made.add_argument("--budget", type=_budget, metavar="N", help=_budgets(tasks))
+        problem.add_argument(*names, metavar="N" if field.keys else "TEXT", help=_plain(field.says))
+    problem.add_argument("--problem", metavar="TEXT|JSON", help="the problem in one, as JSON or as a prompt")
+    problem.add_argument("--replay", metavar="FILE", help="show a log that --json printed, solving nothing")
     add_model_arguments(made)
-    made.add_argument("--max-threads", type=positive, default=64, metavar="N", help="default 64")
-    made.add_argument("--max-tokens", type=positive, metavar="N", help="sampled tokens of all threads")
-    made.add_argument("--timeout", type=not_negative, metavar="SECONDS")
-    made.add_argument("--show-solution", action="store_true", help="if the model fails, show a solution")
-    made.add_argument("--replay", metavar="FILE", help="show a log that --json printed, solving nothing")
-    output = made.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print the events, one JSON object a line")
-    output.add_argument("--quiet", "-q", action="store_true", help="print the solution only")
+    limits = add_search_arguments(made, _units(tasks or {}))
+    limits.add_argument("--timeout", type=not_negative, metavar="SECONDS", help="of the rollout (default: no limit)")
+    output = made.add_argument_group("output")
+    output.add_argument("--show-solution", action="store_true", help="if the model fails, show a solution")
+    form_of_output = output.add_mutually_exclusive_group()
+    form_of_output.add_argument("--json", action="store_true", help="print the events, one JSON object a line")
+    form_of_output.add_argument("--quiet", "-q", action="store_true", help="print the solution only")
     return made
 
 
@@ -73,13 +83,18 @@ def _plain(text: str) -> str:
 
 
 def run(arguments: Sequence[str]) -> int:
-    tasks = _tasks(arguments)
-    options = parser(tasks).parse_intermixed_args(list(arguments))
+    method, tasks = _asked(arguments)
+    made = parser(tasks)
+    options = made.parse_intermixed_args(list(arguments))
     if options.replay is not None:
         from apr.cli.replay import replay
 
+        for name, value in vars(options).items():
+            if name not in _OF_REPLAY and value != made.get_default(name):
+                raise UsageError(f"--{name.replace('_', '-')} goes without --replay, which solves nothing")
         return replay(Path(options.replay), _screen(options))
-    task = tasks[METHODS.index(options.method)]
+    options.method, task = method, tasks[method]
+    check_engine(options.engine, options.server)
     texts = [" ".join(options.words), *(getattr(options, field.name) or "" for field in form_of(task).fields[1:])]
     if options.problem is None and not any(texts):
         if not _interactive(options):
@@ -92,34 +107,37 @@ def run(arguments: Sequence[str]) -> int:
         problem = read(task, texts) if options.problem is None else read_text(task, options.problem)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return _solve(problem, task, options, _open(options))
+    return _solve(problem, options, _open(options))
 
 
-def _tasks(arguments: Sequence[str]) -> list[Task[Any]]:
-    """The task that the arguments ask for, with each method; none where that cannot be told, and need not be."""
-    first = Parser(prog="apr solve", add_help=False)
-    for name in ("--task", "--model", "--replay"):
+def _asked(arguments: Sequence[str]) -> tuple[Method, dict[Method, Task[Any]]]:
+    """The method that the arguments ask for, and their task for each; none where that cannot be told, and need not
+    be."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--task", "--model", "--method", "--replay"):
         first.add_argument(name)
-    options = first.parse_known_args(list(arguments))[0]
-    if options.replay is not None:
-        return [] if options.task is None else [open_task(options.task)]
     try:
-        name = asked_task(options)
+        options = first.parse_known_args(list(arguments))[0]
+    except argparse.ArgumentError:
+        # The command's own parser says it.
+        return "apr", {}
+    if options.replay is not None:
+        return "apr", {} if options.task is None else {"apr": open_task(options.task)}
+    if options.method not in METHODS:
+        options.method = None
+    try:
+        name, method = asked(options)
     except UsageError:
         if {"-h", "--help"}.intersection(arguments):
-            return []
+            return "apr", {}
         raise
-    return [open_task(name, method) for method in METHODS]
+    return method, {each: open_task(name, each) for each in dict.fromkeys((method, *METHODS))}
 
 
-def _budgets(tasks: Sequence[Task[Any]]) -> str:
-    """What a budget is, by method."""
-    known = []
-    for method, task in zip(METHODS, tasks, strict=False):
-        form = form_of(task)
-        if form.unit:
-            known.append(f"{form.unit} ({method}, default {FREE if form.budgets[0] is None else form.budgets[0]})")
-    return f"{' or '.join(known) or 'what the search may cost'} to ask for; {FREE}: the model's choice"
+def _units(tasks: Tasks) -> str:
+    """What a budget counts, by method."""
+    known = [f"{unit} ({method})" for method, task in tasks.items() if (unit := form_of(task).unit)]
+    return " or ".join(known) or "what the search may cost"
 
 
 def _example(task: Task[Any]) -> str:
@@ -131,12 +149,12 @@ def _example(task: Task[Any]) -> str:
     return " ".join(["apr solve", first, *(f"--{name} {text}" for name, text in zip(names, others, strict=True))])
 
 
-def _solve(problem: Any, task: Task[Any], options: Any, policy: Policy) -> int:
+def _solve(problem: Any, options: Any, policy: Policy) -> int:
     give(policy.task)
     screen = _screen(options)
     interrupted = False
     try:
-        asyncio.run(_run(problem, task, options, policy, screen))
+        asyncio.run(_run(problem, options, policy, screen))
     except KeyboardInterrupt:
         # The rollout has closed its threads and emitted its end before this came here.
         interrupted = True
@@ -144,11 +162,10 @@ def _solve(problem: Any, task: Task[Any], options: Any, policy: Policy) -> int:
     return 0 if screen.tree.solved or screen.tree.unjudged else 130 if interrupted else 1
 
 
-async def _run(problem: Any, task: Task[Any], options: Any, policy: Policy, screen: Screen) -> None:
+async def _run(problem: Any, options: Any, policy: Policy, screen: Screen) -> None:
     from apr.limits import Limits
     from apr.types import SamplingParams
 
-    budget = form_of(task).budgets[0] if options.budget is None else options.budget
     limits = Limits(threads=options.max_threads, total_tokens=options.max_tokens, seconds=options.timeout)
     painter = asyncio.create_task(screen.animate())
     try:
@@ -156,7 +173,7 @@ async def _run(problem: Any, task: Task[Any], options: Any, policy: Policy, scre
             problem,
             limits,
             params=SamplingParams(temperature=options.temperature, seed=options.seed),
-            budget=None if budget in (None, FREE) else int(budget),
+            budget=options.budget,
             join=options.join,
             emit=screen.apply,
         )
@@ -224,9 +241,5 @@ def _dialogue(task: Task[Any], options: Any) -> int:
             console.print(str(error), style="yellow", highlight=False, markup=False)
             continue
         # The engine belongs to one loop; opening it again costs a few milliseconds.
-        status = _solve(problem, task, options, _open(options))
+        status = _solve(problem, options, _open(options))
         console.print()
-
-
-def _budget(text: str) -> int | str:
-    return FREE if text == FREE else natural(text)

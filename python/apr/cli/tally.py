@@ -14,8 +14,10 @@ from apr.plain import one_line
 class Progress:
     """One line on stderr: rewritten in place in a terminal, else written now and then."""
 
-    def __init__(self, total: int, before: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, total: int, before: Sequence[dict[str, Any]] = (), at_once: int = 1) -> None:
+        """`at_once` is how many rollouts are in flight."""
         self.total = total
+        self.at_once = at_once
         self.begin = time.monotonic()
         self.seconds = 0.0
         self.before = len(before)
@@ -29,6 +31,14 @@ class Progress:
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / max(self.seconds, 1e-9)
+
+    @property
+    def left(self) -> float:
+        """Seconds that it may take yet. Rollouts in flight are half done in the mean: by what has ended alone, the
+        first one to end would promise days."""
+        waiting = self.total - self.done
+        halves = min(self.at_once, waiting) / 2
+        return self.seconds / (self.done - self.before + halves) * (waiting - halves)
 
     def count(self, row: dict[str, Any]) -> None:
         """Take in one finished rollout."""
@@ -45,8 +55,7 @@ class Progress:
     def _tell(self) -> None:
         judged = self.done - self.failures
         share = f"{self.correct / judged:.1%} solved" if judged else "none judged"
-        left = self.seconds / (self.done - self.before) * (self.total - self.done)
-        line = f"{self.done}/{self.total}  {share}  {self.tokens_per_second:,.0f} tokens/s  {left:.0f} s left"
+        line = f"{self.done}/{self.total}  {share}  {self.tokens_per_second:,.0f} tokens/s  {self.left:.0f} s left"
         if self.failures:
             line += f"  {self.failures} engine failures"
         if self._in_place:

@@ -1,8 +1,9 @@
 """`apr traces`: problems with teacher traces, as a pure function of seed and options.
 
-Items are cut into chunks of fixed size; chunk k is file k, named by its items, and falls to shard k mod n,
-so shards may be counted from 0 or from 1. A file appears whole under its name or not at all, so a killed run
-goes on where it stopped. Shards may be written at once, each by one process.
+Items are cut into chunks of fixed size, so small that each shard gets some; chunk k is file k, named by its items, and
+falls to shard k mod n, so shards may be counted from 0 or from 1. In the order of their names the files of all shards
+are the rows of one run. A file appears whole under its name or not at all, so a killed run goes on where it stopped.
+Shards may be written at once, each by one process.
 """
 
 from __future__ import annotations
@@ -44,20 +45,28 @@ def parser() -> Parser:
         prog="apr traces",
         description="Write problems with teacher traces in chunks. A run that was killed goes on when it is "
         "started again; shards may run anywhere, and their files are those of one run.",
-        epilog="example: apr traces --count 10000 --out traces --shard 1/2",
+        examples=[
+            "apr traces --count 1000 --out traces",
+            "apr traces --count 1000000 --out traces --shard 1/8 --format parquet",
+            "apr traces --method sos+ --count 1000 --numbers 3-4 --out sos-traces",
+        ],
     )
-    made.add_argument("--method", choices=METHODS, default="apr")
-    made.add_argument("--count", type=positive, required=True, metavar="N", help="items over all shards")
-    made.add_argument("--seed", type=natural, default=0, metavar="N")
-    made.add_argument("--split", choices=("train", "val", "test"), default="train")
-    made.add_argument("--out", required=True, metavar="DIR")
-    made.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N", help="part I of N")
-    made.add_argument("--format", choices=("jsonl", "parquet", "both"), default="jsonl")
-    made.add_argument("--chunk", type=positive, default=1000, metavar="N", help="items of a file (default 1000)")
-    made.add_argument("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` or `2-6`")
-    made.add_argument("--beam-size", type=span, default=(1, 5), metavar="A-B", help="width, drawn for each")
-    made.add_argument("--child-beam-size", type=span, default=(1, 8), metavar="A-B", help="width of children (apr)")
-    made.add_argument("--promising", type=share, metavar="P", help="default 0.9 (apr), 0.5 (sos+)")
+    add = made.add_argument_group("problems").add_argument
+    add("--count", type=positive, required=True, metavar="N", help="items over all shards")
+    add("--seed", type=natural, default=0, metavar="N", help="of problems and searches (default: 0)")
+    add("--split", choices=("train", "val", "test"), default="train", help="default: train")
+    add("--numbers", type=span, default=(4, 4), metavar="N", help="how many, `4` or `2-6` (default: 4)")
+    add = made.add_argument_group("search").add_argument
+    add("--method", choices=METHODS, default="apr", help="default: apr")
+    add("--beam-size", type=span, default=(1, 5), metavar="A-B", help="width, drawn for each (default: 1-5)")
+    add("--child-beam-size", type=span, default=(1, 8), metavar="A-B", help="width of children (apr; default: 1-8)")
+    add("--promising", type=share, metavar="P", help="share of nodes that are spawned, or searched first (default: "
+        "0.9 for apr, 0.5 for sos+)")  # fmt: skip
+    add = made.add_argument_group("output").add_argument
+    add("--out", required=True, metavar="DIR", help="the directory of the files")
+    add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="part I of N alone (default: all)")
+    add("--format", choices=("jsonl", "parquet", "both"), default="jsonl", help="default: jsonl")
+    add("--chunk", type=positive, default=1000, metavar="N", help="most items of a file (default: 1000)")
     return made
 
 
@@ -66,12 +75,15 @@ def run(arguments: Sequence[str]) -> int:
 
     options = parser().parse_args(list(arguments))
     promising = _PROMISING[options.method] if options.promising is None else options.promising
+    index, shards = options.shard
+    # Where there is less than a chunk for each, shards share it.
+    chunk = min(options.chunk, -(-options.count // shards))
     values = {
         "method": options.method,
         "count": options.count,
         "seed": options.seed,
         "split": options.split,
-        "chunk": options.chunk,
+        "chunk": chunk,
         "numbers": options.numbers,
         "beam_size": options.beam_size,
         "child_beam_size": options.child_beam_size if options.method == "apr" else None,
@@ -91,13 +103,12 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(str(error)) from None
     writers = _writers(options.format)
     out = Path(options.out)
-    index, shards = options.shard
     try:
         # Another shard may begin at this moment.
         with _hold(out, "options", seconds=10):
             _claim(out, compact(values) + "\n")
         with _hold(out, f"shard-{index % shards}-of-{shards}"):
-            _write_chunks(out, _own_chunks(options), stream, options.method, writers)
+            _write_chunks(out, _chunks(options.count, chunk)[index % shards :: shards], stream, options.method, writers)
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
     return 0
@@ -125,11 +136,8 @@ class Chunk:
 Writer = Callable[[Iterator[dict[str, Any]], Path], None]
 
 
-def _own_chunks(options: Any) -> list[Chunk]:
-    index, shards = options.shard
-    starts = range(0, options.count, options.chunk)
-    chunks = [Chunk(start, min(start + options.chunk, options.count)) for start in starts]
-    return chunks[index % shards :: shards]
+def _chunks(count: int, size: int) -> list[Chunk]:
+    return [Chunk(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _claim(out: Path, values: str) -> None:
@@ -143,6 +151,8 @@ def _claim(out: Path, values: str) -> None:
 
 
 def _write_chunks(out: Path, chunks: list[Chunk], stream: Any, method: str, writers: dict[str, Writer]) -> None:
+    if not chunks:
+        note("nothing is left for this shard: there are fewer items than shards")
     for done, chunk in enumerate(chunks, 1):
         # What a killed process had begun.
         for draft in out.glob(f".{chunk.name}.*.partial"):

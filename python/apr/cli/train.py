@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from apr.cli.common import METHODS, SERVER_HELP, Parser, UsageError, Waiting, natural, note, positive
+from apr.cli.common import METHODS, SERVER_HELP, Parser, UsageError, check_engine, natural, note, positive
 from apr.cli.progress import SftLine, Watch, rl_line
 from apr.cli.signals import Signals, signals
 from apr.engine import ENGINES
 from apr.policy import install
 
 if TYPE_CHECKING:
-    from apr.task import Task
+    from apr.task import Method, Task
     from apr.threads.language import Language
     from apr.train.processes import Processes
     from apr.train.recipes import RlConfig
@@ -31,22 +31,50 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run(arguments: Sequence[str]) -> int:
+def parser() -> Parser:
+    """The command's arguments."""
     main = Parser(
         prog="apr train",
-        description="Train a model. A run that was stopped goes on when it is started again.",
-        epilog="example: apr train sft --recipe tiny --out runs/first",
+        description="Train a model. A run that was stopped, by Ctrl-C too, goes on when it is started again.",
+        examples=[
+            "apr train sft --recipe tiny --out runs/tiny",
+            "apr train sft --recipe sudoku --out runs/sudoku",
+            "apr train rl --recipe tiny --steps 3 --out runs/rl",
+        ],
     )
     kinds = main.add_subparsers(dest="kind", metavar="KIND", required=True)
-    sft = kinds.add_parser("sft", help="supervised, on fresh teacher traces", prog="apr train sft")
+    sft = kinds.add_parser(
+        "sft",
+        help="supervised, on fresh searches of a teacher",
+        prog="apr train sft",
+        description="Supervised training on fresh searches of a teacher, a recipe of any task.",
+        examples=[
+            "apr train sft --recipe tiny --out runs/tiny",
+            "apr train sft --recipe tiny --method sos+ --out runs/rival",
+            "torchrun --nproc_per_node 2 --no-python apr train sft --recipe tiny --out runs/two",
+        ],
+    )
     _add_common(sft)
-    sft.add_argument("--start-from", metavar="DIR", help="begin with these weights instead of random ones")
-    rl = kinds.add_parser("rl", help="reinforcement learning over whole thread trees", prog="apr train rl")
+    sft.add_argument("--start-from", metavar="DIR", help="begin with these weights (default: random ones)")
+    rl = kinds.add_parser(
+        "rl",
+        help="reinforcement learning over whole thread trees",
+        prog="apr train rl",
+        description="Reinforcement learning (GRPO) over whole thread trees, on any engine.",
+        examples=[
+            "apr train rl --recipe tiny --steps 3 --out runs/rl",
+            "apr train rl --recipe apr-tiny --start-from checkpoints/apr-tiny-sft --out runs/again",
+        ],
+    )
     _add_common(rl)
     rl.add_argument("--start-from", metavar="DIR", help="the policy to begin with (default: the shipped model)")
-    rl.add_argument("--engine", choices=ENGINES, default="native", help="what samples the rollouts (default native)")
+    rl.add_argument("--engine", choices=ENGINES, default="native", help="what samples the rollouts (default: native)")
     rl.add_argument("--server", metavar="URL", help=SERVER_HELP)
-    options = main.parse_args(list(arguments))
+    return main
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parser().parse_args(list(arguments))
     again = shlex.join(["apr", "train", *arguments])
     with signals() as handler:
         return _sft(options, again, handler) if options.kind == "sft" else _rl(options, again, handler)
@@ -55,13 +83,13 @@ def run(arguments: Sequence[str]) -> int:
 def _add_common(parser: Parser) -> None:
     add = parser.add_argument
     add("--recipe", metavar="NAME|FILE", help="shipped, or a .toml file (default: the run's own, or tiny)")
-    add("--method", choices=METHODS, help="(default: the run's own, or apr)")
-    add("--out", required=True, metavar="DIR", help="the run directory")
-    add("--steps", type=positive, metavar="N", help="instead of the recipe's")
-    add("--seed", type=natural, metavar="N", help="instead of the recipe's")
-    add("--until", type=positive, metavar="N", help="stop after this step of the run, to go on later")
+    add("--method", choices=METHODS, help="what is learned (default: the run's own, or apr)")
+    add("--out", required=True, metavar="DIR", help="the run directory, new or to go on with")
+    add("--steps", type=positive, metavar="N", help="of the whole run (default: the recipe's)")
+    add("--seed", type=natural, metavar="N", help="of weights and data (default: the recipe's)")
+    add("--until", type=positive, metavar="N", help="stop after this step, to go on later (default: the last one)")
     add("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
-    add("--threads", type=positive, metavar="N", help="CPU threads")
+    add("--threads", type=positive, metavar="N", help="CPU threads (default: as many as torch likes)")
 
 
 def _sft(options: Any, again: str, handler: Signals) -> int:
@@ -72,20 +100,19 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
         plan = _plan(options, "sft")
         config = _checked(plan.recipe.sft)
         lessons = _checked(lambda: lessons_of(config))
-        start = _start(options, files, shipped=False)
+        start = _start(options, files)
         if start is not None:
             _checked(lambda: check_start(start, config.model, lessons.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
-        processes = files.enter_context(_launched(options))
+        _checked(lessons.check)
+        watch = files.enter_context(Watch(SftLine(), shown=_first_process()))
+        processes = files.enter_context(_launched(options, watch))
         from apr.train.sft import SftTrainer
 
-        _checked(lessons.check)
         files.enter_context(_begun(plan, start, processes))
+        watch.phase("loading the model")
         trainer = _checked(lambda: SftTrainer(config, plan.run, device=str(processes.device)))
-        if _finished(trainer.step, config.steps, processes):
-            return 0
-        with Watch(trainer.step, config.steps, SftLine(), shown=processes.rank == 0) as watch, handler.asking() as stop:
-            return _trained(lambda: trainer.train(watch, until=options.until, stop=stop), trainer, again, handler)
+        return _trained(trainer, watch, options, again, handler)
 
 
 def _rl(options: Any, again: str, handler: Signals) -> int:
@@ -94,44 +121,43 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.threads.language import Trainable
     from apr.train.start import check_start
 
-    if options.engine != "sglang" and options.server is not None:
-        raise UsageError("--server is for --engine sglang")
+    check_engine(options.engine, options.server)
     with ExitStack() as files:
         plan = _plan(options, "rl")
         config = _checked(plan.recipe.rl)
-        start = _start(options, files, shipped=not plan.run.start.exists())
+        start = _start(options, files, None if plan.run.start.exists() else config.method)
         task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
-        processes = files.enter_context(_launched(options))
+        watch = files.enter_context(Watch(rl_line, shown=_first_process()))
+        processes = files.enter_context(_launched(options, watch))
         from apr.train.rl.trainer import GrpoTrainer
 
         files.enter_context(_begun(plan, start, processes))
-        waiting = Waiting()
+        log = plan.run.path / "servers"
+
+        def waits(_: float, line: str) -> None:
+            watch.phase(f"starting SGLang, see {log}: {line}" if watch.live else f"starting SGLang, see {log}")
 
         def open_engine(model: Any, directory: Path) -> Any:
             if options.engine == "torch":
                 return load_engine("torch", model)
             if options.engine == "native":
                 return load_engine("native", directory, threads=options.threads)
-            return load_engine("sglang", directory, url=options.server, progress=waiting)
+            return load_engine("sglang", directory, url=options.server, log=log, progress=waits)
 
+        watch.phase("loading the model")
         try:
             trainer = _checked(
                 lambda: GrpoTrainer(config, plan.run, task, language, open_engine, device=str(processes.device))
             )
         except EngineError as error:
             raise UsageError(str(error)) from None
-        finally:
-            waiting.done()
         files.callback(trainer.close)
-        if _finished(trainer.step, config.steps, processes):
-            return 0
-        with Watch(trainer.step, config.steps, rl_line, shown=processes.rank == 0) as watch, handler.asking() as stop:
-            return _trained(lambda: trainer.train(watch, until=options.until, stop=stop), trainer, again, handler)
+        return _trained(trainer, watch, options, again, handler)
 
 
 def _taught(config: RlConfig, start: Path) -> tuple[Task[Any], Language]:
@@ -175,13 +201,13 @@ def _plan(options: Any, trainer: Trainer) -> _Plan:
     return _checked(read)
 
 
-def _start(options: Any, files: ExitStack, *, shipped: bool) -> Path | None:
-    """The weights to begin with: those that are asked for, or the shipped ones."""
+def _start(options: Any, files: ExitStack, shipped: Method | None = None) -> Path | None:
+    """The weights to begin with: those that are asked for, or the ones that ship for a method."""
     from apr.policy import checkpoint
 
-    if options.start_from is None and not shipped:
+    if options.start_from is None and shipped is None:
         return None
-    return _checked(lambda: checkpoint(options.start_from, files))
+    return _checked(lambda: checkpoint(options.start_from, files, shipped))
 
 
 @contextmanager
@@ -209,20 +235,19 @@ def _checked(make: Callable[[], T]) -> T:
         raise UsageError(str(error)) from None
 
 
-def _finished(step: int, steps: int, processes: Processes) -> bool:
-    """Whether there is nothing left to do; says where the run stands."""
-    if processes.rank == 0 and step:
-        note(f"going on from step {step}" if step < steps else f"the run is at its last step, {steps}, already")
-    return step >= steps
-
-
-def _trained(train: Callable[[], None], trainer: Any, again: str, handler: Signals) -> int:
+def _trained(trainer: Any, watch: Watch[Any], options: Any, again: str, handler: Signals) -> int:
     """Train, and say what came of it; the exit status."""
     from apr.engine.base import EngineError
 
-    shown = trainer.processes.rank == 0
+    shown, step, steps = trainer.processes.rank == 0, trainer.step, trainer.config.steps
+    if shown and step:
+        note(f"going on from step {step}" if step < steps else f"the run is at its last step, {steps}, already")
+    if step >= steps:
+        return 0
+    watch.begin(step, steps)
     try:
-        train()
+        with handler.asking() as stop:
+            trainer.train(watch, until=options.until, stop=stop, phase=watch.phase)
     except (EngineError, FloatingPointError, OSError, ValueError) as error:
         if shown:
             note(f"apr train: {error}")
@@ -234,7 +259,7 @@ def _trained(train: Callable[[], None], trainer: Any, again: str, handler: Signa
         return 0
     if shown:
         done = f"after step {trainer.step} of" if trainer.step else "before the first of"
-        note(f"stopped {done} {trainer.config.steps}")
+        note(f"stopped {done} {steps}")
         note(_where(trainer, again))
     return 128 + handler.came
 
@@ -257,11 +282,15 @@ def _device(wanted: str | None) -> str:
     return wanted
 
 
+def _first_process() -> bool:
+    """Whether this is the process that shows what is done, before torch knows it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
-def _launched(options: Any) -> Iterator[Processes]:
+def _launched(options: Any, watch: Watch[Any]) -> Iterator[Processes]:
     """This process, with torch loaded, among those that `torchrun` started, or alone."""
-    if os.environ.get("RANK", "0") == "0":
-        note("loading torch")
+    watch.phase("loading torch")
     try:
         import torch
         import torch.distributed as dist

@@ -21,8 +21,8 @@ _KINDS = {
 }
 
 FORMS: Mapping[Method, Form] = {
-    "apr": Form(_FIELDS, _RULE, _KINDS, (10, 16, None, 1, 3, 5), "child threads"),
-    "sos+": Form(_FIELDS, _RULE, _KINDS, (4096, 8192, None, 1024, 2048), "tokens"),
+    "apr": Form(_FIELDS, _RULE, _KINDS, (None, 10, 16, 1, 3, 5), "child threads"),
+    "sos+": Form(_FIELDS, _RULE, _KINDS, (None, 4096, 8192, 1024, 2048), "tokens"),
     "sos": Form(_FIELDS, _RULE, _KINDS, unit="tokens"),
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from apr.evaluate.problems import read_problems, split_problems
 from apr.fields import build
-from apr.policy import SHIPPED_MODEL
+from apr.policy import SHIPPED_MODELS
 from apr.task import Compares, Method, Split, Task, load_task, selected
 from apr.threads.rollout import JoinPolicy
 
@@ -47,7 +47,7 @@ class Condition:
 
     method: Method = "apr"
     model: str | None = None
-    """Checkpoint directory; None: the shipped one."""
+    """Checkpoint directory; None: the one that ships for the method."""
     budget: int | None = None
     """The condition in the prompt, child threads (apr) or tokens (sos+); None: the model's free choice."""
     temperature: float = 0.0
@@ -61,7 +61,7 @@ class Condition:
 
     @property
     def model_name(self) -> str:
-        return SHIPPED_MODEL if self.model is None else self.model
+        return SHIPPED_MODELS.get(self.method, self.method) if self.model is None else self.model
 
     def rollouts(self, problems: int) -> int:
         """How many rollouts it takes for so many problems."""

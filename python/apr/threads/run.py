@@ -7,7 +7,11 @@ from the caller, or are found by name.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from apr.engine.base import Engine
@@ -18,14 +22,16 @@ from apr.threads.rollout import Emit, JoinPolicy, Rollout
 from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
 
+T = TypeVar("T")
+
 
 async def rollout(
     problem: Any,
     engine: Engine,
     limits: Limits | None = None,
     *,
-    task: Task[Any],
-    language: Language,
+    task: Task[Any] | str = "countdown",
+    language: Language | str = "traces",
     method: str = "apr",
     params: SamplingParams | None = None,
     budget: int | None = None,
@@ -34,19 +40,27 @@ async def rollout(
     rollout_id: str | None = None,
     stream: bool | None = None,
 ) -> ThreadTree:
-    """Run one rollout to its end and return its tree.
+    """Run one rollout to its end and return its tree (paper, section 3).
 
-    `params` gives temperature, the rollout's seed and, if wanted, a bound on the tokens of one call. `stream`
-    says whether tokens are emitted as they come (default: if there is an `emit`) or once a call. Cancelling
-    the awaiting task closes the threads as interrupted and emits the end before CancelledError goes on."""
+    Defaults are those of `apr solve`: decoding is greedy, the budget is the model's own choice, and at most 64 threads
+    run. `problem` is one of the task's, which judges the answer in the end; task and language are objects or names.
+    `params` gives temperature, the rollout's seed and, if wanted, a bound on the tokens of one call. `budget` is named
+    in the prompt, in the task's measure (for Countdown children of "apr", tokens of "sos+"). `join`: a parent goes on
+    when "all" its children have ended, or at the "first" solution, which ends the others. `emit` gets each event as it
+    happens, on the loop that runs the rollout. `stream` says whether tokens are emitted as they come (default: if there
+    is an `emit`) or once a call.
+
+    An engine that fails raises nothing: `tree.failed` says so, and the rollout counts neither as right nor as wrong.
+    ValueError for a join policy, a task or a language that there is not. Cancelling the awaiting task closes the
+    threads as interrupted and emits the end before CancelledError goes on."""
     if join not in ("all", "first"):
         raise ValueError(f"join policy {join!r} is neither 'all' nor 'first'")
     run = Rollout(
         problem=problem,
         engine=engine,
         limits=Limits() if limits is None else limits,
-        task=task,
-        language=language,
+        task=load_task(task, cast(Method, method)) if isinstance(task, str) else task,
+        language=load_language(language, None, cast(Method, method)) if isinstance(language, str) else language,
         method=method,
         params=SamplingParams() if params is None else params,
         join=join,
@@ -73,15 +87,18 @@ def run_threads(
     rollout_id: str | None = None,
     stream: bool | None = None,
 ) -> ThreadTree:
-    """Run one rollout on a loop of its own; task and language may be named. Whoever wants what was found before a
-    KeyboardInterrupt folds `emit`."""
-    return asyncio.run(
+    """Run one rollout to its end and return its tree, on a loop of its own: `rollout` without `await`, with the same
+    defaults (greedy, the budget the model's choice) and errors.
+
+    Where a loop is running already, as in a notebook, that loop waits, and `emit` is called on another thread. Whoever
+    wants what was found before a KeyboardInterrupt folds `emit`."""
+    return finish(
         rollout(
             problem,
             engine,
             limits,
-            task=load_task(task, method) if isinstance(task, str) else task,
-            language=load_language(language, None, method) if isinstance(language, str) else language,
+            task=task,
+            language=language,
             method=method,
             params=params,
             budget=budget,
@@ -91,3 +108,29 @@ def run_threads(
             stream=stream,
         )
     )
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """What some work comes to, done to its end on a loop of its own: on this thread, or beside it where it has a loop
+    running. A KeyboardInterrupt cancels the work and waits for its end."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    cancels: list[Callable[[], object]] = []
+
+    async def begin() -> T:
+        task = asyncio.ensure_future(work)
+        cancels.append(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        return await task
+
+    with ThreadPoolExecutor(1, thread_name_prefix="apr-rollout") as thread:
+        ended = thread.submit(asyncio.run, begin())
+        try:
+            return ended.result()
+        except KeyboardInterrupt:
+            for cancel in cancels:
+                # A loop that has ended meanwhile has nothing to cancel.
+                with suppress(RuntimeError):
+                    cancel()
+            raise

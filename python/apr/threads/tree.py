@@ -8,8 +8,9 @@ new branch, as a join does. Each sampled token is stored once, and is a sampled 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from apr.threads.events import (
     CallFinished,
@@ -26,6 +27,7 @@ from apr.threads.events import (
     TokensForced,
     TokensSampled,
 )
+from apr.threads.outline import headline, html, rich_lines
 from apr.types import FinishReason, Segment
 
 MAIN = "0"
@@ -38,11 +40,11 @@ class Call:
 
     kept: int
     """Tokens of the previous call's sequence this one starts with; 0 for the first call."""
-    forced: tuple[int, ...]
+    forced: tuple[int, ...] = field(repr=False)
     cause: ForcedCause | None
     """Why `forced` stands there; None: it is the thread's prompt."""
-    sampled: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    sampled: list[int] = field(default_factory=list, repr=False)
+    logprobs: list[float] = field(default_factory=list, repr=False)
     """As many as `sampled` once finished, or none if the engine did not tell."""
     dropped: int = 0
     """Tokens sampled last and replaced: they cost, but no sequence holds them."""
@@ -72,17 +74,18 @@ class Thread:
     """"0" is the main thread; child i is f"{parent}.{i}", where i counts on over all spawns of the parent."""
     parent: str | None
     depth: int
-    prompt_text: str
-    text: str
+    prompt_text: str = field(repr=False)
+    text: str = field(repr=False)
     """What it was opened with and what is written so far, after the last join."""
-    begin: int
+    begin: int = field(repr=False)
     """Characters that it was opened with."""
     opened_at: float
-    calls: list[Call] = field(default_factory=list)
-    rounds: list[Round] = field(default_factory=list)
+    """Seconds since the rollout started."""
+    calls: list[Call] = field(default_factory=list, repr=False)
+    rounds: list[Round] = field(default_factory=list, repr=False)
     spawned: int = 0
     """Children of all rounds."""
-    token_ids: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list, repr=False)
     """The current sequence: that of the last call."""
     context: int = 0
     """Longest sequence it ever held."""
@@ -93,7 +96,9 @@ class Thread:
     result: str | None = None
     """The solution it claims."""
     detail: str | None = None
+    """More about the reason."""
     closed_at: float | None = None
+    """Seconds since the rollout started."""
     temperature: float | None = None
     """Its own; None: the rollout's."""
 
@@ -140,9 +145,11 @@ class Thread:
         return [*done, tuple(open_)]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class ThreadTree:
-    """All threads of one rollout."""
+    """All threads of one rollout: what `run_threads` returns, and what the events of a log fold into.
+
+    It prints as one line, in rich and in a notebook as a tree."""
 
     started: RolloutStarted | None = None
     threads: dict[str, Thread] = field(default_factory=dict)
@@ -180,6 +187,15 @@ class ThreadTree:
                     raise ValueError(f"{type(event).__name__} for thread {event.thread}, which is not open")
                 _apply_to_thread(thread, event)
 
+    def __repr__(self) -> str:
+        return f"<ThreadTree {headline(self)}>"
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        return rich_lines(self, console)
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
     def _open(self, event: ThreadOpened) -> None:
         if event.thread in self.threads:
             raise ValueError(f"thread {event.thread} opens twice")
@@ -203,6 +219,7 @@ class ThreadTree:
 
     @property
     def main(self) -> Thread:
+        """The main thread. KeyError before it opened."""
         return self.threads[MAIN]
 
     @property

@@ -22,6 +22,7 @@ from apr.train.batches import Batch, SftData, batches, runs, share
 from apr.train.losses import sft_loss
 from apr.train.model import CAUSAL, compiled, new_model
 from apr.train.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
+from apr.train.phase import Phase, nobody
 from apr.train.precision import autocast
 from apr.train.processes import Processes
 from apr.train.recipes import SftConfig
@@ -96,13 +97,25 @@ class SftTrainer:
         if self.processes.rank == 0:
             run.rewind(self.step)
         self._forward: Callable[..., Any] = compiled(self.model) if config.compile else self.model
+        self._compiled = not config.compile
+        """Nothing is compiled any more."""
+        self._phase = nobody
 
-    def train(self, watch: Callable[[Progress], None], *, until: int | None = None, stop: Stop | None = None) -> None:
+    def train(
+        self,
+        watch: Callable[[Progress], None],
+        *,
+        until: int | None = None,
+        stop: Stop | None = None,
+        phase: Phase = nobody,
+    ) -> None:
         """Train to the recipe's last step, or to step `until`, or until it is asked to stop; leave a checkpoint there.
+        `phase` is told what is being done.
 
         Diverged, with a checkpoint of the step before where its weights are still there, if a number is not finite;
         OSError if nothing can be written any more, which leaves the run as it was at its last checkpoint."""
         stop = stop or Stop()
+        self._phase = phase
         last = min(self.config.steps, until or self.config.steps)
         while self.step < last and not self.processes.any(stop.asked):
             position = self.data.position
@@ -132,6 +145,8 @@ class SftTrainer:
         elapsed = time.monotonic() - begun
         every, steps = self.config.validate_every, self.config.steps
         due = bool(every) and (self.step % every == 0 or self.step == steps)
+        if due:
+            self._phase("validating")
         validation = self.validate() if due else (None, {})
         return Progress(
             step=self.step,
@@ -146,6 +161,7 @@ class SftTrainer:
         )
 
     def _train_step(self) -> tuple[float, float, int]:
+        self._phase("making lessons")
         samples = self.data.step(self.step)
         tokens = sum(len(s.token_ids) for s in samples)
         own = share(samples, self.processes.rank, self.processes.count)
@@ -157,10 +173,14 @@ class SftTrainer:
         totals[1] = sum(float(weights_BT[:, 1:].sum()) for weights_BT in weights)
         totals = self.processes.add(totals)
         weight = float(totals[1])
+        self._phase("training" if self._compiled else "compiling")
         for batch, weights_BT in zip(made, weights, strict=True):
             loss, metrics, _ = self._loss(batch, weights_BT)
             torch.autograd.backward(loss / weight)
             totals[2] += metrics["loss"]
+            if not self._compiled:
+                self._compiled = True
+                self._phase("training")
         self.processes.add_gradients(self.model)
         totals[2] = self.processes.add(totals[2])
         if not totals[2].isfinite():
@@ -202,6 +222,7 @@ class SftTrainer:
 
     def save(self) -> None:
         """Leave a checkpoint of this step."""
+        self._phase("saving")
         if self.processes.rank == 0:
             state = TrainerState(self.step, self.data.position)
             origin = Origin(self.config.task, self.config.language, self.config.method)

@@ -30,6 +30,7 @@ from apr.threads.events import EventLog
 from apr.threads.language import Language, Trainable
 from apr.train.model import CAUSAL
 from apr.train.optimizers import Diverged, keep_freed_memory
+from apr.train.phase import Phase, nobody
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig
 from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups
@@ -82,6 +83,7 @@ class GrpoTrainer:
         self._untold: dict[str, Any] | None = None
         """The line of the last step, where its validation was cut short."""
         self._stop = Stop()
+        self._phase: Phase = nobody
         if device == "cpu":
             keep_freed_memory()
         if start_from is not None and self.processes.rank == 0:
@@ -125,15 +127,20 @@ class GrpoTrainer:
             raise
 
     def train(
-        self, watch: Callable[[dict[str, Any]], None], *, until: int | None = None, stop: Stop | None = None
+        self,
+        watch: Callable[[dict[str, Any]], None],
+        *,
+        until: int | None = None,
+        stop: Stop | None = None,
+        phase: Phase = nobody,
     ) -> None:
         """Train to the recipe's last step, or to step `until`, or until it is asked to stop; leave a checkpoint there.
-        `watch` gets each step's log line.
+        `watch` gets each step's log line, `phase` is told what is being done.
 
         EngineError if nothing can be sampled any more, Diverged if a number is not finite, OSError if nothing can be
         written: the run then goes on from its newest checkpoint, which is the last step's where its weights are there.
         """
-        self._stop = stop or Stop()
+        self._stop, self._phase = stop or Stop(), phase
         last = min(self.config.steps, until or self.config.steps)
         with ThreadPoolExecutor(1, thread_name_prefix="apr-rollouts") as sampler:
             try:
@@ -163,6 +170,7 @@ class GrpoTrainer:
 
     def validate(self) -> dict[str, float] | None:
         """Greedy, one rollout of each validation problem; None if it was stopped."""
+        self._phase("validating")
         own = draw_validation(self.policy.task, self.config)[self.processes.rank :: self.processes.count]
         work = run_groups(own, self.policy, self.config, size=1, temperature=0.0)
         self._sampled = True
@@ -175,6 +183,7 @@ class GrpoTrainer:
 
     def save(self) -> None:
         """Leave a checkpoint of this step."""
+        self._phase("saving")
         if self.processes.rank == 0:
             state = TrainerState(self.step, self.position, self._behind, self._untold)
             learner = self.learner
@@ -238,6 +247,7 @@ class GrpoTrainer:
         begun = time.monotonic()
         timed = self.learner.timed
         self.learner.seconds.clear()
+        self._phase("sampling")
         with timed("wait"):
             coming = self._ahead or self._draw(sampler, self.step + 1, self.position)
             drawn = coming.result()
@@ -252,6 +262,7 @@ class GrpoTrainer:
         self._ahead = self._draw(sampler, self.step + 2, drawn.position) if ahead else None
         rollouts = judged_rollouts(groups, self.config.loss, share_trunks=self.config.share_trunks)
         rows = rows_of(rollouts, self.config.loss, self.processes)
+        self._phase("training")
         told, before = self.learner.learn(rows, self.step)
         self._whole = False
         self.position, self._behind = drawn.position, behind
@@ -263,6 +274,7 @@ class GrpoTrainer:
             with timed("wait"):
                 self._ahead.exception()
         self.step += 1
+        self._phase("publishing weights")
         with timed("publish"):
             self._publish(self.step)
         seconds = {name: round(spent, 3) for name, spent in self.learner.seconds.items()}

@@ -1,9 +1,9 @@
-//! Problems, arithmetic, heuristics and the exhaustive solver.
+//! Problems, arithmetic, heuristics and the exhaustive solver. Their comments are what `help` shows in Python.
 
 use apr_countdown::arithmetic;
 use apr_countdown::heuristic::{Heuristic, Score, Scorer};
 use apr_countdown::{Number, search, solve, trace};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::raise;
@@ -22,7 +22,23 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// A Countdown problem: reach `target` from `numbers`, each used exactly once.
+/// Numbers, told in a word where they are none.
+fn whole_numbers(value: &Bound<'_, PyAny>) -> PyResult<Vec<Number>> {
+    value.extract().map_err(|error: PyErr| {
+        if !error.is_instance_of::<PyTypeError>(value.py()) {
+            return error;
+        }
+        let shown =
+            value.repr().map_or_else(|_| "another object".to_owned(), |text| text.to_string_lossy().into_owned());
+        let shown: String = shown.chars().take(40).collect();
+        PyTypeError::new_err(format!("a list of whole numbers, not {shown}"))
+    })
+}
+
+/// A Countdown problem: reach `target` from `numbers`, each used exactly once (paper, section 4.1).
+///
+/// One to six whole numbers from 0 on and a target from 1 on, ValueError for others; OverflowError beyond 128 bits. Equal
+/// problems have the same numbers in the same order.
 #[pyclass(frozen, eq, hash, from_py_object, module = "apr")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Problem(pub(super) apr_countdown::Problem);
@@ -30,15 +46,17 @@ pub(super) struct Problem(pub(super) apr_countdown::Problem);
 #[pymethods]
 impl Problem {
     #[new]
-    fn new(numbers: Vec<Number>, target: Number) -> PyResult<Problem> {
+    fn new(#[pyo3(from_py_with = whole_numbers)] numbers: Vec<Number>, target: Number) -> PyResult<Problem> {
         apr_countdown::Problem::new(numbers, target).map(Problem).map_err(raise)
     }
 
+    /// The numbers, in the order in which they were given.
     #[getter]
     fn numbers(&self) -> Vec<Number> {
         self.0.numbers().to_vec()
     }
 
+    /// What is to be reached.
     #[getter]
     fn target(&self) -> Number {
         self.0.target()
@@ -53,7 +71,7 @@ impl Problem {
     }
 }
 
-/// A way to reach a target.
+/// A way to reach a target, as `solve` and its siblings find it.
 #[pyclass(frozen, module = "apr")]
 pub(super) struct Solution(solve::Solution);
 
@@ -76,6 +94,10 @@ impl Solution {
     }
 }
 
+/// What two whole numbers make, a before b in the state: (result, "a+b=c") for each operation, at most four.
+///
+/// In the traces' order: sum, product, difference (larger less smaller), and the quotient of the larger by the smaller
+/// where it has no rest (the authors' code). ValueError for a negative number, OverflowError for a result beyond 128 bits.
 #[pyfunction]
 pub(super) fn combine(a: Number, b: Number) -> PyResult<Vec<(Number, String)>> {
     let steps = arithmetic::combine(a, b).map_err(raise)?;
@@ -105,15 +127,26 @@ impl From<Score> for AnyScore {
     }
 }
 
+/// How far some numbers are from a target, 0 at best: what the searches rank states by (the authors' code).
+///
+/// kind "mult" sums each number's distance to the nearest divisor of the target (of 2 or more) and is an int; "sum" is the
+/// mean distance to the target, a float. ValueError for another kind or, with "mult", a target below 2 or too large to be
+/// divided; OverflowError for a sum beyond 128 bits.
 #[pyfunction]
-pub(super) fn heuristic(numbers: Vec<Number>, target: Number, kind: &str) -> PyResult<AnyScore> {
+pub(super) fn heuristic(
+    #[pyo3(from_py_with = whole_numbers)] numbers: Vec<Number>,
+    target: Number,
+    kind: &str,
+) -> PyResult<AnyScore> {
     let scorer = Scorer::new(heuristic_kind(kind)?, target).map_err(raise)?;
     scorer.score(&numbers).map(AnyScore::from).map_err(raise)
 }
 
+/// A state's best children, at most `beam_size`: (score, numbers, equation), the best first (the authors' code). Errors as
+/// those of `heuristic`.
 #[pyfunction]
 pub(super) fn expand(
-    numbers: Vec<Number>,
+    #[pyo3(from_py_with = whole_numbers)] numbers: Vec<Number>,
     target: Number,
     kind: &str,
     beam_size: usize,
@@ -122,25 +155,52 @@ pub(super) fn expand(
     Ok(kept.into_iter().map(|(score, numbers, step)| (score.into(), numbers, step.to_string())).collect())
 }
 
+/// A solution found by exhaustive search, or None: then there is none.
+///
+/// Each number is used once; it is the first one in the order of the authors' generator. ValueError for what
+/// is no `Problem`; OverflowError for combinations that may pass 128 bits.
 #[pyfunction]
 #[pyo3(name = "solve")]
-pub(super) fn solve_one(py: Python<'_>, numbers: Vec<Number>, target: Number) -> PyResult<Option<Solution>> {
+pub(super) fn solve_one(
+    py: Python<'_>,
+    #[pyo3(from_py_with = whole_numbers)] numbers: Vec<Number>,
+    target: Number,
+) -> PyResult<Option<Solution>> {
     py.detach(|| solve::solve(&numbers, target)).map(|s| s.map(Solution)).map_err(raise)
 }
 
+/// The solution with the shortest expression, the first by alphabet among equals; None if there is none. Errors as those
+/// of `solve`.
 #[pyfunction]
-pub(super) fn solve_shortest(py: Python<'_>, numbers: Vec<Number>, target: Number) -> PyResult<Option<Solution>> {
+pub(super) fn solve_shortest(
+    py: Python<'_>,
+    #[pyo3(from_py_with = whole_numbers)] numbers: Vec<Number>,
+    target: Number,
+) -> PyResult<Option<Solution>> {
     py.detach(|| solve::solve_shortest(&numbers, target)).map(|s| s.map(Solution)).map_err(raise)
 }
 
+/// Every distinct solution as a list, the shortest expression first; empty if there is none.
+///
+/// Solutions are the same if they consist of the same equations in any order, where a+b and b+a, a*b and b*a are the same.
+/// Errors as those of `solve`.
 #[pyfunction]
-pub(super) fn solve_all(py: Python<'_>, numbers: Vec<Number>, target: Number) -> PyResult<Vec<Solution>> {
+pub(super) fn solve_all(
+    py: Python<'_>,
+    #[pyo3(from_py_with = whole_numbers)] numbers: Vec<Number>,
+    target: Number,
+) -> PyResult<Vec<Solution>> {
     let all = py.detach(|| solve::solve_all(&numbers, target)).map_err(raise)?;
     Ok(all.into_iter().map(Solution).collect())
 }
 
+/// Whether some numbers, each used once, make the target. Errors as those of `solve`.
 #[pyfunction]
-pub(super) fn can_reach(py: Python<'_>, numbers: Vec<Number>, target: Number) -> PyResult<bool> {
+pub(super) fn can_reach(
+    py: Python<'_>,
+    #[pyo3(from_py_with = whole_numbers)] numbers: Vec<Number>,
+    target: Number,
+) -> PyResult<bool> {
     py.detach(|| solve::can_reach(&numbers, target)).map_err(raise)
 }
 

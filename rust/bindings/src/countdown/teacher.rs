@@ -30,7 +30,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::default);
 
-/// A written search.
+/// A written search of the teacher, as `search` makes it: the texts of its main thread and of its children.
 #[pyclass(frozen, eq, module = "apr")]
 #[derive(PartialEq, Eq)]
 pub(super) struct Trace(search::Trace);

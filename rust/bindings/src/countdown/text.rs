@@ -39,11 +39,13 @@ pub(super) struct Verdict(check::Verdict);
 
 #[pymethods]
 impl Verdict {
+    /// Whether it is right; so is the verdict's truth value.
     #[getter]
     fn correct(&self) -> bool {
         self.0.correct
     }
 
+    /// Why, in a few words.
     // Rendered when asked for: a judge of many rollouts reads `correct` alone.
     #[getter]
     fn reason(&self) -> String {
@@ -97,6 +99,11 @@ pub(super) fn prompt(problem: &Problem, method: &str, budget: Option<u64>) -> Py
     Ok(text.into_string())
 }
 
+/// The prompts of the children that a text in the traces' language spawns at its end, in the order of their writing (the
+/// authors' code).
+///
+/// With `budget` they begin with a budget of tokens, each its own or an even part of it (`shared`).
+/// GrammarError if the text ends in no spawn that can be read.
 #[pyfunction]
 #[pyo3(signature = (parent_text, budget=None, shared=false))]
 pub(super) fn child_prompts(
@@ -112,6 +119,11 @@ pub(super) fn child_prompts(
     read::child_prompts(&parent_text.to_string_lossy(), head).map_err(raise_grammar)
 }
 
+/// The parent's text once its children have ended: a block of what they found stands in place of the spawn (the authors'
+/// code).
+///
+/// `child_texts` are the children's whole texts, in the order of `child_prompts`. GrammarError if the parent's text ends
+/// in no spawn of so many children.
 #[pyfunction]
 pub(super) fn join(parent_text: &Bound<'_, PyString>, child_texts: Vec<Bound<'_, PyString>>) -> PyResult<String> {
     let texts: Vec<_> = child_texts.iter().map(|text| text.to_string_lossy()).collect();
@@ -141,23 +153,32 @@ pub(super) fn join_block(
     read::join_block(parent_text, &results, level).map_err(raise_grammar)
 }
 
+/// What the text of a thread claims to have found: what follows its second-to-last mention of the goal; None without two.
+/// Nothing is verified: see `check_solution`.
 #[pyfunction]
 pub(super) fn search_result(text: &Bound<'_, PyString>) -> Option<String> {
     read::search_result(&text.to_string_lossy()).map(str::to_owned)
 }
 
+/// Judge a solution: whether the steps in `text` hold, use each number of the first state in `prompt` once and reach its
+/// target.
+///
+/// Any text is taken; what cannot be read is judged wrong, with the reason.
 #[pyfunction]
 pub(super) fn check_solution(py: Python<'_>, prompt: &Bound<'_, PyString>, text: &Bound<'_, PyString>) -> Verdict {
     let (prompt, text) = (prompt.to_string_lossy(), text.to_string_lossy());
     py.detach(|| check::check_solution(&prompt, &text)).into()
 }
 
+/// Judge what a whole trace claims, its prompt included: the solution behind its second-to-last mention of the goal, against
+/// its first state (the authors' code). Any text is taken.
 #[pyfunction]
 pub(super) fn check_trace(py: Python<'_>, text: &Bound<'_, PyString>) -> Verdict {
     let text = text.to_string_lossy();
     py.detach(|| check::check_trace(&text)).into()
 }
 
+/// Judge what a child claims, by its own prompt, as `check_solution` judges a main thread.
 #[pyfunction]
 pub(super) fn check_claim(py: Python<'_>, prompt: &Bound<'_, PyString>, text: &Bound<'_, PyString>) -> Verdict {
     let (prompt, text) = (prompt.to_string_lossy(), text.to_string_lossy());

@@ -80,27 +80,32 @@ impl Tokenizer {
         self.0.id(trace::END_JOIN)
     }
 
+    /// How many token ids there are, from 0 on.
     #[getter]
     fn vocab_size(&self) -> usize {
         self.0.vocab_size()
     }
 
+    /// Id of the token that fills up a batch.
     #[getter]
     fn pad(&self) -> Option<u32> {
         self.0.id(tokens::PAD)
     }
 
+    /// Id of the token that a sequence begins with.
     #[getter]
     fn bos(&self) -> Option<u32> {
         self.0.id(tokens::BOS)
     }
 
+    /// Id of the token that a thread ends with.
     #[getter]
     fn eos(&self) -> Option<u32> {
         self.0.id(tokens::EOS)
     }
 }
 
+/// How many tokens a text has for Llama 2, without begin and end: the unit of the paper's token counts.
 #[pyfunction]
 pub(super) fn llama2_tokens(text: &Bound<'_, PyString>) -> usize {
     llama2::llama2_tokens(&text.to_string_lossy())
