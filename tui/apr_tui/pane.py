@@ -10,11 +10,12 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
-from apr_tui.figures import Tone, caption, headline, meters, title
+from apr_tui.figures import caption, meters, title
 from apr_tui.plain import clean, one_line
 from apr_tui.text import ThreadText
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
+from apr_tui.verdict import Tone, headline
 
 _TONES: dict[Tone, str] = {
     "plain": "",
@@ -44,15 +45,15 @@ class SearchPane(Vertical):
     def on_resize(self) -> None:
         self.query_one(".body").set_class(self.size.width < _NARROW, "-narrow")
 
-    def draw(self, track: Track, *, complaint: str | None = None, note: str = "") -> None:
-        """Draw it as it is now; `note` stands behind the title."""
+    def draw(self, track: Track, *, complaint: str | None = None, note: str = "", reveal: bool = False) -> None:
+        """Draw it as it is now; `note` stands behind the title. With `reveal`, a solution it did not find is told."""
         if not self.children:
             # A frame may come before the parts are there, or after they are gone.
             return
-        state, view = track.state, track.state.view
+        state, view = track.shown, track.shown.view
         asked = one_line(title(view)) if view is not None else ""
         _update(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
-        _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation))
+        _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation, reveal))
         thread = None if view is None else view.tree.threads.get(state.thread)
         threads, text = self.query_one(ThreadList), self.query_one(ThreadText)
         threads.show(view, state.thread, track.capacity)
@@ -61,22 +62,21 @@ class SearchPane(Vertical):
             text.border_title = ""
             text.show(None, "", (), tail=False)
         else:
-            text.border_title = Content(one_line(caption(thread, track.capacity)))
+            text.border_title = Content(one_line(caption(view, thread, track.capacity)))
             key = (str(state.rollout), thread.id)
             text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None)
 
 
-def _headline(track: Track, complaint: str | None, invitation: str) -> Content:
+def _headline(track: Track, complaint: str | None, invitation: str, reveal: bool) -> Content:
     tone: Tone
-    problem = complaint or track.state.problem
-    if problem is None and track.complaint is not None:
-        problem = track.complaint
+    state = track.shown
+    problem = complaint or state.problem or track.complaint
     if problem is not None:
         said, tone = problem, "bad"
-    elif track.state.view is None:
+    elif state.view is None:
         said, tone = track.loading or invitation, "plain"
     else:
-        said, tone = headline(track.state.view)
+        said, tone = headline(state.view, reveal=reveal)
     return Content.styled(one_line(said), _TONES[tone])
 
 

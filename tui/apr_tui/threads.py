@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from apr_tui.figures import Mark, Row, name, order, row, sources
+from apr_tui.figures import Mark, Row, order, row, sources
 from apr_tui.lines import LineList
 from apr_tui.plain import clean, pad
 from apr_tui.state import View
@@ -80,8 +80,7 @@ def draw_row(row: Row, width: int, capacity: int, *, last: bool = True, frame: i
     text = Text(no_wrap=True)
     text.append("   " * (depth - 1) + ("└─ " if last else "├─ ") if depth else "", "dim")
     text.append(sign, style)
-    # Children are told by their part where there is room, names of deeper ones are long.
-    text.append(f" {name(row.thread):<{max(1, 5 - 3 * min(depth, 1))}} ", "bold" if live or row.source else "")
+    text.append(f" {pad(clean(row.name), 4)} ", "bold" if live or row.source else "")
     if width >= 62:
         text.append(pad(row.label, 12) + " ", "cyan" if live else "dim")
     end = Text(no_wrap=True)
