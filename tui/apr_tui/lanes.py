@@ -7,6 +7,8 @@ engine is at work.
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -155,11 +157,17 @@ def average(steps: Sequence[tuple[float, int]], begin: float, end: float) -> flo
     return area / (end - begin)
 
 
+def at(steps: Sequence[tuple[float, int]], time: float) -> int:
+    """How many there were at a moment."""
+    place = bisect_right(steps, time, key=lambda step: step[0])
+    return steps[place - 1][1] if place else 0
+
+
 def columns(steps: Sequence[tuple[float, int]], length: float, count: int) -> list[float]:
     """The averages over so many equal parts of the time."""
-    if length <= 0:
-        return [0.0] * count
     each = length / count
+    if each <= sys.float_info.min:
+        return [0.0] * count
     areas = [0.0] * count
     for (time, value), (later, _) in pairwise([*steps, (length, 0)]):
         begin, end = max(0.0, time), min(length, later)

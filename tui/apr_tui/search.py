@@ -32,7 +32,9 @@ class SearchScreen(WatchScreen):
     ABOUT = (
         "The threads of a search as a tree: each waits for its children, which run at once. Beside it the text of "
         "the selected one; its margin tells the prompt (│) and what a join put there (┃) from what was sampled. "
-        "★ marks the threads the solution came through."
+        "★ marks the threads the solution came through. The bar of a thread is its time: in the engine's queue, in "
+        "prefill, in decode, or waiting for children between a spawn and its join; the longest chain of dependent "
+        "threads stands out. ← and → go through that time, and everything shows how it was then."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause", tooltip="pause or go on; a running search is paused on screen only"),
@@ -41,6 +43,10 @@ class SearchScreen(WatchScreen):
         Binding("p", "replay", "Replay", tooltip="play the search from its start as it happened"),
         Binding("plus,equals_sign", "speed(1)", "Faster", key_display="+", tooltip="replay faster"),
         Binding("minus", "speed(-1)", "Slower", key_display="-", tooltip="replay slower"),
+        Binding("left", "scrub(-1)", "In time", key_display="←→", tooltip="go back in time; → goes forth"),
+        Binding("right", "scrub(1)", "Forth", show=False),
+        Binding("shift+left", "moment(-1)", "Moment before", show=False),
+        Binding("shift+right", "moment(1)", "Moment after", show=False, tooltip="to the next spawn, join or end"),
         Binding("v", "reveal", "Solution", tooltip="show a solution that the search did not find"),
         Binding("left_square_bracket", "step(-1)", "Earlier", key_display="[", tooltip="the rollout before"),
         Binding("right_square_bracket", "step(1)", "Later", key_display="]", tooltip="the rollout after"),
@@ -140,6 +146,22 @@ class SearchScreen(WatchScreen):
             if track.player is not None:
                 track.player.faster(by)
 
+    def action_scrub(self, by: int) -> None:
+        lists = list(self.query(ThreadList))
+        for track in self.tracks:
+            track.scrub(by / max(20, lists[self._active].lane_width))
+        self.draw()
+
+    def action_moment(self, by: int) -> None:
+        self.track.to_moment(by)
+        self.draw()
+
+    def on_thread_list_sought(self, message: ThreadList.Sought) -> None:
+        track = next((track for track, pane in self._shown() if pane in message.threads.ancestors), None)
+        if track is not None:
+            track.seek(message.share)
+            self.draw()
+
     def action_reveal(self) -> None:
         self._revealed = not self._revealed
         self.draw()
@@ -175,7 +197,7 @@ class SearchScreen(WatchScreen):
                 return any(track.searching for track in tracks) and not any(track.replaying for track in tracks)
             case "live" | "speed":
                 return any(track.replaying for track in tracks)
-            case "replay" | "save":
+            case "replay" | "save" | "scrub" | "moment":
                 return any(track.shown.view is not None for track in tracks)
             case "reveal":
                 return any(revealable(track.shown.view) for track in tracks)
@@ -185,7 +207,7 @@ class SearchScreen(WatchScreen):
                 return True
 
 
-_LIVE = ("pause", "stop", "live", "replay", "reveal", "step", "save")
+_LIVE = ("pause", "stop", "live", "replay", "reveal", "step", "save", "scrub")
 """Actions whose keys are shown only while they do something."""
 
 

@@ -18,6 +18,7 @@ from apr.shown import Shown
 from apr.task import Verdict
 from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
 from apr.threads.tree import MAIN, Thread, ThreadTree
+from apr_tui.lanes import Lane, follow
 
 KEEP = 64
 """Rollouts a state holds; a training run writes thousands into one log."""
@@ -56,6 +57,8 @@ class View:
     """Child -> what its parent's text calls it; empty: nothing."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     """Closed thread that claims a solution -> what the task's judge says of it, if anybody can tell."""
+    lanes: Mapping[str, Lane] = field(default_factory=dict)
+    """Thread -> what it did when."""
     solvable: Solvable | None = field(default=None, compare=False)
     """Whether its problem has a solution; None before it started."""
 
@@ -154,6 +157,7 @@ class _Draft:
         self.labels = dict(view.labels)
         self.names = dict(view.names)
         self.verdicts = dict(view.verdicts)
+        self.lanes = dict(view.lanes)
         self._own: set[str] = set()
 
     def take(self, event: Event) -> None:
@@ -164,6 +168,7 @@ class _Draft:
         if touched is not None:
             self._own.add(touched)
         self.seconds = event.time
+        follow(self.lanes, event)
         match event:
             case RolloutStarted():
                 self.shown = Shown.of(event)
@@ -186,8 +191,9 @@ class _Draft:
 
     def view(self) -> View:
         return View(
-            self.tree, self.seconds, self.forced, self.shown, self.labels, self.names, self.verdicts, self.solvable
-        )
+            self.tree, self.seconds, self.forced, self.shown, self.labels, self.names, self.verdicts, self.lanes,
+            self.solvable,
+        )  # fmt: skip
 
 
 def _copy(thread: Thread) -> Thread:

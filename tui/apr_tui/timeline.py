@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -22,20 +23,18 @@ CRITICAL = ("█", "bold yellow")
 SPAWN, JOIN, BOTH = "▼", "▲", "◆"
 _TICK = "bold"
 _LEVELS = " ▁▂▃▄▅▆▇█"
-_SHIFTS = (1.0, 2.0, 5.0, 10.0)
+_SHIFTS = (1.0, 2.0, 5.0, 10.0, 20.0)
 _LABEL = 9
 """Columns from one number of the axis to the next, at least."""
 
 
-def lane_cells(
-    lane: Lane, length: float, width: int, now: float | None = None, *, critical: bool = False, known: float
-) -> Text:
-    """A thread's bar over `length` seconds. `known` is the time up to which there are events; what comes after the
-    moment `now` is dim."""
+def lane_cells(lane: Lane, length: float, width: int, now: float | None = None, *, critical: bool = False) -> Text:
+    """A thread's bar over the `length` seconds that are known of a rollout; what comes after the moment `now` is
+    dim."""
     text = Text(no_wrap=True, end="")
     if length <= 0 or width <= 0:
         return text.append(" " * max(0, width))
-    kinds = _fill(lane.until(known), length, width)
+    kinds = _fill(lane.until(length), length, width)
     ticks = _ticks(lane, length, width)
     cursor = None if now is None else column(now, length, width)
     for index in range(width):
@@ -77,21 +76,23 @@ def _ticks(lane: Lane, length: float, width: int) -> dict[int, str]:
 
 def column(time: float, length: float, width: int) -> int:
     """Where a moment stands."""
-    return max(0, min(width - 1, int(time / length * width))) if length > 0 else 0
+    share = max(0.0, min(1.0, time / length)) if length > 0 else 0.0
+    return min(width - 1, int(share * width))
 
 
 def axis(length: float, width: int, now: float | None = None) -> Text:
     """Round seconds above their places; the moment `now` is marked."""
     marks = [" "] * width
-    step = _step(length, max(1, width // _LABEL))
-    value, index = 0.0, 0
-    while value <= length and step > 0:
+    most = max(1, width // _LABEL)
+    step = _step(length, most)
+    for index in range(most + 1):
+        value = index * step
         label = f"{value:g}{' s' if index == 0 else ''}"
         at = column(value, length, width)
-        if at + len(label) <= width and (at == 0 or marks[at - 1] == " "):
+        if value <= length and at + len(label) <= width and (at == 0 or marks[at - 1] == " "):
             marks[at : at + len(label)] = label
-        index += 1
-        value = round(index * step, 9)
+        if not step:
+            break
     text = Text("".join(marks), "dim", no_wrap=True, end="")
     if now is not None and width > 0:
         at = column(now, length, width)
@@ -106,16 +107,14 @@ def axis(length: float, width: int, now: float | None = None) -> Text:
 
 def _step(length: float, count: int) -> float:
     """A round number of which there are about so many in a length."""
-    if length <= 0 or not math.isfinite(length):
-        return 0.0
     rough = length / count
+    if not sys.float_info.min < rough < math.inf:
+        return 0.0
     power = 10.0 ** math.floor(math.log10(rough))
     return next(power * shift for shift in _SHIFTS if power * shift >= rough * 0.999)
 
 
-def profile(
-    steps: Sequence[tuple[float, int]], length: float, width: int, height: int, now: float | None
-) -> list[Text]:
+def area(steps: Sequence[tuple[float, int]], length: float, width: int, height: int, now: float | None) -> list[Text]:
     """How many threads were in the engine over time, as an area of so many lines from the top."""
     values = columns(steps, length, width)
     most = max((count for _, count in steps), default=0)

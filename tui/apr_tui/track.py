@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from apr_tui.feed import Solve
+from apr_tui.lanes import moments
 from apr_tui.log import Batch, Library, LogFeed
 from apr_tui.player import Player
 from apr_tui.state import State, View, expect, fold_all, select_thread, show
 
 Feed = Solve | LogFeed
+
+_CLOSE = 1 / 250
+"""Share of a rollout's time that nobody can see."""
 
 
 class Track:
@@ -122,10 +127,33 @@ class Track:
 
     def scrub(self, by: float) -> None:
         """Show the moment so large a share of the rollout later, or earlier, and stay there."""
-        if self.player is not None or self._open(1.0):
-            assert self.player is not None
-            self.player.seek(self.player.now + by * self.player.length)
-            self.paused = True
+        if (player := self._recording()) is not None:
+            player.seek(player.now + by * player.length)
+
+    def seek(self, share: float) -> None:
+        """Show the moment after so large a share of the rollout, and stay there."""
+        if (player := self._recording()) is not None:
+            player.seek(share * player.length)
+
+    def to_moment(self, by: int) -> None:
+        """Show the last moment before this one, or the first after it, at which a thread opened, spawned, joined or
+        closed."""
+        player = self._recording()
+        if player is None or player.whole is None:
+            return
+        times = moments(player.whole.lanes.values())
+        # Children open one right after the other: what is as close as that is one moment.
+        close = player.length * _CLOSE
+        place = bisect_left(times, player.now - close) - 1 if by < 0 else bisect_right(times, player.now + close)
+        if 0 <= place < len(times):
+            player.seek(times[place])
+
+    def _recording(self) -> Player | None:
+        """A player that stays where it is set; None if there is nothing to play."""
+        if self.player is None and not self._open(1.0):
+            return None
+        self.paused = True
+        return self.player
 
     def live(self) -> None:
         """Show the end of what there is."""
