@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
+from textual.events import Key, Paste
 from textual.widgets import Input, Static
 
 import apr
@@ -47,17 +48,23 @@ from apr.threads.tree import MAIN, ThreadTree
 from apr_tui import state as states
 from apr_tui.app import AprApp
 from apr_tui.commands import demo_app, watch
-from apr_tui.figures import Row, headline, meters, name, order, row, solution, sources, title
+from apr_tui.dialogs import LeaveScreen, SettingsScreen
+from apr_tui.figures import Row, compared, meters, order, row, sources, title
+from apr_tui.form import spread
 from apr_tui.groups import RolloutFigures, parts
-from apr_tui.log import LineTail, LogFeed, Player
+from apr_tui.log import LineTail, LogFeed
+from apr_tui.memory import Memory, default_path
 from apr_tui.pane import SearchPane, pack
 from apr_tui.plain import clean, cut
+from apr_tui.player import Player
+from apr_tui.search import SearchScreen
 from apr_tui.settings import Models, Settings
-from apr_tui.solve import SearchScreen, SolveScreen
+from apr_tui.solve import SolveScreen
 from apr_tui.state import State, expect, fold, fold_all, select_thread, show
 from apr_tui.text import ThreadText, wrap
 from apr_tui.threads import MARKS, ThreadList, draw_row
 from apr_tui.track import Track
+from apr_tui.verdict import fault, headline, revealable, solution
 from pilots import until
 from toy import Characters, ToyLanguage, ToyTask
 
@@ -237,7 +244,7 @@ def test_a_task_that_was_given_is_asked(monkeypatch: pytest.MonkeyPatch) -> None
     view = fold_all(State(), toy_rollout()).view
     assert view is not None
     assert marks(view) == {"0": "found", "0.0": "found", "0.1": "wrong"}
-    assert [row.note for row in rows(view)] == ["found win", "found win", "claims a false solution"]
+    assert [row.note for row in rows(view)] == ["found win", "found win", "claims a solution that is none: lose"]
 
 
 def test_problems_that_a_task_cannot_read_are_shown_as_they_are() -> None:
@@ -305,6 +312,14 @@ def test_children_that_cannot_be_are_refused() -> None:
 # ---- feeds and forms
 
 
+def taken(feed: LogFeed) -> list[Event]:
+    """All that has come, however many frames that takes."""
+    events = list(feed.take())
+    while feed.behind:
+        events += feed.take()
+    return events
+
+
 def settle(track: Track) -> None:
     """Until all of the log is read, however many frames that takes."""
     assert isinstance(track.feed, LogFeed)
@@ -318,13 +333,13 @@ def test_a_growing_log_with_a_half_written_line(tmp_path: Path) -> None:
     line = to_json(events[10])
     path = tmp_path / "log.jsonl"
     feed = LogFeed(path)
-    assert feed.take() == ()
+    assert taken(feed) == []
     write(path, events[:10], half=line[:20])
-    assert feed.take() == tuple(events[:10])
+    assert taken(feed) == events[:10]
     with path.open("a") as file:
         file.write(line[20:] + "\n" + "".join(to_json(e) + "\n" for e in events[11:]))
-    assert feed.take() == tuple(events[10:])
-    assert feed.take() == ()
+    assert taken(feed) == events[10:]
+    assert taken(feed) == []
     assert feed.restarts == 0
 
 
@@ -378,12 +393,28 @@ def test_of_a_long_log_the_last_is_read_and_the_rest_found(tmp_path: Path) -> No
 def test_a_player_gives_every_event_at_any_speed() -> None:
     timed = tuple(replace(event, time=i / 10) for i, event in enumerate(recorded()))
     player = Player(timed)
-    assert player.advance(0.0) == timed[:1]
+    assert player.state == fold_all(State(), timed[:1])
     player.faster(1)
     assert player.speed == 2.0
-    assert player.advance(1.0) == timed[1:21]
-    assert player.finish() == timed[21:]
+    player.advance(1.0)
+    assert player.state == fold_all(State(), timed[:21])
+    player.finish()
+    assert player.state == fold_all(State(), timed)
     assert player.ended
+    assert player.whole == player.state.view
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=6), st.integers(1, 300))
+def test_a_player_set_to_any_moment_shows_that_moment(moments: list[float], apart: int) -> None:
+    events = tuple(RECORDED)
+    player = Player(events)
+    player._apart = apart
+    player._snapshots = [fold_all(State(), events[:at]) for at in range(0, len(events) + apart, apart)]
+    for moment in moments:
+        player.seek(moment * player.length)
+        come = [event for event in events if event.time <= player.now]
+        assert player.state == fold_all(State(), come)
 
 
 @pytest.mark.parametrize(
@@ -473,17 +504,23 @@ def test_a_recorded_log_on_screen(tmp_path: Path, size: tuple[int, int]) -> None
             lines = listed(app)
             assert list(lines) == ["0", "0.0", "0.1", "0.2"]
             for thread, mark in {"0": "found", "0.0": "nothing", "0.1": "found", "0.2": "nothing"}.items():
-                assert lines[thread].split()[:2] == [MARKS[mark][0], name(thread)]  # type: ignore[index]
+                assert lines[thread].split()[:1] == [MARKS[mark][0]]  # type: ignore[index]
+            view = screen(app).track.shown.view
+            assert view is not None
+            # Children are called what the text of their parent calls them.
+            for child, called in view.names.items():
+                assert lines[child].split()[1] == called
+                assert called in view.tree.main.text
             assert "★" in lines["0.1"]
             assert said(app, "title").startswith("66 3 4 22 → 40")
-            assert "speed-up" in said(app, "meters")
+            assert "parallelism 1." in said(app, "meters")
             assert drawn(app).startswith("Moving to Node #0\n")
             await pilot.press("down", "down")
             await pilot.pause()
             state = screen(app).track.state
             assert (state.thread, state.view is not None) == ("0.1", True)
             assert drawn(app).splitlines()[0] == state.view.tree.threads["0.1"].text.splitlines()[0]  # type: ignore[union-attr]
-            assert str(screen(app).query(ThreadText).first().border_title).startswith("1: ")
+            assert str(screen(app).query(ThreadText).first().border_title).startswith(f"{view.names['0.1']}: ")
             await pilot.click(ThreadList, offset=(6, 2))
             await pilot.pause()
             assert screen(app).track.state.thread == "0.0"
@@ -709,10 +746,46 @@ def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
     asyncio.run(look())
 
 
+def test_the_end_of_a_text_is_followed_until_somebody_scrolls() -> None:
+    async def look() -> None:
+        app = TextApp()
+        async with app.run_test(size=(50, 12)) as pilot:
+            pane = app.query_one(ThreadText)
+            at_end = lambda: pane.scroll_offset.y == pane.max_scroll_y > 0  # noqa: E731
+            words = " ".join(f"word{i}" for i in range(400))
+            for end in range(200, 2000, 200):
+                pane.show(("r", "0"), words[:end], (), tail=True)
+                await until(pilot, at_end)
+            for size in ((90, 12), (40, 30), (60, 8)):
+                await pilot.resize_terminal(*size)
+                await until(pilot, at_end)
+            # A replay begins again, and the end of what there is is followed again.
+            pane.focus()
+            await pilot.press("home")
+            pane.show(("r", "0"), words[:900], (), tail=True)
+            await until(pilot, at_end)
+            await pilot.press("pageup")
+            await until(pilot, lambda: not at_end())
+            place = pane.scroll_offset.y
+            top = pane._spans[place][0]
+            pane.show(("r", "0"), words[:1900], (), tail=True)
+            await pilot.pause()
+            assert pane.scroll_offset.y == place
+            # What is read stays in sight when the pane gets another width.
+            await pilot.resize_terminal(90, 8)
+            await until(pilot, lambda: pane._width != 60 - 2)
+            await until(
+                pilot, lambda: pane._spans[pane.scroll_offset.y][0] <= top < pane._spans[pane.scroll_offset.y][1]
+            )
+
+    asyncio.run(look())
+
+
 def test_random_problems_are_of_a_kind() -> None:
     async def watch() -> None:
         app = solving()
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            await pilot.press("escape")
             for key, count in (("", 4), ("d", 5), ("d", 3)):
                 await pilot.press(*key, "r")
                 await until(pilot, lambda: not screen(app).track.searching)
@@ -759,7 +832,7 @@ def test_logs_of_tasks_on_screen(tmp_path: Path) -> None:
         app = watching(log)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: said(app, "headline") == "solved: win, says the judge")
-            assert listed(app)["0.1"].split()[:2] == ["?", "1"]
+            assert listed(app)["0.1"].split()[:2] == ["?", "0.1"]
             await pilot.press("left_square_bracket")
             await until(pilot, lambda: said(app, "title").startswith("66 3 4 22 → 40"))
 
@@ -770,7 +843,7 @@ def test_pausing_comparing_and_settings() -> None:
     async def look() -> None:
         app = solving()
         async with app.run_test(size=(120, 40)) as pilot:
-            await pilot.press("c")
+            await pilot.press("escape", "c")
             await until(pilot, lambda: len(app.screen.query(SearchPane)) == 2)
             solver = app.first
             assert isinstance(solver, SolveScreen)
@@ -780,15 +853,13 @@ def test_pausing_comparing_and_settings() -> None:
             await until(pilot, lambda: all(track.state.view is not None for track in solver.tracks))
             await until(pilot, lambda: not any(track.searching for track in solver.tracks))
             assert all(t.state.view is not None and t.state.view.tree.correct for t in solver.tracks)
-            await pilot.press("b", "t", "j")
-            assert solver.settings[0] == Settings(budget=16, temperature=0.3, join="first")
             await pilot.press("p", "minus", "minus", "minus")
             await until(pilot, lambda: "0.1x" in said(app, "title"))
             await pilot.press("space")
-            held = [track.state for track in solver.tracks]
+            held = [track.shown for track in solver.tracks]
             await pilot.pause(0.2)
             assert "paused" in said(app, "title")
-            assert [track.state for track in solver.tracks] == held
+            assert [track.shown for track in solver.tracks] == held
             await pilot.press("escape")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
             await pilot.press("c")
@@ -821,7 +892,7 @@ def test_the_demo_plays_two_searches() -> None:
     async def look() -> None:
         app = demo_app(64)
         async with app.run_test(size=(160, 40)) as pilot:
-            views = lambda: [track.state.view for track in screen(app).tracks]  # noqa: E731
+            views = lambda: [track.shown.view for track in screen(app).tracks]  # noqa: E731
             await until(pilot, lambda: all(view is not None and view.tree.finished for view in views()))
             first, second = views()
             assert first is not None and second is not None  # noqa: PT018
@@ -832,11 +903,234 @@ def test_the_demo_plays_two_searches() -> None:
     asyncio.run(look())
 
 
+def ended(reason: str, detail: str | None = None, verdict: str = "no solution claimed", **main: Any) -> list[Event]:
+    """A rollout whose main thread ended so, without an answer."""
+    start, opened = RECORDED[:2]
+    close = ThreadClosed(rollout="a", time=1.0, thread=MAIN, reason=reason, detail=detail)  # type: ignore[arg-type]
+    figures = {"total_tokens": 5, "sequential_tokens": 5, "longest_context": 9, "cached_tokens": 0}
+    end = RolloutFinished(
+        rollout="a",
+        time=1.0,
+        reason=reason,
+        failed=False,
+        correct=False,
+        verdict=verdict,
+        steps=(),
+        **figures,  # type: ignore[arg-type]
+    )
+    return [replace(start, **main), opened, close, end]
+
+
+def test_whether_a_problem_has_a_solution_is_told() -> None:
+    view = fold_all(State(), ended("no_answer")).view
+    assert headline(view) == ("unsolved: no solution claimed · there is a solution", "warning")  # type: ignore[arg-type]
+    assert headline(view, reveal=True)[0].endswith("= 40")  # type: ignore[arg-type]
+    assert revealable(view)
+    view = fold_all(State(), ended("no_answer", problem={"numbers": [1, 1], "target": 99})).view
+    assert headline(view) == ("unsolved: no solution claimed · rightly so: there is no solution", "warning")  # type: ignore[arg-type]
+    assert not revealable(view)
+    # Nobody knows of a task that is not known.
+    view = fold_all(State(), ended("no_answer", task="nowhere")).view
+    assert headline(view) == ("unsolved: no solution claimed", "warning")  # type: ignore[arg-type]
+
+
+def test_what_could_not_be_read_is_quoted() -> None:
+    view = fold_all(State(), ended("malformed_spawn", "line 2 is malformed")).view
+    assert view is not None
+    line = view.tree.main.text.splitlines()[1]
+    assert fault(view, MAIN) == f"line 2 is malformed: “{line}”"
+    assert headline(view)[0].startswith(f"unsolved: it spawned what nobody can read: line 2 is malformed: “{line}”")
+    view = fold_all(State(), ended("malformed_spawn", "no opening")).view
+    assert view is not None
+    assert fault(view, MAIN) == f"no opening, behind “{view.tree.main.text.splitlines()[-1]}”"
+    view = fold_all(State(), ended("malformed_spawn", "line 99 is malformed")).view
+    assert view is not None
+    assert "behind" in str(fault(view, MAIN))
+
+
+def test_two_searches_are_measured_beside_each_other() -> None:
+    whole = fold_all(State(), RECORDED).view
+    assert whole is not None
+    finished = whole.tree.finished
+    assert finished is not None
+    half = replace(RECORDED[-1], time=finished.time / 2, total_tokens=10)
+    other = fold_all(State(), [*RECORDED[:-1], half]).view
+    assert other is not None
+    said = compared(whole, other)
+    assert said[0] == "measured, apr beside apr"
+    assert said[1].endswith("(2.0x)")
+    assert said[2] == f"tokens {finished.total_tokens:,} and 10 ({finished.total_tokens / 10:.1f}x)"
+    assert compared(whole, fold_all(State(), RECORDED[:-1]).view) == []  # type: ignore[arg-type]
+
+
+FIELDS = Countdown().form.fields
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("22 26 31 53", ["22 26 31 53"]),
+        ("12 13 14 15 = 99", ["12 13 14 15", "99"]),
+        ("12 13 14 15 → 99", ["12 13 14 15", "99"]),
+        ("apr solve 22 26 31 53 --target 27", ["22 26 31 53", "27"]),
+        ("$ apr solve 22 26 -t 27", ["22 26", "27"]),
+        ("22 26\n27\n", ["22 26", "27"]),
+        ("22 26 --target=27 = 3", ["22 26", "27"]),
+        ("", []),
+    ],
+)
+def test_what_is_pasted_is_cut_for_the_fields(text: str, parts: list[str]) -> None:
+    assert spread(text, FIELDS) == parts
+    assert spread(text, FIELDS[:1]) == text.strip().splitlines()[:1] or "apr solve" in text
+
+
+@given(st.text(max_size=40))
+def test_whatever_is_pasted_fills_no_more_fields_than_there_are(text: str) -> None:
+    assert len(spread(text, FIELDS)) <= len(FIELDS)
+
+
+def test_typing_keeps_its_order_and_gives_no_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def type_in() -> None:
+        app = solving()
+        async with app.run_test(size=(80, 24)) as pilot:
+            numbers, target = screen(app).query(Input)
+            for key in ("1", "2", "ctrl+u", "6", "6", "space", "3", "x", "q", "backspace", "4", "enter", "4", "0"):
+                # As they come from a fast typist: nothing is waited for.
+                app.post_message(Key(key, {"space": " "}.get(key, key if len(key) == 1 else None)))
+            await until(pilot, lambda: target.value == "40")
+            assert numbers.value == "66 4"
+            assert not list(tmp_path.iterdir())
+            await pilot.press("shift+tab", "ctrl+u", *"7 8=9")
+            await until(pilot, lambda: target.value == "409")
+            assert numbers.value == "7 8"
+            numbers.focus()
+            await pilot.pause()
+            app.post_message(Paste("12 13 14 15 = 99"))
+            await until(pilot, lambda: (numbers.value, target.value) == ("12 13 14 15", "99"))
+            assert app.focused is target
+            await pilot.press("escape")
+            assert isinstance(app.focused, ThreadList)
+            await pilot.press("n")
+            assert app.focused is numbers
+
+    asyncio.run(type_in())
+
+
+def test_leaving_asks_while_a_search_runs() -> None:
+    async def leave() -> None:
+        app = solving(seconds_per_token=0.05)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await fill(app, pilot, "66 3 4 22", "40")
+            await until(pilot, lambda: bool(listed(app).get("0")))
+            await pilot.press("q")
+            await until(pilot, lambda: isinstance(app.screen, LeaveScreen))
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is app.first)
+            assert screen(app).track.searching
+            await pilot.press("q", "q")
+            await until(pilot, lambda: not app.is_running)
+
+    asyncio.run(leave())
+
+
+def offered(app: AprApp) -> set[str]:
+    """Actions whose keys the screen shows."""
+    return {active.binding.action for active in app.screen.active_bindings.values() if active.binding.show}
+
+
+def test_only_keys_that_do_something_are_shown(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", recorded())
+
+    async def look() -> None:
+        app = watching(log)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: said(app, "headline").startswith("solved"))
+            assert not offered(app) & {"pause", "stop", "live", "speed(1)", "step(1)", "reveal"}
+            assert "replay" in offered(app)
+            await pilot.press("space")
+            assert "paused" not in said(app, "title")
+            await pilot.press("p", "minus", "minus", "minus")
+            assert offered(app) >= {"pause", "live", "speed(1)"}
+            await pilot.press("escape")
+            await until(pilot, lambda: not offered(app) & {"pause", "live", "speed(1)"})
+            assert screen(app).track.player is None
+
+    asyncio.run(look())
+
+
+def test_settings_are_typed_in_and_remembered(tmp_path: Path) -> None:
+    kept = tmp_path / "apr" / "screens.json"
+
+    async def choose() -> None:
+        models = Models(lambda engine, method: Policy(scripted(), Countdown(), Traces(), "apr"), Countdown)
+        app = AprApp(SolveScreen(models, memory=Memory(kept)), models, Memory(kept))
+        async with app.run_test(size=(80, 24)) as pilot:
+            solver = app.first
+            assert isinstance(solver, SolveScreen)
+            await pilot.press("ctrl+o")
+            await until(pilot, lambda: isinstance(app.screen, SettingsScreen))
+            field = lambda name: app.screen.query_one(f"#set-{name}", Input)  # noqa: E731
+            field("budget").value = "many"
+            await pilot.press("enter")
+            await until(pilot, lambda: "budget: 'many'" in str(app.screen.query_one("#fault", Static).render()))
+            field("budget").value = "23"
+            field("temperature").value = "0.45"
+            field("join").focus()
+            await pilot.press("pagedown")
+            assert field("join").value == "first"
+            await pilot.press("enter")
+            await until(pilot, lambda: app.screen is app.first)
+            assert solver.settings == [Settings(budget=23, temperature=0.45, join="first")]
+            app.theme = "textual-light"
+            await pilot.pause()
+
+    asyncio.run(choose())
+    memory = Memory(kept)
+    assert memory.get("theme") == "textual-light"
+    assert Settings.remembered(memory.get("settings")["countdown"]) == Settings(
+        budget=23, temperature=0.45, join="first"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"theme": 3, "settings": {"countdown": {"budget": []}}}', "[" * 10_000]
+)
+def test_what_is_remembered_may_be_anything(text: str, tmp_path: Path) -> None:
+    (tmp_path / "screens.json").write_text(text)
+    memory = Memory(tmp_path / "screens.json")
+    kept = memory.get("settings")
+    assert Settings.remembered(kept.get("countdown") if isinstance(kept, dict) else kept) is None
+    memory.keep("theme", "nord")
+    assert Memory(tmp_path / "screens.json").get("theme") == "nord"
+    Memory(tmp_path / "screens.json" / "below").keep("theme", "nord")
+
+
+def test_settings_are_what_they_say() -> None:
+    some = Settings("sos+", None, 0.25, 7, "first", "torch")
+    assert Settings.read(some.texts()) == some
+    for name, wrong in (("method", "dfs"), ("budget", "-1"), ("seed", "x"), ("temperature", "nan"), ("engine", "gpu")):
+        with pytest.raises(ValueError, match=f"^{name}: "):
+            Settings.read({**some.texts(), name: wrong})
+
+
+def test_a_theme_is_chosen_by_a_short_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    log = write(tmp_path / "log.jsonl", RECORDED)
+    assert watch([str(log), "--theme", "light"]) == 2
+    assert Memory(default_path()).get("theme") == "textual-light"
+    assert watch([str(log), "--theme", "bright"]) == 2
+    assert "there is no theme bright; there are light, dark" in capsys.readouterr().err
+
+
 SIGNS = "\x1b[2J\x85\r\u202e\u200b\ud800[bold]"
 
 
 def test_a_log_cannot_command_the_terminal() -> None:
-    made = draw_row(Row("0", "running", 1, 0.0, 1, "", SIGNS, False), 60, 10)
+    made = draw_row(Row("0", "main", "running", 1, 0.0, 1, "", SIGNS, False), 60, 10)
     assert "␛[2J·␍···[bold]" in made.plain
 
 
@@ -892,7 +1186,7 @@ def test_it_imports_of_apr_only_what_it_may() -> None:
         *(
             f"apr.{part}"
             for part in (
-                *("engine", "form", "limits", "origin", "plain", "policy", "shown", "task", "types"),
+                *("engine", "files", "form", "limits", "origin", "plain", "policy", "shown", "task", "types"),
                 *("threads.events", "threads.tree", "train.run"),
             )
         ),

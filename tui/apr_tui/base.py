@@ -24,10 +24,12 @@ class WatchScreen(Screen[object]):
     """What the help says of the screen."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "app.focus_next", "Next part", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Part before", show=False, priority=True),
         Binding("x", "picture", "Picture", tooltip="write the screen to an SVG file", show=False),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="the keys of this screen"),
+        Binding("f1", "help", "Help"),
         Binding("ctrl+c,ctrl+q", "app.quit", "Quit", show=False, priority=True),
-        Binding("q", "app.quit", "Quit", tooltip="leave"),
+        Binding("q", "quit", "Quit", tooltip="leave; asks while a search runs"),
     ]
 
     def __init__(self) -> None:
@@ -47,6 +49,9 @@ class WatchScreen(Screen[object]):
         """Take in what has come in so many seconds, and draw it."""
         # Not by abc: the metaclass is Textual's.
         raise NotImplementedError
+
+    async def action_quit(self) -> None:
+        self.app.exit()
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen(self, self.ABOUT))

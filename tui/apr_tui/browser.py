@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from apr.train.run import RunDirectory
-from apr_tui.figures import caption, headline, row, title
+from apr_tui.figures import caption, row, title
 from apr_tui.groups import COLOURINGS, Colouring, RolloutFigures, parts, read_group, watched_steps
 from apr_tui.lines import LineList
 from apr_tui.plain import one_line
@@ -22,6 +22,7 @@ from apr_tui.state import State, View, show
 from apr_tui.text import ThreadText
 from apr_tui.threads import MARKS, ThreadList
 from apr_tui.track import Track
+from apr_tui.verdict import headline
 
 _LOOK_S = 1.0
 """Seconds from one look for new steps to the next."""
@@ -142,7 +143,7 @@ class Browser(Vertical):
         thread = None if view is None else view.tree.threads.get(state.thread)
         if view is not None and thread is not None:
             figures = self._figures.get(str(state.rollout))
-            text.border_title = Content(one_line(caption(thread)))
+            text.border_title = Content(one_line(caption(view, thread)))
             text.border_subtitle = f"coloured by {self.colouring}"
             drawn = parts(view, thread, self.colouring, figures)
             key = (str(self._step), str(state.rollout), thread.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import shlex
 import sys
@@ -13,27 +12,28 @@ from dataclasses import replace
 from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from apr.engine import ENGINES
 from apr.origin import read_origin
 from apr.policy import Policy, PolicyError, checkpoint, load_policy
 from apr.shown import give
 from apr.task import Method, load_task
-from apr.types import temperature_fault
-from apr_tui.app import AprApp
+from apr_tui.app import THEMES, AprApp
 from apr_tui.feed import Refused
-from apr_tui.log import Library, Player
+from apr_tui.log import Library
+from apr_tui.memory import Memory, default_path
 from apr_tui.plain import clean
-from apr_tui.settings import Models, Settings
-from apr_tui.solve import SearchScreen, SolveScreen
+from apr_tui.player import Player
+from apr_tui.search import SearchScreen
+from apr_tui.settings import FREE, METHODS, Models, Settings, natural, temperature
+from apr_tui.solve import SolveScreen
 from apr_tui.track import Track
+
+T = TypeVar("T")
 
 DRIVER_VARIABLE = "TEXTUAL_DRIVER"
 """Set where somebody else than a terminal shows the screen, such as textual-serve."""
-
-FREE = "free"
-"""The budget of a search that may spawn as it likes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,16 +46,24 @@ class Parser(argparse.ArgumentParser):
 def parser(name: str, description: str, example: str) -> Parser:
     """A command's parser, with what all of them take."""
     made = Parser(prog=f"apr {name}", allow_abbrev=False, description=description, epilog=f"example: {example}")
+    made.add_argument("--theme", metavar="NAME", help="colours: light, dark, or the name of a theme; remembered")
     made.add_argument("--web", action="store_true", help="serve it to a browser (extra `web`)")
     made.add_argument("--port", type=int, default=8000, metavar="N", help="of --web (default: 8000)")
     return made
 
 
-def run(name: str, arguments: list[str], make: Parser, open_app: Callable[[argparse.Namespace], AprApp]) -> int:
+def run(name: str, arguments: list[str], make: Parser, open_app: Callable[[argparse.Namespace, Memory], AprApp]) -> int:
     """Parse, open, and run until the user leaves; the exit status."""
     try:
         options = make.parse_args(arguments)
-        app = open_app(options)
+        memory = Memory(default_path())
+        app = open_app(options, memory)
+        if options.theme is not None:
+            theme = THEMES.get(options.theme, options.theme)
+            if theme not in app.available_themes:
+                known = ", ".join((*THEMES, *sorted(app.available_themes)))
+                raise Refused(f"there is no theme {options.theme}; there are {known}")
+            memory.keep("theme", theme)
         served = DRIVER_VARIABLE in os.environ
         if options.web and not served:
             return _serve(name, arguments, options.port)
@@ -96,7 +104,7 @@ def watch(arguments: list[str]) -> int:
     add("--language", metavar="NAME", help="likewise, what the model writes its threads in")
     add("--engine", choices=ENGINES, metavar="NAME", help="native (default), torch or sglang")
     add("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
-    add("--method", choices=("apr", "sos+"), help="how to search at first (default: apr)")
+    add("--method", choices=METHODS, help="how to search at first (default: apr)")
     add(
         "--budget",
         type=_budget,
@@ -114,31 +122,30 @@ def _budget(text: str) -> int | str:
 
 
 def _natural(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 40 and int(text) < 1 << 63):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 on, or too large")
-    return int(text)
+    return _read(natural, text)
 
 
 def _temperature(text: str) -> float:
+    return _read(temperature, text)
+
+
+def _read(read: Callable[[str], T], text: str) -> T:
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if (fault := temperature_fault(value)) is not None:
-        raise argparse.ArgumentTypeError(fault)
-    return value
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _watch(options: argparse.Namespace) -> AprApp:
+def _watch(options: argparse.Namespace, memory: Memory) -> AprApp:
     if options.log is not None:
-        shows = ("log", "task", "web", "port")
+        shows = ("log", "task", "web", "port", "theme")
         if any(value is not None for name, value in vars(options).items() if name not in shows):
             raise Refused("a log is only read: options for a search go without one")
         if not options.log.is_file():
             raise Refused(f"there is no file {options.log}")
         if options.task is not None:
             give_task(options.task)
-        return AprApp(SearchScreen([Track.of_log(options.log)], f"{options.log} holds no events yet"))
+        return AprApp(SearchScreen([Track.of_log(options.log)], f"{options.log} holds no events yet"), memory=memory)
     method: Method = options.method or "apr"
     directories: dict[Method, str | None] = {"apr": None, method: options.model}
     if options.sos_model is not None:
@@ -160,11 +167,15 @@ def _watch(options: argparse.Namespace) -> AprApp:
     changed: dict[str, Any] = {
         name: None if value == FREE else value for name, value in given.items() if value is not None
     }
-    settings = replace(Settings.of(method, models.form(method)), **changed)
+    kept = memory.get("settings")
+    remembered = Settings.remembered(kept.get(models.task(method).name)) if isinstance(kept, dict) else None
+    if remembered is None or remembered.method != method:
+        remembered = Settings.of(method, models.form(method))
+    settings = replace(remembered, **changed)
     # What cannot be loaded is said before a screen opens; the native engine loads in milliseconds.
     if settings.engine == "native":
         models.keep(settings.engine, method, load(settings.engine, method))
-    return AprApp(SolveScreen(models, settings), models)
+    return AprApp(SolveScreen(models, settings, memory), models, memory)
 
 
 def give_task(name: str) -> None:
@@ -178,10 +189,10 @@ def give_task(name: str) -> None:
 def demo(arguments: list[str]) -> int:
     """`apr demo`: recorded searches of one problem, apr beside sos+."""
     made = parser("demo", "Replay two recorded searches of one problem, side by side: no model runs.", "apr demo")
-    return run("demo", arguments, made, lambda options: demo_app())
+    return run("demo", arguments, made, lambda options, memory: demo_app(memory=memory))
 
 
-def demo_app(speed: float = 0.2) -> AprApp:
+def demo_app(speed: float = 0.2, memory: Memory | None = None) -> AprApp:
     """The recorded searches that ship, playing; they took under a second, too fast to watch."""
     path = Path(str(resources.files("apr_tui") / "demo.jsonl"))
     library = Library(path)
@@ -191,4 +202,4 @@ def demo_app(speed: float = 0.2) -> AprApp:
         track = Track(library)
         track.player = Player(library.events(rollout), speed)
         tracks.append(track)
-    return AprApp(SearchScreen(tracks))
+    return AprApp(SearchScreen(tracks), memory=memory)

@@ -1,4 +1,4 @@
-"""What is said of a rollout: a mark and a note for each thread, a headline, the meters. Pure, no terminal.
+"""What is said of a rollout: a mark and a note for each thread, the meters, beside another one's. Pure, no terminal.
 
 Everything derives from a `View`, so a live solve and a replayed log read alike.
 """
@@ -25,20 +25,19 @@ Mark = Literal[
     "cancelled",
     "failed",  # the engine failed
 ]
-Tone = Literal["plain", "good", "bad", "warning"]
 
 _REASONS: dict[CloseReason, str] = {
     "answered": "answered",
     "no_answer": "nothing found",
-    "length": "context full",
-    "limit_threads": "limit of threads",
-    "limit_children": "limit of children of a spawn",
-    "limit_rounds": "limit of spawns of a thread",
-    "limit_depth": "limit of depth",
-    "limit_tokens": "limit of tokens",
-    "limit_time": "out of time",
+    "length": "stopped: context full",
+    "limit_threads": "stopped: limit of threads",
+    "limit_children": "stopped: limit of children a spawn",
+    "limit_rounds": "stopped: limit of spawns a thread",
+    "limit_depth": "stopped: limit of depth",
+    "limit_tokens": "stopped: limit of tokens",
+    "limit_time": "stopped: out of time",
     "cancelled": "cancelled",
-    "malformed_spawn": "unreadable spawn",
+    "malformed_spawn": "failed: unreadable spawn",
     "engine_error": "engine failure",
     "interrupted": "interrupted",
 }
@@ -53,6 +52,7 @@ class Row:
     """One thread in the list."""
 
     thread: str
+    name: str
     mark: Mark
     tokens: int
     """Sampled so far."""
@@ -82,9 +82,9 @@ class Meters:
     seconds: float
 
     @property
-    def speed_up(self) -> float:
-        """How many times as long the longest chain would be if the same tokens were sampled one after the
-        other."""
+    def parallelism(self) -> float:
+        """Total over sequential tokens: how many threads sampled at once on average, were all equally fast. What it
+        saved is measured against another search of the problem."""
         return self.total_tokens / self.sequential_tokens if self.sequential_tokens else 1.0
 
     def parts(self) -> list[str]:
@@ -93,7 +93,7 @@ class Meters:
         return [
             f"threads {self.threads}{running}",
             f"tokens {self.total_tokens:,}, {self.sequential_tokens:,} in sequence",
-            f"speed-up {self.speed_up:.1f}x over serial",
+            f"parallelism {self.parallelism:.1f}",
             f"{self.seconds:.2f} s",
             f"{speed:,.0f} tokens/s",
             f"context {self.longest_context:,}",
@@ -118,6 +118,7 @@ def row(view: View, thread: Thread, sources: Collection[str] = ()) -> Row:
     passed = until - thread.opened_at
     return Row(
         thread.id,
+        name(view, thread.id),
         _mark(view, thread),
         thread.sampled_tokens,
         thread.sampled_tokens / passed if passed > 0 else 0.0,
@@ -150,14 +151,6 @@ def _steps(view: View, thread: str) -> tuple[str, ...]:
     return verdict.steps if verdict is not None and verdict.correct else ()
 
 
-def solution(view: View) -> str:
-    """The verified solution of a rollout in one line; empty if there is none, or none that its task can show."""
-    finished = view.tree.finished
-    if finished is None or view.shown is None or not finished.steps:
-        return ""
-    return view.shown.solution(finished.steps) or ""
-
-
 def meters(view: View) -> Meters:
     tree = view.tree
     running = sum(thread.reason is None and not thread.waiting for thread in tree.threads.values())
@@ -183,37 +176,42 @@ def title(view: View) -> str:
     return f"{asked} · {started.method}, {budget}, {heat}"
 
 
-def headline(view: View) -> tuple[str, Tone]:
-    """How the rollout stands."""
-    finished = view.tree.finished
-    if finished is None:
-        return "searching" if view.tree.threads else "begins", "plain"
-    if view.tree.solved:
-        if shown := solution(view):
-            return f"solved: {shown}, checked exactly", "good"
-        found = view.tree.main.result
-        claim = found if view.shown is None or found is None else view.shown.claim(found)
-        return f"solved: {claim or ', '.join(finished.steps)}, says the judge", "good"
-    if finished.reason == "interrupted":
-        return "stopped before a solution was found", "warning"
-    if finished.failed:
-        errors = [t.detail for t in view.tree.threads.values() if t.reason == "engine_error" and t.detail]
-        return f"the engine failed: {one_line(errors[0]) if errors else 'no reason given'}", "bad"
-    if finished.reason in ("answered", "no_answer"):
-        return f"unsolved: {finished.verdict}", "warning"
-    return f"unsolved: {_REASONS.get(finished.reason, finished.reason)}", "warning"
+def compared(first: View, second: View) -> list[str]:
+    """What was measured of two searches, the first one beside the second; empty until both have ended."""
+    one, two = first.tree.finished, second.tree.finished
+    if one is None or two is None:
+        return []
+    names = [view.tree.started.method if view.tree.started is not None else "" for view in (first, second)]
+    measured = {
+        "seconds": (one.time, two.time, "{:.2f}"),
+        "tokens": (one.total_tokens, two.total_tokens, "{:,}"),
+        "in sequence": (one.sequential_tokens, two.sequential_tokens, "{:,}"),
+        "longest context": (one.longest_context, two.longest_context, "{:,}"),
+    }
+    return [
+        f"measured, {names[0]} beside {names[1]}",
+        *(
+            f"{name} {form.format(a)} and {form.format(b)}{f' ({a / b:.1f}x)' if a > 0 and b > 0 else ''}"
+            for name, (a, b, form) in measured.items()
+        ),
+    ]
 
 
-def caption(thread: Thread, capacity: int | None = None) -> str:
+def caption(view: View, thread: Thread, capacity: int | None = None) -> str:
     """What stands above a thread's text; `capacity` is how many tokens fit it."""
     of = "" if capacity is None else f" of {capacity:,}"
-    end = "" if thread.reason is None else f", {_REASONS.get(thread.reason, thread.reason)}"
-    return f"{name(thread.id)}: {thread.sampled_tokens:,} tokens, context {thread.context:,}{of}{end}"
+    end = "" if thread.reason is None else f", {end_of(thread.reason)}"
+    return f"{name(view, thread.id)}: {thread.sampled_tokens:,} tokens, context {thread.context:,}{of}{end}"
 
 
-def name(thread: str) -> str:
-    """A thread's name for people."""
-    return "main" if thread == MAIN else thread.removeprefix(f"{MAIN}.")
+def name(view: View, thread: str) -> str:
+    """What a thread is called: as its parent's text calls it, if it does; else by its id."""
+    return "main" if thread == MAIN else view.names.get(thread) or thread
+
+
+def end_of(reason: CloseReason) -> str:
+    """How a thread or a rollout ended, in words."""
+    return _REASONS.get(reason, reason)
 
 
 def _mark(view: View, thread: Thread) -> Mark:
@@ -251,9 +249,9 @@ def _note(view: View, thread: Thread) -> str:
         if steps := _steps(view, thread.id):
             return ", ".join(steps)
         mark = _mark(view, thread)
-        if mark == "wrong":
-            return "claims a false solution"
         claim = one_line(thread.result) if view.shown is None else view.shown.claim(thread.result)
+        if mark == "wrong":
+            return f"claims a solution that is none: {claim}"
         return f"found {claim}" if mark == "found" else f"claims {claim}"
-    why = _REASONS.get(thread.reason, thread.reason)
+    why = end_of(thread.reason)
     return f"{why}: {one_line(thread.detail)}" if thread.detail else why

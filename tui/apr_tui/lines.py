@@ -17,7 +17,7 @@ _CURSOR = Style(reverse=True)
 _RESTING = Style(bold=True)
 
 
-class LineList(ScrollView, can_focus=True):
+class LineList(ScrollView, can_focus=True, inherit_bindings=False):
     """Lines with a cursor that keys and the mouse move; subclasses make a line when it is drawn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,6 +51,8 @@ class LineList(ScrollView, can_focus=True):
         self._wanted = 0
         self.head: Text | None = None
         """A line above the others that does not scroll."""
+        self.barred: int | None = None
+        """Columns that the cursor's bar takes; None: all."""
 
     def line(self, index: int, width: int) -> Text:
         """Line `index`, of at most `width` columns."""
@@ -103,10 +105,15 @@ class LineList(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         place = event.get_content_offset(self)
-        if place is not None and place.y >= self._above:
+        if place is not None and self.barred is not None and place.x >= self.barred:
+            self.click_beside(place.x)
+        elif place is not None and place.y >= self._above:
             index = self.scroll_offset.y + place.y - self._above
             if index < self.count:
                 self.action_move(index - self.cursor)
+
+    def click_beside(self, column: int) -> None:
+        """Somebody clicked where the cursor's bar does not reach."""
 
     def render_line(self, y: int) -> Strip:
         style, width = self.rich_style, self.scrollable_content_region.width
@@ -122,10 +129,13 @@ class LineList(ScrollView, can_focus=True):
             made = Text("▸" if here else " ", no_wrap=True, end="").append_text(made)
             if here:
                 made.pad_right(max(0, width - made.cell_len))
+                barred = width if self.barred is None else self.barred
+                bar, rest = made.divide([barred]) if barred < len(made) else (made, Text())
                 if self.has_focus:
                     # One bar: colours of its parts, reversed, would be a patchwork.
-                    made = Text(made.plain, no_wrap=True)
-                made.stylize(_CURSOR if self.has_focus else _RESTING)
+                    bar = Text(bar.plain, no_wrap=True)
+                bar.stylize(_CURSOR if self.has_focus else _RESTING)
+                made = bar.append_text(rest)
         made.end = ""
         made.truncate(width)
         strip = Strip(made.render(self.app.console), made.cell_len)

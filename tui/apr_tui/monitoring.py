@@ -8,6 +8,7 @@ from pathlib import Path
 from apr_tui.app import AprApp
 from apr_tui.commands import give_task, parser, run
 from apr_tui.feed import Refused
+from apr_tui.memory import Memory
 from apr_tui.monitor import MonitorScreen
 
 
@@ -25,11 +26,11 @@ def monitor(arguments: list[str]) -> int:
     return run("monitor", arguments, made, _monitor)
 
 
-def _monitor(options: argparse.Namespace) -> AprApp:
+def _monitor(options: argparse.Namespace, memory: Memory) -> AprApp:
     runs = [path for path in (options.run, options.beside) if path is not None]
     for path in runs:
         if path.exists() and not path.is_dir():
             raise Refused(f"{path} is not a directory")
     if options.task is not None:
         give_task(options.task)
-    return AprApp(MonitorScreen(runs))
+    return AprApp(MonitorScreen(runs), memory=memory)

@@ -10,11 +10,13 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
-from apr_tui.figures import Tone, caption, headline, meters, title
+from apr_tui.figures import caption, meters, title
 from apr_tui.plain import clean, one_line
+from apr_tui.profile import Profile
 from apr_tui.text import ThreadText
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
+from apr_tui.verdict import Tone, headline
 
 _TONES: dict[Tone, str] = {
     "plain": "",
@@ -22,8 +24,12 @@ _TONES: dict[Tone, str] = {
     "bad": "bold $text-error",
     "warning": "bold $text-warning",
 }
-_NARROW = 72
+_NARROW = 132
 """Columns below which text stands under the threads."""
+_LOW = 30
+"""Lines of threads and text below which there is no room for a profile where they stand over each other."""
+_PROFILE = 6
+"""Lines of one there, borders included."""
 
 
 class SearchPane(Vertical):
@@ -37,46 +43,65 @@ class SearchPane(Vertical):
         yield Static("", classes="title", markup=False)
         yield Static("", classes="headline", markup=False)
         with Container(classes="body"):
-            yield ThreadList()
+            with Vertical(classes="tree"):
+                yield ThreadList()
+                yield Profile()
             yield ThreadText()
         yield MeterLine()
 
     def on_resize(self) -> None:
         self.query_one(".body").set_class(self.size.width < _NARROW, "-narrow")
+        self.call_after_refresh(self._arrange)
 
-    def draw(self, track: Track, *, complaint: str | None = None, note: str = "") -> None:
-        """Draw it as it is now; `note` stands behind the title."""
+    def _arrange(self) -> None:
+        """Give the threads the lines they need, as far as there are as many."""
+        if not self.children:
+            return
+        lines = self.query_one(".body").size.height
+        tree, threads, profile = self.query_one(".tree"), self.query_one(ThreadList), self.query_one(Profile)
+        narrow = self.size.width < _NARROW
+        needed, room = threads.count + (threads.head is not None) + 2, max(5, lines * 3 // 5)
+        profile.display = threads.lane_width > 0 and (not narrow or (lines >= _LOW and needed + _PROFILE <= room))
+        tree.styles.height = min(room, needed + _PROFILE * profile.display) if narrow else "1fr"
+        threads.styles.height = "1fr" if narrow or not profile.display else min(max(5, lines - _PROFILE), needed)
+
+    def draw(self, track: Track, *, complaint: str | None = None, note: str = "", reveal: bool = False) -> None:
+        """Draw it as it is now; `note` stands behind the title. With `reveal`, a solution it did not find is told."""
         if not self.children:
             # A frame may come before the parts are there, or after they are gone.
             return
-        state, view = track.state, track.state.view
+        state, view = track.shown, track.shown.view
         asked = one_line(title(view)) if view is not None else ""
         _update(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
-        _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation))
+        _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation, reveal))
         thread = None if view is None else view.tree.threads.get(state.thread)
         threads, text = self.query_one(ThreadList), self.query_one(ThreadText)
-        threads.show(view, state.thread, track.capacity)
+        now = track.player.now if track.player is not None and track.replaying else None
+        before = threads.count, threads.head is None
+        threads.show(view, state.thread, track.capacity, whole=track.whole, now=now)
+        if before != (threads.count, threads.head is None):
+            self._arrange()
+        self.query_one(Profile).show(track.whole, now, threads.lane_width)
         self.query_one(MeterLine).show([] if view is None else meters(view).parts())
         if view is None or thread is None:
             text.border_title = ""
             text.show(None, "", (), tail=False)
         else:
-            text.border_title = Content(one_line(caption(thread, track.capacity)))
+            text.border_title = Content(one_line(caption(view, thread, track.capacity)))
             key = (str(state.rollout), thread.id)
             text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None)
 
 
-def _headline(track: Track, complaint: str | None, invitation: str) -> Content:
+def _headline(track: Track, complaint: str | None, invitation: str, reveal: bool) -> Content:
     tone: Tone
-    problem = complaint or track.state.problem
-    if problem is None and track.complaint is not None:
-        problem = track.complaint
+    state = track.shown
+    problem = complaint or state.problem or track.complaint
     if problem is not None:
         said, tone = problem, "bad"
-    elif track.state.view is None:
+    elif state.view is None:
         said, tone = track.loading or invitation, "plain"
     else:
-        said, tone = headline(track.state.view)
+        said, tone = headline(state.view, reveal=reveal)
     return Content.styled(one_line(said), _TONES[tone])
 
 

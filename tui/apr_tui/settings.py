@@ -1,26 +1,28 @@
-"""How a search is asked for, and the models that can be asked: values that keys step through."""
+"""How a search is asked for, and the models that can be asked."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from apr.engine import ENGINES
 from apr.form import form_of
 from apr.policy import Policy
 from apr.shown import give
 from apr.task import Form, Method, Task
+from apr.types import temperature_fault
 
 Join = Literal["all", "first"]
 Load = Callable[[str, Method], Policy]
 """Loads a policy for an engine and a method; PolicyError if it cannot."""
 
-_METHODS: tuple[Method, ...] = ("apr", "sos+")
-_TEMPERATURES = (0.0, 0.3, 0.7, 1.0)
-_JOINS: tuple[Join, ...] = ("all", "first")
+METHODS: tuple[Method, ...] = ("apr", "sos+")
+FREE = "free"
+"""The budget of a search that may spawn as it likes."""
 
 _T = TypeVar("_T")
 
@@ -29,35 +31,55 @@ _T = TypeVar("_T")
 class Settings:
     """One way to search."""
 
-    engine: str = "native"
     method: Method = "apr"
     budget: int | None = None
     """What is named in the prompt; None: the model's choice."""
     temperature: float = 0.0
-    join: Join = "all"
     seed: int = 0
+    join: Join = "all"
+    engine: str = "native"
 
     @classmethod
     def of(cls, method: Method, form: Form) -> Settings:
         """The first settings of a method, whose problems are asked for with this form."""
         return cls(method=method, budget=form.budgets[0])
 
-    def next(self, field: str, forms: Callable[[Method], Form]) -> Settings:
-        """The same with the next value of one field."""
-        match field:
-            case "engine":
-                return replace(self, engine=after(tuple(ENGINES), self.engine))
-            case "method":
-                method = after(_METHODS, self.method)
-                return replace(self, method=method, budget=forms(method).budgets[0])
-            case "budget":
-                return replace(self, budget=after(forms(self.method).budgets, self.budget))
-            case "temperature":
-                return replace(self, temperature=after(_TEMPERATURES, self.temperature))
-            case "join":
-                return replace(self, join=after(_JOINS, self.join))
-            case _:
-                return replace(self, seed=self.seed + 1)
+    @classmethod
+    def read(cls, texts: Mapping[str, str]) -> Settings:
+        """Settings by the names of their fields, as people type them. ValueError, in one line that names the field, for
+        what is none."""
+        read: dict[str, Any] = {name: _choice(name, texts[name], choices) for name, choices in _CHOICES.items()}
+        budget = texts["budget"].strip()
+        return cls(
+            **read,
+            budget=None if budget == FREE else natural(budget, "budget"),
+            temperature=temperature(texts["temperature"].strip(), "temperature"),
+            seed=natural(texts["seed"].strip(), "seed"),
+        )
+
+    @classmethod
+    def remembered(cls, values: object) -> Settings | None:
+        """What was kept of settings; None if that is none of ours."""
+        if not isinstance(values, dict):
+            return None
+        try:
+            return cls.read({name: str(values[name]) for name in cls.__slots__})
+        except (KeyError, ValueError):
+            return None
+
+    def texts(self) -> dict[str, str]:
+        """The reverse of `read`."""
+        heat = f"{self.temperature:g}"
+        return {**{name: str(v) for name, v in asdict(self).items()}, "budget": self._budget, "temperature": heat}
+
+    @property
+    def _budget(self) -> str:
+        return FREE if self.budget is None else str(self.budget)
+
+    def other(self, form: Callable[[Method], Form]) -> Settings:
+        """The same with the method that this one is compared with."""
+        method = after(METHODS, self.method)
+        return replace(self, method=method, budget=form(method).budgets[0])
 
     def parts(self) -> list[str]:
         """In words, the most telling first."""
@@ -66,9 +88,48 @@ class Settings:
         return [self.method, budget, heat, f"join {self.join}", self.engine]
 
 
-def after(values: Sequence[_T], value: _T) -> _T:
-    """The value that follows; the first one after the last, and after a value that is not there."""
-    return values[(values.index(value) + 1) % len(values)] if value in values else values[0]
+_CHOICES: Mapping[str, Sequence[str]] = {"method": METHODS, "join": get_args(Join), "engine": tuple(ENGINES)}
+_PRESETS: Mapping[str, Sequence[str]] = {**_CHOICES, "temperature": ("0", "0.3", "0.7", "1"), "seed": ("0", "1", "2")}
+
+
+def presets(field: str, form: Form) -> list[str]:
+    """What people try for a field."""
+    if field == "budget":
+        return [FREE if budget is None else str(budget) for budget in form.budgets]
+    return list(_PRESETS[field])
+
+
+def natural(text: str, name: str = "") -> int:
+    """A whole number from 0 on. ValueError for another text."""
+    if not (text.isascii() and text.isdigit() and len(text) < 40 and int(text) < 1 << 63):
+        raise ValueError(f"{_field(name)}{text[:40]!r} is not a whole number from 0 on, or too large")
+    return int(text)
+
+
+def temperature(text: str, name: str = "") -> float:
+    """A temperature. ValueError for another text."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if (fault := temperature_fault(value)) is not None:
+        raise ValueError(f"{_field(name)}{fault}")
+    return value
+
+
+def _choice(name: str, text: str, choices: Sequence[str]) -> str:
+    if text.strip() not in choices:
+        raise ValueError(f"{_field(name)}{text[:40]!r} is none of {', '.join(choices)}")
+    return text.strip()
+
+
+def _field(name: str) -> str:
+    return f"{name}: " if name else ""
+
+
+def after(values: Sequence[_T], value: _T, by: int = 1) -> _T:
+    """The value that follows, around the end; the first one after a value that is not there."""
+    return values[(values.index(value) + by) % len(values)] if value in values else values[0]
 
 
 class Models:

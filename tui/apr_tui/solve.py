@@ -1,201 +1,50 @@
-"""The screen of searches: one, or two side by side, that run now or were recorded.
-
-`tracks` is all it shows. The screen owns them and takes events in once a frame; panes only draw.
-"""
+"""The screen that asks for a problem and solves it, and compares two ways to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from textual import events
-from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widget import Widget
-from textual.widgets import Footer, Input, Label, Static
+from textual.widgets import Label, Static
 
 from apr.form import draw, example, fill, form_of, read
-from apr.task import Field, Task
+from apr.task import Task
 from apr.threads.events import EventLog
-from apr_tui.base import WatchScreen
+from apr_tui.dialogs import SettingsScreen
 from apr_tui.feed import Refused, Solve
-from apr_tui.lines import LineList
-from apr_tui.log import Library, Player
+from apr_tui.form import FieldInput
+from apr_tui.log import Library
+from apr_tui.memory import Memory
 from apr_tui.pane import SearchPane
+from apr_tui.search import SearchScreen
 from apr_tui.settings import Models, Settings, after
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 
-_INVITATION = "Enter tries the example, r a random one"
-
-
-class FieldInput(Input):
-    """Takes the characters of its field; other keys are the screen's."""
-
-    def __init__(self, field: Field, example: str) -> None:
-        super().__init__(placeholder=example, id=f"ask-{field.name}", compact=True)
-        self._keys = field.keys
-        self.styles.width = "1fr" if field.width is None else field.width
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        return character is not None and (character in self._keys if self._keys else character.isprintable())
-
-    async def _on_key(self, event: events.Key) -> None:
-        if event.is_printable and not self.check_consume_key(event.key, event.character):
-            event.prevent_default()
-
-
-class SearchScreen(WatchScreen):
-    """Watch threads search: a recorded log, growing or replayed."""
-
-    AUTO_FOCUS = "ThreadList"
-    ABOUT = (
-        "The threads of a search as a tree: each waits for its children, which run at once. Beside it the text of "
-        "the selected one; its margin tells the prompt (│) and what a join put there (┃) from what was sampled. "
-        "★ marks the threads the solution came through."
-    )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "pause", "Pause", tooltip="pause or go on; a running search is paused on screen only"),
-        Binding("escape", "stop", "Stop", tooltip="end the search, or skip to the end of a replay"),
-        Binding("p", "replay", "Replay", tooltip="play the search from its start as it happened"),
-        Binding("plus,equals_sign", "speed(1)", "Faster", key_display="+", show=False, tooltip="replay faster"),
-        Binding("minus", "speed(-1)", "Slower", key_display="-", show=False, tooltip="replay slower"),
-        Binding("left_square_bracket", "step(-1)", "Earlier", key_display="[", tooltip="the rollout before"),
-        Binding("right_square_bracket", "step(1)", "Later", key_display="]", tooltip="the rollout after"),
-        Binding("w", "save", "Save log", tooltip="write the events of the search to a file", show=False),
-    ]
-
-    def __init__(self, tracks: Sequence[Track], invitation: str = "") -> None:
-        super().__init__()
-        self.tracks = list(tracks)
-        self.complaint: str | None = None
-        """What is wrong with the form, in one sentence."""
-        self._invitation = invitation
-        self._active = 0
-
-    def compose(self) -> ComposeResult:
-        yield from self.compose_form()
-        with Horizontal(id="panes"):
-            for _ in self.tracks:
-                yield SearchPane(self._invitation)
-        yield Footer(show_command_palette=False)
-
-    def compose_form(self) -> ComposeResult:
-        """What stands above the searches."""
-        yield from ()
-
-    def tick(self, seconds: float) -> None:
-        for track in self.tracks:
-            track.tick(seconds)
-        self.draw()
-
-    def draw(self) -> None:
-        shown = self._shown()
-        for index, (track, pane) in enumerate(shown):
-            pane.set_class(len(shown) > 1 and index == self._active, "-active")
-            pane.draw(track, complaint=self.complaint if index == self._active else None, note=self.note(track))
-        state = tuple(self.check_action(name, ()) for name in ("stop", "step"))
-        if state != getattr(self, "_offered", None):
-            self._offered = state
-            self.refresh_bindings()
-
-    def _shown(self) -> list[tuple[Track, SearchPane]]:
-        """The searches with their panes; a pane goes a moment later than its search."""
-        return list(zip(self.tracks, self.query(SearchPane), strict=False))
-
-    def note(self, track: Track) -> str:
-        """What stands behind the title of a search."""
-        here, count = track.library.position(track.state.rollout)
-        many = f"rollout {here:,} of {count:,}" if count > 1 and here and len(self.tracks) == 1 else ""
-        unsaved = f"not logged: {track.unsaved}" if track.unsaved is not None else ""
-        return " · ".join(part for part in (many, clock(track), unsaved) if part)
-
-    @property
-    def track(self) -> Track:
-        """The search that keys are for."""
-        return self.tracks[self._active]
-
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        inside = [index for index, (_, pane) in enumerate(self._shown()) if pane in event.widget.ancestors]
-        self._active = inside[0] if inside else self._active
-
-    def on_line_list_moved(self, message: LineList.Moved) -> None:
-        track = next((track for track, pane in self._shown() if pane in message.lines.ancestors), None)
-        if track is not None and isinstance(message.lines, ThreadList) and message.lines.selected is not None:
-            track.select(message.lines.selected)
-            self.draw()
-
-    def action_pause(self) -> None:
-        paused = not self.track.paused
-        for track in self.tracks:
-            track.paused = paused
-
-    def action_stop(self) -> None:
-        for track in self.tracks:
-            track.stop()
-
-    def action_replay(self) -> None:
-        for track in self.tracks:
-            track.replay(track.player.speed if track.player is not None else 1.0)
-
-    def action_speed(self, by: int) -> None:
-        for track in self.tracks:
-            if track.player is None:
-                track.replay()
-            if track.player is not None:
-                track.player.faster(by)
-
-    def action_step(self, by: int) -> None:
-        self.track.step(by)
-
-    def action_save(self) -> None:
-        track = self.track
-        if track.unsaved is not None:
-            self.notify(f"nothing is kept: {track.unsaved}", severity="error", markup=False)
-            return
-
-        def write(path: Path) -> str:
-            count = track.save(path)
-            return f"{count:,} events are in {path}" if count else "there is nothing to save"
-
-        self.keep(f"apr-{''.join(c for c in str(track.state.rollout) if c.isalnum())}", ".jsonl", write)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        match action:
-            case "stop":
-                return any(track.searching or track.player is not None for track in self.tracks)
-            case "step":
-                return len(self.tracks) == 1 and len(self.track.library.starts) > 1
-            case _:
-                return True
+_INVITATION = "Enter tries the example, Ctrl+R a random one"
 
 
 class SolveScreen(SearchScreen):
     """Solve what the form says, and compare two ways to."""
 
     AUTO_FOCUS = "FieldInput"
-    ABOUT = f"{SearchScreen.ABOUT} Keys that change how to search act on the active one of two searches."
+    ABOUT = f"{SearchScreen.ABOUT} Options and settings are of the active one of two searches."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "next_field", "Search", show=False, priority=True, tooltip="search for what the form says"),
         Binding("n", "new", "New", tooltip="type in another problem"),
-        Binding("r", "random", "Random", tooltip="solve a random problem of the test split"),
-        Binding("d", "difficulty", "Difficulty", tooltip="which problems are drawn at random", show=False),
+        Binding("escape", "threads", "Leave the form", tooltip="leave the form; letters are commands then"),
+        Binding("r,ctrl+r", "random", "Random", tooltip="solve a random problem of the test split"),
+        Binding("d", "difficulty", "Kind", tooltip="which problems are drawn at random"),
         Binding("s", "again", "Again", tooltip="solve the same problem again"),
+        Binding("o,ctrl+o", "options", "Options", tooltip="how to search: method, budget, temperature and others"),
         Binding("c", "compare", "Compare", tooltip="two searches side by side, or one"),
-        Binding("m", "setting('method')", "Method", tooltip="change the method: apr, sos+"),
-        Binding("b", "setting('budget')", "Budget", tooltip="change the budget named in the prompt"),
-        Binding("t", "setting('temperature')", "Temperature", tooltip="change the temperature", show=False),
-        Binding("g", "setting('seed')", "Seed", tooltip="change the seed", show=False),
-        Binding("j", "setting('join')", "Join", tooltip="wait for all children, or for the first solution", show=False),
-        Binding("e", "setting('engine')", "Engine", tooltip="change the engine: native, torch, sglang", show=False),
     ]
 
-    def __init__(self, models: Models, settings: Settings | None = None) -> None:
+    def __init__(self, models: Models, settings: Settings | None = None, memory: Memory | None = None) -> None:
         self._folder = TemporaryDirectory(prefix="apr-solve-", ignore_cleanup_errors=True)
         self._log = EventLog(Path(self._folder.name) / "events.jsonl")
         self.asked: Task[Any] = models.task("apr" if settings is None else settings.method)
@@ -205,15 +54,18 @@ class SolveScreen(SearchScreen):
         self.settings = [Settings.of("apr", models.form("apr")) if settings is None else settings]
         self.kind = next(iter(form_of(self.asked).kinds), None)
         """Which problems are drawn at random; None: all."""
+        self._memory = Memory() if memory is None else memory
         self._solves: list[Solve] = []
 
     def compose_form(self) -> ComposeResult:
+        fields = form_of(self.asked).fields
+        inputs = [FieldInput(field, text) for field, text in zip(fields, example(self.asked), strict=True)]
+        for field, heir in pairwise(inputs):
+            field.heir = heir
         with Horizontal(id="form"):
-            space = ""
-            for field, text in zip(form_of(self.asked).fields, example(self.asked), strict=True):
-                yield Label(f"{space}{field.name} ", markup=False)
-                yield FieldInput(field, text)
-                space = " "
+            for field in inputs:
+                yield Label(f"{' ' * (field is not inputs[0])}{field.field.name} ", markup=False)
+                yield field
             yield Static("", id="how", markup=False)
 
     async def on_unmount(self) -> None:
@@ -229,19 +81,7 @@ class SolveScreen(SearchScreen):
         super().draw()
 
     def note(self, track: Track) -> str:
-        return super().note(track) if track.state.view is not None or track.searching else ""
-
-    def action_next_field(self) -> None:
-        """Enter in a field that is filled leads to the next one, unless that is filled, too.
-
-        It is a priority binding, so that what is typed or pasted right after it already goes there. Any other Enter
-        is the field's, which hands it in after what was typed before it."""
-        fields = self._fields
-        for field, after_it in pairwise(fields):
-            if self.focused is field and field.value.strip() and not after_it.value.strip():
-                self.set_focus(after_it)
-                return
-        raise SkipAction
+        return super().note(track) if track.shown.view is not None or track.searching else ""
 
     @property
     def _fields(self) -> list[FieldInput]:
@@ -296,18 +136,34 @@ class SolveScreen(SearchScreen):
             self.kind = after(list(kinds), self.kind)
             self.notify(f"random problems are {self.kind}: {kinds[self.kind].says}", markup=False)
 
-    def action_setting(self, field: str) -> None:
-        self.settings[self._active] = self.settings[self._active].next(field, self.models.form)
-        self.draw()
+    def action_options(self) -> None:
+        index = self._active
+        title = f"how to search{', ' + ('left' if index == 0 else 'right') if len(self.settings) > 1 else ''}"
+
+        def take(settings: Settings | None) -> None:
+            if settings is None or index >= len(self.settings):
+                return
+            self.settings[index] = settings
+            if index == 0:
+                # Each task has budgets of its own.
+                kept = self._memory.get("settings")
+                others = kept if isinstance(kept, dict) else {}
+                self._memory.keep("settings", {**others, self.asked.name: settings.texts()})
+            self.draw()
+
+        self.app.push_screen(SettingsScreen(self.settings[index], self.models.form, title), take)
+
+    def action_threads(self) -> None:
+        self.set_focus(list(self.query(ThreadList))[self._active])
 
     async def action_compare(self) -> None:
         panes = self.query_one("#panes")
         if any(track.searching for track in self.tracks):
             self.notify("a search is running; Esc stops it")
         elif len(self.tracks) == 1:
-            other: Widget = SearchPane("c ends the comparison; keys change the search that has the focus")
+            other = SearchPane("c ends the comparison; options are those of the search that has the focus")
             self.tracks.append(Track(Library(self._log.path)))
-            self.settings.append(self.settings[0].next("method", self.models.form))
+            self.settings.append(self.settings[0].other(self.models.form))
             await panes.mount(other)
             self.draw()
         else:
@@ -318,17 +174,16 @@ class SolveScreen(SearchScreen):
             self.draw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "difficulty" and self.kind is None:
-            return False
-        if action == "replay":
-            return not any(track.searching for track in self.tracks)
-        return super().check_action(action, parameters)
-
-
-def clock(track: Track) -> str:
-    """How a track plays: its speed and place, or that it is paused."""
-    player: Player | None = track.player
-    if player is None:
-        return "paused, the search goes on" if track.paused and track.searching else "paused" if track.paused else ""
-    sign = "paused" if track.paused else "ended" if player.ended else "playing"
-    return f"{sign} {min(player.now, player.length):.1f} of {player.length:.1f} s, {player.speed:g}x"
+        match action:
+            case "difficulty":
+                return self.kind is not None
+            case "threads":
+                return isinstance(self.focused, FieldInput)
+            case "stop" | "live" if isinstance(self.focused, FieldInput):
+                return False
+            case "replay" if any(track.searching for track in self.tracks):
+                return False
+            case "again" | "random" | "compare":
+                return not any(track.searching for track in self.tracks)
+            case _:
+                return super().check_action(action, parameters)

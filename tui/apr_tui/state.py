@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Literal
 
@@ -17,6 +18,7 @@ from apr.shown import Shown
 from apr.task import Verdict
 from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
 from apr.threads.tree import MAIN, Thread, ThreadTree
+from apr_tui.lanes import Lane, follow
 
 KEEP = 64
 """Rollouts a state holds; a training run writes thousands into one log."""
@@ -24,6 +26,18 @@ KEEP = 64
 Origin = Literal["prompt", "join", "replace"]
 Span = tuple[int, int, Origin]
 """Where a part of a text begins and ends, by characters, and where it comes from."""
+
+
+class Solvable:
+    """Whether a problem has a solution. The task's solver is asked when somebody wants to know, and once."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+
+    @cached_property
+    def known(self) -> tuple[bool | None, str | None]:
+        """Whether there is one (None: nobody knows), and one in words."""
+        return self._shown.known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +53,14 @@ class View:
     """Its problem in words; None before it started."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Child -> its part of the problem, in a few characters."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Child -> what its parent's text calls it; empty: nothing."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     """Closed thread that claims a solution -> what the task's judge says of it, if anybody can tell."""
+    lanes: Mapping[str, Lane] = field(default_factory=dict)
+    """Thread -> what it did when."""
+    solvable: Solvable | None = field(default=None, compare=False)
+    """Whether its problem has a solution; None before it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +153,11 @@ class _Draft:
         self.seconds = view.seconds
         self.forced = dict(view.forced)
         self.shown = view.shown
+        self.solvable = view.solvable
         self.labels = dict(view.labels)
+        self.names = dict(view.names)
         self.verdicts = dict(view.verdicts)
+        self.lanes = dict(view.lanes)
         self._own: set[str] = set()
 
     def take(self, event: Event) -> None:
@@ -145,13 +168,17 @@ class _Draft:
         if touched is not None:
             self._own.add(touched)
         self.seconds = event.time
+        follow(self.lanes, event)
         match event:
             case RolloutStarted():
                 self.shown = Shown.of(event)
+                self.solvable = Solvable(self.shown)
             case ThreadOpened():
                 self.forced[event.thread] = ((0, len(event.text), "prompt"),)
                 if self.shown is not None and event.parent is not None:
-                    self.labels[event.thread] = self.shown.label(self.tree.threads[event.thread].prompt_text)
+                    prompt = self.tree.threads[event.thread].prompt_text
+                    self.labels[event.thread] = self.shown.label(prompt)
+                    self.names[event.thread] = self.shown.child_name(prompt)
             case TokensForced():
                 kept = event.kept_text
                 before = ((a, min(b, kept), origin) for a, b, origin in self.forced[event.thread] if a < kept)
@@ -163,7 +190,10 @@ class _Draft:
                     self.verdicts[event.thread] = verdict
 
     def view(self) -> View:
-        return View(self.tree, self.seconds, self.forced, self.shown, self.labels, self.verdicts)
+        return View(
+            self.tree, self.seconds, self.forced, self.shown, self.labels, self.names, self.verdicts, self.lanes,
+            self.solvable,
+        )  # fmt: skip
 
 
 def _copy(thread: Thread) -> Thread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
@@ -55,11 +56,13 @@ class ThreadText(ScrollView, can_focus=True):
         """Its end is to be seen; so until somebody scrolls up."""
 
     def show(self, key: tuple[str, ...] | None, text: str, parts: Sequence[Part], *, tail: bool) -> None:
-        """Draw the text of the thread `key`. One that is new on screen shows its end if `tail`, else its
-        begin; one that was there keeps its place, which may be its end. Parts ascend and do not overlap."""
+        """Draw the text of the thread `key`. One that is new on screen, or is shown at an earlier moment, shows its end
+        if `tail`, else its begin; one that was there keeps its place, which may be its end. Parts ascend and do not
+        overlap."""
         if key == self._key and text == self._source and tuple(parts) == self._parts:
             return
-        follow = tail if key != self._key else self._tail
+        earlier = len(text) < len(self._source) and self._source.startswith(text)
+        follow = tail if key != self._key or earlier else self._tail
         grown = key == self._key and text.startswith(self._source)
         begin = self._source.rfind("\n") + 1 if grown else 0
         self._shown = self._shown[:begin] + clean(text[begin:])
@@ -78,10 +81,16 @@ class ThreadText(ScrollView, can_focus=True):
             self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
             self._tail = True
 
+    def _to_place(self, position: int) -> None:
+        """Have the line on top that this place of the text is in."""
+        line = bisect_right(self._spans, position, key=lambda span: span[0]) - 1
+        self.scroll_to(y=max(0, line), animate=False, immediate=True, force=True)
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        if new_value != old_value:
-            self._tail = new_value > old_value and new_value >= self.max_scroll_y
+        # A pane that gets another size scrolls by itself, before its text is cut anew.
+        if new_value != old_value and self._width == self.scrollable_content_region.width:
+            self._tail = new_value >= self.max_scroll_y
 
     def _wrap(self, begin: int) -> None:
         """Cut the text from here on, where a paragraph begins, in lines."""
@@ -98,10 +107,13 @@ class ThreadText(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         if self._width != self.scrollable_content_region.width:
+            top = self._spans[self.scroll_offset.y][0] if self.scroll_offset.y < len(self._spans) else 0
             self._wrap(0)
-            if self._tail:
-                self.call_after_refresh(self._to_end)
+            if not self._tail:
+                self.call_after_refresh(self._to_place, top)
             self.refresh()
+        if self._tail:
+            self.call_after_refresh(self._to_end)
 
     def render_line(self, y: int) -> Strip:
         index = y + self.scroll_offset.y

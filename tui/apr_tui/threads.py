@@ -1,13 +1,16 @@
-"""The tree of threads as a list of lines: who runs, who found what, how much of its context each has used."""
+"""The tree of threads as a list of lines: who runs, who found what, and what each did when."""
 
 from __future__ import annotations
 
 from rich.text import Text
+from textual.message import Message
 
-from apr_tui.figures import Mark, Row, name, order, row, sources
+from apr_tui.figures import Mark, Row, order, row, sources
+from apr_tui.lanes import critical
 from apr_tui.lines import LineList
 from apr_tui.plain import clean, pad
 from apr_tui.state import View
+from apr_tui.timeline import axis, lane_cells, legend
 
 MARKS: dict[Mark, tuple[str, str]] = {
     "running": ("●", "cyan"),
@@ -30,35 +33,88 @@ _BAR = 6
 
 
 class ThreadList(LineList):
-    """The threads of a rollout, each under its parent."""
+    """The threads of a rollout, each under its parent, and beside it what it did when."""
+
+    class Sought(Message):
+        """Somebody chose a moment, as a share of the rollout's time."""
+
+        def __init__(self, threads: ThreadList, share: float) -> None:
+            super().__init__()
+            self.threads = threads
+            self.share = share
+
+        @property
+        def control(self) -> ThreadList:
+            return self.threads
 
     def __init__(self, id: str = "threads") -> None:
         super().__init__(id)
         self._view: View | None = None
+        self._whole: View | None = None
+        self._now: float | None = None
         self._order: list[str] = []
         self._sources: tuple[str, ...] = ()
+        self._critical: frozenset[str] = frozenset()
         self._capacity = 0
         self._frame = 0
 
-    def show(self, view: View | None, selected: str, capacity: int | None = None) -> None:
-        """Draw these threads. `capacity`: tokens that fit one; None: bars compare with the longest."""
+    def show(
+        self,
+        view: View | None,
+        selected: str,
+        capacity: int | None = None,
+        *,
+        whole: View | None = None,
+        now: float | None = None,
+    ) -> None:
+        """Draw these threads. `capacity`: tokens that fit one; None: bars compare with the longest. `whole` is the
+        rollout as far as it is known, of which `now` is the moment that is shown; None: its end."""
         wanted = self._order.index(selected) if selected in self._order else 0
-        if view is self._view and (view is None or view.tree.finished is not None):
+        whole = view if whole is None else whole
+        same = view is self._view and whole is self._whole and now == self._now
+        if same and (view is None or view.tree.finished is not None):
             if wanted != self._wanted:
                 self.fill(self.count, wanted)
             return
-        self._view = view
+        if whole is not self._whole:
+            self._critical = frozenset() if whole is None else critical(whole.tree, whole.lanes)
+        self._view, self._whole, self._now = view, whole, now
         self._frame += 1
         self._order = [] if view is None else order(view)
         self._sources = () if view is None else sources(view)
         longest = 0 if view is None else view.tree.longest_context
         self._capacity = max(1, longest if capacity is None else capacity)
+        self._title()
         self.fill(len(self._order), self._order.index(selected) if selected in self._order else 0)
 
     @property
     def selected(self) -> str | None:
         """The thread under the cursor."""
         return self._order[self.cursor] if self.cursor < len(self._order) else None
+
+    @property
+    def lane_width(self) -> int:
+        """Columns of the lanes."""
+        return 0 if self._view is None else lane_width(self.scrollable_content_region.width - 1)
+
+    def _title(self) -> None:
+        width, lanes = self.scrollable_content_region.width, self.lane_width
+        self.barred = width - lanes if lanes else None
+        self.head = None
+        if lanes and self._whole is not None:
+            self.head = Text(" " * (width - lanes), no_wrap=True).append_text(axis(self._length, lanes, self._now))
+        self.border_subtitle = legend(width) if self.head is not None else ""
+
+    @property
+    def _length(self) -> float:
+        return 0.0 if self._whole is None else self._whole.seconds
+
+    def on_resize(self) -> None:
+        self._title()
+        super().on_resize()
+
+    def click_beside(self, column: int) -> None:
+        self.post_message(self.Sought(self, (column - (self.barred or 0) + 0.5) / max(1, self.lane_width)))
 
     def line(self, index: int, width: int) -> Text:
         assert self._view is not None
@@ -67,7 +123,20 @@ class ThreadList(LineList):
         if thread.parent is not None:
             siblings = self._view.tree.threads[thread.parent].children
             last = not siblings or siblings[-1] == thread.id
-        return draw_row(row(self._view, thread, self._sources), width, self._capacity, last=last, frame=self._frame)
+        told = row(self._view, thread, self._sources)
+        lanes = lane_width(width)
+        text = draw_row(told, width - lanes, self._capacity, last=last, frame=self._frame)
+        if lanes and self._whole is not None and (lane := self._whole.lanes.get(thread.id)) is not None:
+            longest = thread.id in self._critical
+            text.append_text(lane_cells(lane, self._length, lanes, self._now, critical=longest))
+        return text
+
+
+def lane_width(width: int) -> int:
+    """Columns of a line that a lane takes."""
+    if width < 34:
+        return 0
+    return width // 2 if width >= 56 else width - 18
 
 
 def draw_row(row: Row, width: int, capacity: int, *, last: bool = True, frame: int = 0) -> Text:
@@ -80,24 +149,25 @@ def draw_row(row: Row, width: int, capacity: int, *, last: bool = True, frame: i
     text = Text(no_wrap=True)
     text.append("   " * (depth - 1) + ("└─ " if last else "├─ ") if depth else "", "dim")
     text.append(sign, style)
-    # Children are told by their part where there is room, names of deeper ones are long.
-    text.append(f" {name(row.thread):<{max(1, 5 - 3 * min(depth, 1))}} ", "bold" if live or row.source else "")
-    if width >= 62:
+    text.append(f" {pad(clean(row.name), 4)} ", "bold" if live or row.source else "")
+    if width >= 40:
         text.append(pad(row.label, 12) + " ", "cyan" if live else "dim")
     end = Text(no_wrap=True)
-    if width >= 48:
+    if width >= 60:
         end.append(f" {bar(row.context / capacity)}", "cyan" if live else "dim")
     if width >= 80:
         end.append(f"{row.rate:>6,.0f}/s", "" if live else "dim")
-    end.append(f"{row.tokens:>6,}", "" if live else "dim")
-    room = width - text.cell_len - end.cell_len
+    end.append(f"{row.tokens:>6,} ", "" if live else "dim")
+    room = max(0, width - text.cell_len - end.cell_len)
     note = clean(row.note)
     if row.source:
         text.append(pad(f"{SOURCE} {note}", room), "bold green")
     else:
         quiet = {"nothing": "dim", "cancelled": "dim", "found": "green", "wrong": "red", "failed": "red"}
         text.append(pad(note, room), quiet.get(row.mark, ""))
-    return text.append_text(end)
+    text.append_text(end)
+    text.truncate(width)
+    return text
 
 
 def bar(share: float, width: int = _BAR) -> str:

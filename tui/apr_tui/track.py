@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from apr_tui.feed import Solve
-from apr_tui.log import Batch, Library, LogFeed, Player
-from apr_tui.state import State, expect, fold_all, select_thread, show
+from apr_tui.lanes import moments
+from apr_tui.log import Batch, Library, LogFeed
+from apr_tui.player import Player
+from apr_tui.state import State, View, expect, fold_all, select_thread, show
 
 Feed = Solve | LogFeed
 
+_CLOSE = 1 / 250
+"""Share of a rollout's time that nobody can see."""
+
 
 class Track:
-    """Takes events out of a feed, or of a player, and folds them. What it draws is `state`."""
+    """Takes events out of a feed and folds them; a player shows an earlier moment of a rollout. What it draws is
+    `shown`."""
 
     def __init__(self, library: Library, feed: Feed | None = None) -> None:
         self.library = library
@@ -20,6 +27,7 @@ class Track:
         self.feed = feed
         self.player: Player | None = None
         self.state = State()
+        """All that has come."""
         self.capacity: int | None = None
         """Tokens that fit a thread, if known."""
         self.paused = False
@@ -36,9 +44,32 @@ class Track:
         return cls(feed.library, feed)
 
     @property
+    def shown(self) -> State:
+        """What is to be seen: the moment of a replay, else all that has come."""
+        return self.state if self.player is None else self.player.state
+
+    @property
+    def whole(self) -> View | None:
+        """The rollout on screen as far as it is known."""
+        return self.state.view if self.player is None else self.player.whole
+
+    @property
     def searching(self) -> bool:
         """A rollout runs that can be stopped."""
         return isinstance(self.feed, Solve)
+
+    @property
+    def replaying(self) -> bool:
+        """An earlier moment is shown than the last one there is."""
+        return self.player is not None and not self.player.ended
+
+    @property
+    def moving(self) -> bool:
+        """What is shown changes by itself, or would if it were not paused."""
+        if self.player is not None:
+            return self.replaying
+        unfinished = self.state.view is not None and self.state.view.tree.finished is None
+        return self.searching or (isinstance(self.feed, LogFeed) and unfinished)
 
     @property
     def loading(self) -> str | None:
@@ -56,13 +87,12 @@ class Track:
         if self.paused:
             return
         if self.player is not None:
-            self.state = fold_all(self.state, self.player.advance(seconds))
-            return
+            self.player.advance(seconds)
         match self.feed:
             case LogFeed() as feed:
                 batch = feed.take()
                 if feed.restarts != self._restarts:
-                    self._restarts, self.state = feed.restarts, State()
+                    self._restarts, self.state, self.player = feed.restarts, State(), None
                 self.complaint = feed.complaint
                 self.state = fold_all(self.state, batch)
             case Solve() as solve:
@@ -73,42 +103,91 @@ class Track:
 
     def select(self, thread: str) -> None:
         self.state = select_thread(self.state, thread)
+        if self.player is not None:
+            self.player.select(thread)
 
     def step(self, by: int) -> None:
         """Show an earlier or a later rollout; from the log if the state has dropped it."""
         self.library.scan()
-        there = self.library.neighbour(self.state.rollout, by)
+        there = self.library.neighbour(self.shown.rollout, by)
         if there is None:
             return
         last = there == next(reversed(self.library.starts))
         if there not in self.state.rollouts:
             self.state = fold_all(self.state, self._recorded(there))
-        self.player = None
+        self.player, self.paused = None, False
         self.state = show(self.state, there, follow=last)
 
     def replay(self, speed: float = 1.0) -> None:
         """Play the rollout on screen from its start."""
-        self.library.scan()
-        if self.state.rollout is not None and (events := self._recorded(self.state.rollout)):
-            self.player, self.paused = Player(events, speed), False
-            self.state = fold_all(self.state, self.player.advance(0.0))
+        if self._open(speed):
+            assert self.player is not None
+            self.player.seek(0.0)
+            self.paused = False
+
+    def scrub(self, by: float) -> None:
+        """Show the moment so large a share of the rollout later, or earlier, and stay there."""
+        if (player := self._recording()) is not None:
+            player.seek(player.now + by * player.length)
+
+    def seek(self, share: float) -> None:
+        """Show the moment after so large a share of the rollout, and stay there."""
+        if (player := self._recording()) is not None:
+            player.seek(share * player.length)
+
+    def to_moment(self, by: int) -> None:
+        """Show the last moment before this one, or the first after it, at which a thread opened, spawned, joined or
+        closed."""
+        player = self._recording()
+        if player is None or player.whole is None:
+            return
+        times = moments(player.whole.lanes.values())
+        # Children open one right after the other: what is as close as that is one moment.
+        close = player.length * _CLOSE
+        place = bisect_left(times, player.now - close) - 1 if by < 0 else bisect_right(times, player.now + close)
+        if 0 <= place < len(times):
+            player.seek(times[place])
+
+    def _recording(self) -> Player | None:
+        """A player that stays where it is set; None if there is nothing to play."""
+        if self.player is None and not self._open(1.0):
+            return None
+        self.paused = True
+        return self.player
+
+    def live(self) -> None:
+        """Show the end of what there is."""
+        self.paused = False
+        if self.player is not None and self.player.state.rollout in self.state.rollouts:
+            self.state = show(self.state, str(self.player.state.rollout), follow=True)
+            self.player = None
+        elif self.player is not None:
+            self.player.finish()
 
     def stop(self) -> None:
-        """End what runs: a search, or a replay, which shows its end."""
+        """End the search that runs."""
         self.paused = False
-        if self.player is not None:
-            self.state = fold_all(self.state, self.player.finish())
-            self.player = None
-        elif isinstance(self.feed, Solve):
+        if isinstance(self.feed, Solve):
             self.feed.stop()
 
     def save(self, path: Path) -> int:
         """Write the rollout on screen to a log of its own; how many events it has. OSError if it cannot be."""
         self.library.scan()
-        lines = self.library.lines(self.state.rollout) if self.state.rollout is not None else []
+        lines = self.library.lines(self.shown.rollout) if self.shown.rollout is not None else []
         if lines:
             path.write_bytes(b"".join(lines))
         return len(lines)
+
+    def _open(self, speed: float) -> bool:
+        """Have a player at the end of the rollout on screen; whether there is anything to play."""
+        shown = self.shown
+        self.library.scan()
+        if shown.rollout is None or not (events := self._recorded(shown.rollout)):
+            return False
+        self.player = Player(events, speed)
+        self.player.finish()
+        self.player.select(shown.thread)
+        return True
 
     def _recorded(self, rollout: str) -> Batch:
         try:
