@@ -1,7 +1,7 @@
 //! Text as a model might write it, through every function that reads text.
 
 use apr_countdown::check::{check_claim, check_solution, check_trace};
-use apr_countdown::inspect::{first_state, first_width, inspect};
+use apr_countdown::inspect::{choices, faults, first_state, first_width, inspect};
 use apr_countdown::trace::PHRASES;
 use apr_countdown::trace::read::{
     ChildHead, ChildOutcome, Line, child_prompts, claimed_steps, is_spawn, join, prompt_budget, search_result,
@@ -92,6 +92,11 @@ pub fn inspection(bytes: &[u8]) {
     assert!(found.wrong_states <= found.states && found.wrong_verdicts <= found.verdicts);
     let lines = text.lines().count();
     assert!(found.unreadable + found.steps + found.states + found.verdicts <= lines);
+    let wrong = faults(text);
+    let counted = found.wrong_results + found.invented_numbers + found.wrong_numbers;
+    assert_eq!(wrong.len(), counted + found.wrong_states + found.wrong_verdicts);
+    assert!(wrong.iter().all(|fault| text.is_char_boundary(fault.at)));
+    assert!(choices(text).iter().all(|choice| text.get(choice.place.clone()).is_some()));
 }
 
 /// The first state and its width.

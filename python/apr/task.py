@@ -178,11 +178,71 @@ class Grades(Protocol):
 
 
 @runtime_checkable
+class Sorts(Protocol):
+    """A task that knows which of its problems are alike."""
+
+    def kind(self, problem: Any) -> str:
+        """What problems share that are about as hard as each other: a short word, of a few dozen."""
+        ...
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A task with a solver that misses nothing of what children are asked."""
+
+    def solvable(self, problem: Any, prompt: str) -> bool:
+        """Whether there is anything to find for a child with this prompt, which a model wrote."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where a parent chose a child's part of the problem, and whether it chose well."""
+
+    begin: int
+    end: int
+    """Characters of the parent's text, from and to: what was free to choose, and nothing that follows from it."""
+    good: bool
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """A task with a solver that misses nothing of what parents choose."""
+
+    def choices(self, problem: Any, text: str, prompts: Sequence[str]) -> Sequence[Choice | None]:
+        """For each child of a main thread with this text, by the prompts in the order of spawning, where it was chosen,
+        and whether by it alone the problem could still be solved; one that a sibling before it was given already brings
+        nothing. None where nobody can tell."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Where a text went wrong."""
+
+    at: int
+    """The first character that cannot stand there, given those before it."""
+    right: str | None
+    """What stands from there to the line's end, its line break included; None: several things could, or nothing."""
+
+
+@runtime_checkable
+class Corrects(Protocol):
+    """A task whose every line can be judged."""
+
+    def faults(self, problem: Any, text: str) -> Sequence[Fault]:
+        """What is wrong in the whole text of a thread, each fault where it was made and not again where it is
+        copied."""
+        ...
+
+
+@runtime_checkable
 class Diagnoses(Protocol):
     """A task that can tell why a rollout went wrong."""
 
     def diagnose(self, problem: Any, tree: ThreadTree) -> dict[str, float]:
-        """Counts of one finished rollout that add up over rollouts."""
+        """Counts of one finished rollout that add up over rollouts. Those called `wrong_results` of `steps` and
+        `wrong_states` of `states` are watched in training."""
         ...
 
     def failure_cause(self, problem: Any, tree: ThreadTree) -> str | None:

@@ -243,7 +243,7 @@ def _note(view: View, thread: Thread) -> str:
         ended = sum(child in threads and threads[child].reason is not None for child in children)
         return f"{ended} of {len(children)} children ended"
     if thread.reason is None:
-        end = thread.text[max(len(thread.prompt_text), len(thread.text) - _LAST) :].rstrip()
+        end = thread.text[max(thread.begin, len(thread.text) - _LAST) :].rstrip()
         return end.rpartition("\n")[2] if end else "begins"
     if thread.result is not None:
         if steps := _steps(view, thread.id):

@@ -112,13 +112,14 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
         files.enter_context(_begun(plan, start, processes))
         watch.phase("loading the model")
         trainer = _checked(lambda: SftTrainer(config, plan.run, device=str(processes.device)))
-        return _trained(trainer, watch, options, again, handler)
+        return _trained(trainer, watch, config.steps, options, again, handler)
 
 
 def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
     from apr.threads.language import Trainable
+    from apr.train.rl.credit import check
     from apr.train.start import check_start
 
     check_engine(options.engine, options.server)
@@ -129,6 +130,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")
+        _checked(lambda: check(task, config))
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
@@ -157,7 +159,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         except EngineError as error:
             raise UsageError(str(error)) from None
         files.callback(trainer.close)
-        return _trained(trainer, watch, options, again, handler)
+        return _trained(trainer, watch, trainer.step if trainer.done else config.steps, options, again, handler)
 
 
 def _taught(config: RlConfig, start: Path) -> tuple[Task[Any], Language]:
@@ -235,11 +237,11 @@ def _checked(make: Callable[[], T]) -> T:
         raise UsageError(str(error)) from None
 
 
-def _trained(trainer: Any, watch: Watch[Any], options: Any, again: str, handler: Signals) -> int:
-    """Train, and say what came of it; the exit status."""
+def _trained(trainer: Any, watch: Watch[Any], steps: int, options: Any, again: str, handler: Signals) -> int:
+    """Train to the last of `steps`, and say what came of it; the exit status."""
     from apr.engine.base import EngineError
 
-    shown, step, steps = trainer.processes.rank == 0, trainer.step, trainer.config.steps
+    shown, step = trainer.processes.rank == 0, trainer.step
     if shown and step:
         note(f"going on from step {step}" if step < steps else f"the run is at its last step, {steps}, already")
     if step >= steps:

@@ -61,8 +61,8 @@ class Diagnostics:
 def diagnose(tree: ThreadTree) -> Diagnostics:
     """The diagnostics of a finished rollout."""
     children = [thread for thread in tree.threads.values() if thread.parent is not None]
-    hopeless = [child for child in children if not _hopeful(child)]
-    siblings = Counter((child.parent, _state(child)) for child in children)
+    hopeless = [child for child in children if not hopeful(child.prompt_text)]
+    siblings = Counter((child.parent, numbers_left(child.prompt_text)) for child in children)
     claims = [child for child in children if child.result is not None]
     counts = Counter(inspect(""))
     for thread in tree.threads.values():
@@ -91,7 +91,7 @@ def failure_cause(tree: ThreadTree, problem: Problem) -> FailureCause | None:
     if not main.rounds:
         # Alone, a main thread without a mistake has tried all that its width lets it.
         return "faults" if _faulty(main) and can_reach(problem.numbers, problem.target) else "width"
-    able = [child for child in tree.threads.values() if child.parent is not None and _hopeful(child)]
+    able = [child for child in tree.threads.values() if child.parent is not None and hopeful(child.prompt_text)]
     if not able or not can_reach(problem.numbers, problem.target):
         return "width"
     ended = [child for child in able if child.reason in ("answered", "no_answer")]
@@ -102,13 +102,15 @@ def failure_cause(tree: ThreadTree, problem: Problem) -> FailureCause | None:
     return "child_width"
 
 
-def _state(thread: Thread) -> tuple[int, ...]:
-    state = first_state(thread.prompt_text)
+def numbers_left(prompt: str) -> tuple[int, ...]:
+    """The numbers of the state that a child begins with, smallest first; none if there is no state to read."""
+    state = first_state(prompt)
     return () if state is None else tuple(sorted(state[1]))
 
 
-def _hopeful(thread: Thread) -> bool:
-    state = first_state(thread.prompt_text)
+def hopeful(prompt: str) -> bool:
+    """Whether the state that a child begins with can still reach its target."""
+    state = first_state(prompt)
     try:
         return state is not None and can_reach(state[1], state[0])
     except (ValueError, OverflowError):

@@ -8,12 +8,12 @@ from typing import Any
 
 from apr import _core
 from apr._core import Problem
-from apr.countdown import ask, diagnostics, show
+from apr.countdown import ask, credit, diagnostics, show
 from apr.countdown.language import Traces
 from apr.countdown.lessons import Lessons
 from apr.countdown.teacher import Teacher, solves, width
 from apr.fields import build
-from apr.task import Form, Method, Split, Verdict
+from apr.task import Choice, Fault, Form, Method, Split, Verdict
 from apr.threads.tree import ThreadTree
 
 DIFFICULTIES = (("hard", 4), ("medium", 16))
@@ -110,6 +110,19 @@ class Countdown:
         """By the number of its distinct solutions."""
         count = _solutions(problem)
         return next((name for name, most in DIFFICULTIES if count <= most), "easy")
+
+    def kind(self, problem: Problem) -> str:
+        """How many numbers it has, and how many distinct solutions, up to the next power of two."""
+        return f"{len(problem.numbers)}:{1 << max(0, _solutions(problem) - 1).bit_length()}"
+
+    def solvable(self, problem: Problem, prompt: str) -> bool:
+        return diagnostics.hopeful(prompt)
+
+    def choices(self, problem: Problem, text: str, prompts: Sequence[str]) -> list[Choice | None]:
+        return credit.choices(problem, text, prompts)
+
+    def faults(self, problem: Problem, text: str) -> list[Fault]:
+        return [Fault(at, right) for at, right in _core.faults(text)]
 
     def diagnose(self, problem: Problem, tree: ThreadTree) -> dict[str, float]:
         return asdict(diagnostics.diagnose(tree))

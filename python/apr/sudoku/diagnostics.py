@@ -30,7 +30,7 @@ _FAULTS = ("unreadable", "wrong_candidates", "short_scans", "wrong_grids", "wron
 def diagnose(problem: SudokuProblem, tree: ThreadTree) -> dict[str, float]:
     """The counts of a finished rollout."""
     children = [thread for thread in tree.threads.values() if thread.parent is not None]
-    hopeful = [child for child in children if _hopeful(problem, child)]
+    able = [child for child in children if hopeful(problem, child.prompt_text)]
     siblings = Counter((child.parent, _grid(problem, child)) for child in children)
     claims = [child for child in children if child.result is not None]
     counts = Counter(sudoku_inspect("", ""))
@@ -38,10 +38,10 @@ def diagnose(problem: SudokuProblem, tree: ThreadTree) -> dict[str, float]:
         counts.update(_inspect(thread))
     return {
         "children": len(children),
-        "hopeful_children": len(hopeful),
+        "hopeful_children": len(able),
         "duplicate_children": sum(times - 1 for times in siblings.values()),
         "child_tokens": sum(child.sampled_tokens for child in children),
-        "hopeless_tokens": sum(child.sampled_tokens for child in children if child not in hopeful),
+        "hopeless_tokens": sum(child.sampled_tokens for child in children if child not in able),
         "joined_claims": len(claims),
         "false_claims": sum(not _found(problem, child) for child in claims),
         **{name: float(count) for name, count in counts.items()},
@@ -58,7 +58,8 @@ def failure_cause(problem: SudokuProblem, tree: ThreadTree) -> Cause | None:
         return cause
     if not main.rounds:
         return "faults" if _faulty(main) else "gave_up"
-    able = [thread for thread in tree.threads.values() if thread.parent is not None and _hopeful(problem, thread)]
+    children = [thread for thread in tree.threads.values() if thread.parent is not None]
+    able = [child for child in children if hopeful(problem, child.prompt_text)]
     if not able:
         return "children"
     if any(_found(problem, child) for child in able):
@@ -74,8 +75,9 @@ def _grid(problem: SudokuProblem, thread: Thread) -> str | None:
     return None if found is None else found[0]
 
 
-def _hopeful(problem: SudokuProblem, thread: Thread) -> bool:
-    found = problem.first_grid(thread.prompt_text)
+def hopeful(problem: SudokuProblem, prompt: str) -> bool:
+    """Whether the problem's solution completes the grid that a child begins with."""
+    found = problem.first_grid(prompt)
     return found is not None and found[1]
 
 

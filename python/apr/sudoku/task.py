@@ -79,6 +79,9 @@ class Sudoku:
     def search(self, data: Mapping[str, Any], *, split: Split, seed: int, index: int, progress: float) -> Search:
         return search(Data.read(data), self.method, split=split, seed=seed, index=index, progress=progress)
 
+    def solvable(self, problem: SudokuProblem, prompt: str) -> bool:
+        return diagnostics.hopeful(problem, prompt)
+
     def diagnose(self, problem: SudokuProblem, tree: ThreadTree) -> dict[str, float]:
         return diagnostics.diagnose(problem, tree)
 

@@ -69,6 +69,12 @@ def token_weights(
     return weight, weight
 
 
+def correction_loss(logprobs_BT: Tensor, wanted_BT: Tensor, weights_BT: Tensor) -> Tensor:
+    """Cross entropy, in nats, toward what should have been written, SUMMED with weights. `logprobs_BT` are of the
+    tokens that are `wanted_BT`, a bool where there is one."""
+    return -(logprobs_BT * weights_BT).masked_fill(~wanted_BT, 0.0).sum()
+
+
 def grpo_loss(
     logprobs_BT: Tensor,
     old_logprobs_BT: Tensor,

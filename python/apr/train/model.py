@@ -103,7 +103,21 @@ def save_model(
     (directory / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", "utf-8")
 
 
+def all_logprobs(logits_BTV: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probability of every token of the vocabulary at each place from the second on: [B, T - 1, V], float32."""
+    return torch.log_softmax(logits_BTV[:, :-1].float() / temperature, dim=-1)
+
+
 def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-probability of each token from the second on, given those before it: [B, T - 1], float32."""
-    scaled_BTV = logits_BTV[:, :-1].float() / temperature
-    return torch.log_softmax(scaled_BTV, dim=-1).gather(-1, token_ids_BT[:, 1:, None]).squeeze(-1)
+    return of_tokens(all_logprobs(logits_BTV, temperature), token_ids_BT[:, 1:])
+
+
+def of_tokens(values_BTV: Tensor, token_ids_BT: Tensor) -> Tensor:
+    """At each place the value of its token, [B, T]."""
+    return values_BTV.gather(-1, token_ids_BT[..., None]).squeeze(-1)
+
+
+def entropy(logprobs_BTV: Tensor) -> Tensor:
+    """Entropy of each prediction in nats, [B, T]."""
+    return -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)

@@ -43,11 +43,15 @@ class Processes:
         dist.all_gather_object(everyone, own)
         return [item for part in everyone for item in part]
 
-    def add_gradients(self, model: nn.Module) -> None:
-        """Every process then has the sum of all gradients."""
+    def add_gradients(self, model: nn.Module, loss: float) -> float:
+        """Every process then has the sum of all gradients, and gets the sum of their losses; in one exchange."""
         if self.count == 1:
-            return
-        for parameter in model.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
+            return loss
+        parameters = list(model.parameters())
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        together = torch.cat([part.flatten() for part in parts] + [parts[0].new_tensor([loss])])
+        dist.all_reduce(together)
+        *summed, total = together.split([part.numel() for part in parts] + [1])
+        for parameter, gradient in zip(parameters, summed, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        return float(total)

@@ -128,7 +128,10 @@ class GrpoConfig:
     clip_high: NotNegative = 0.28
     """A ratio is clipped to 1 - clip_low and 1 + clip_high."""
     kl: NotNegative = 0.0
-    """Weight of the KL to the policy that the run began with; 0: there is no such term."""
+    """Weight of the KL to the reference, the policy that the run began with, estimated in the k3 form (Schulman), token
+    by token; 0: there is no such term."""
+    renew_reference: Natural = 0
+    """Every so many steps the policy becomes the reference, so that it may move on, and not fast; 0: never."""
     updates: Count = 1
     """Of the weights, by the same rollouts."""
     behaviour: Literal["engine", "recompute"] = "engine"
@@ -140,13 +143,41 @@ class GrpoConfig:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What is taken from the reward of a rollout that is correct; the others get nothing in any case."""
+    """What is taken from the reward of a rollout that is correct, so that of two such the cheaper is the better; the
+    others get nothing in any case."""
 
     per_1000_tokens: NotNegative = 0.0
     """Of all threads."""
     per_thread: NotNegative = 0.0
     """Children, that is."""
     per_second: NotNegative = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What tokens are worth beside what their rollout's outcome is worth: weights, in units of a reward; 0: nothing.
+    For tasks with a judge that can tell."""
+
+    children: NotNegative = 0.0
+    """Of what a child made of its own part of the problem; for all of its tokens."""
+    choices: NotNegative = 0.0
+    """Of whether what a main thread gave a child could lead to a solution; for the tokens that chose it."""
+    lines: NotNegative = 0.0
+    """Of a wrong line; taken from the token that made it wrong."""
+    corrections: NotNegative = 0.0
+    """Of a wrong line; of the cross entropy, at the token that made it wrong, toward the right one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A supervised loss beside the rollouts', so that nothing that was taught is lost."""
+
+    recipe: str
+    """Shipped, or a .toml file: whose lessons, as at the end of it; those that made the policy, fresh ones."""
+    weight: Positive
+    """Of the mean loss of their tokens, in nats."""
+    tokens: Count = 8192
+    """Of lessons at each update, over all processes; whole lessons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +193,12 @@ class RlConfig:
     """Rollouts of a problem."""
     loss: GrpoConfig = GrpoConfig()
     costs: Costs = Costs()
+    credit: Credit = Credit()
+    replay: Replay | None = None
+    """None: no lessons."""
+    sampled_tokens: Count | None = None
+    """The run ends before its last step once it has sampled so many, so that runs can be compared that cost the same;
+    None: it does not."""
     task: str | None = None
     """What the policy is asked; None: what it was trained for."""
     language: str | None = None
@@ -187,6 +224,9 @@ class RlConfig:
     teaches narrow ones."""
     refill: Natural = 0
     """How often a step draws other problems for those whose rollouts all have one reward."""
+    edge: NotNegative = 0.0
+    """How strongly problems are preferred of whose kind some rollouts are solved and some are not: the chance that a
+    problem is taken is its kind's share of such groups, over the best kind's, to this power. 0: all are taken alike."""
     overlap: bool = False
     """Sample the next step's rollouts while this one trains: they are one update old, and a checkpoint holds the
     weights that drew them too."""
@@ -206,6 +246,12 @@ class RlConfig:
     """Steps, and where training stops; 0: only there."""
     keep_checkpoints: Natural = 2
     """The newest; an older one is used where the newest is damaged. 0: all."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.loss.advantage == "std" and self.costs != Costs():
+            yield "costs", 'advantage = "std" would blow up the smallest of them where all of a group is correct'
+        if self.loss.renew_reference and not self.loss.kl:
+            yield "loss.renew_reference", "without a kl there is no reference"
 
     @property
     def problem_options(self) -> dict[str, Any]:

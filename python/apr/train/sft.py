@@ -7,6 +7,7 @@ later loss, so a run that was killed goes on as if it had not been.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -181,16 +182,15 @@ class SftTrainer:
             if not self._compiled:
                 self._compiled = True
                 self._phase("training")
-        self.processes.add_gradients(self.model)
-        totals[2] = self.processes.add(totals[2])
-        if not totals[2].isfinite():
+        found = self.processes.add_gradients(self.model, float(totals[2]))
+        if not math.isfinite(found):
             self.optimizers.forget()
             raise Diverged(f"step {self.step + 1}: the loss is not finite", updated=False)
         norm = self.optimizers.update(self.step, self.config.steps)
-        return float(totals[2] / totals[0]), norm, tokens
+        return found / float(totals[0]), norm, tokens
 
     def _weights(self, batch: Batch) -> Tensor:
-        return self._code_weights[_codes(batch)].to(self.device)
+        return self._code_weights[batch.codes_BT].to(self.device)
 
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Summed loss, its metrics, and the logits, [B, T, V]."""
@@ -214,7 +214,7 @@ class SftTrainer:
             tokens += int((weights_BT[:, 1:] > 0).sum())
             wrong_BT = greedy != batch.token_ids_BT[:, 1:]
             for kind, codes in kinds.items():
-                among_BT = torch.isin(_codes(batch)[:, 1:], torch.tensor(sorted(codes)))
+                among_BT = torch.isin(batch.codes_BT[:, 1:], torch.tensor(sorted(codes)))
                 found = runs(among_BT, wrong_BT)
                 right[kind] += found[0]
                 count[kind] += found[1]
@@ -230,11 +230,6 @@ class SftTrainer:
             state.save(self.run, self.model, self.tokenizer, self.optimizers, keep, origin)
         self.saved = self.step
         self.processes.wait()
-
-
-def _codes(batch: Batch) -> Tensor:
-    """The code of each token's kind, as an index."""
-    return (batch.loss_mask_BT if batch.kinds_BT is None else batch.kinds_BT).long()
 
 
 def _entry(progress: Progress) -> dict[str, Any]:

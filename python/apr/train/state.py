@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,18 @@ class TrainerState:
     """The first item of the data that no step has taken yet."""
     behind: dict[str, Tensor] | None = None
     """The weights that draw the next step's rollouts, where those are a step older than the model."""
-
     untold: dict[str, Any] | None = None
     """The line of this step, where what it holds out is still to be told."""
+    sampled: int = 0
+    """Tokens sampled so far."""
+    kinds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """What is known of kinds of problems."""
+    lessons: int = 0
+    """The first lesson, of those beside rollouts, that no step has taken yet."""
+    lessons_digest: str | None = None
+    """What tells the recipe that those are of from others; None: there are none."""
+    reference: dict[str, Tensor] | None = None
+    """The weights that the policy may not leave too far, where those are no longer the run's first."""
 
     def save(
         self,
@@ -48,10 +58,7 @@ class TrainerState:
 
         def write(directory: Path) -> None:
             state = {
-                "step": self.step,
-                "position": self.position,
-                "behind": self.behind,
-                "untold": self.untold,
+                **{each.name: getattr(self, each.name) for each in fields(self)},
                 "optimizers": optimizers.state_dict(),
                 "random": torch.get_rng_state(),
             }
@@ -76,4 +83,4 @@ class TrainerState:
             raise ValueError(f"{checkpoint} holds step {state['step']}")
         optimizers.load_state_dict(state["optimizers"])
         torch.set_rng_state(state["random"].cpu())
-        return cls(state["step"], state["position"], state["behind"], state["untold"])
+        return cls(**{each.name: state[each.name] for each in fields(cls) if each.name in state})

@@ -2,14 +2,21 @@
 //!
 //! Where a verdict ends at the first fault, this goes on: each line is held against what the text itself says above
 //! it, so a fault counts once and not again wherever it is copied. Join blocks are others' words and are not read.
-//! Any text can be inspected.
+//! Any text can be inspected. A fault is where a line left what the grammar and the lines above allow, which is one
+//! place: what follows it in the line was written after a wrong begin.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::arithmetic;
-use crate::problem::{Number, Op, Step};
+use crate::problem::{Number, Op, Problem, Step};
 use crate::trace::read::{Line, State};
-use crate::trace::{EQUAL, MOVE, STATE, UNEQUAL};
+use crate::trace::write::Writer;
+use crate::trace::{EQUAL, EXPLORE, GENERATED, MOVE, NODE_TARGET, OPERATION, STATE, TARGET_LIST, UNEQUAL};
+
+mod allowed;
+mod choices;
+
+pub use choices::{Choice, choices};
 
 /// Counts over the lines of one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,13 +43,71 @@ pub struct Inspection {
     pub wrong_verdicts: usize,
 }
 
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wrong {
+    /// A step's result, or an operation that has none.
+    Result,
+    /// A number that the state does not have.
+    Invented,
+    /// The numbers that a step leaves, or the node made of it.
+    Numbers,
+    /// A state that is not that of the node moved to.
+    State,
+    /// A comparison with the target.
+    Verdict,
+}
+
+/// A place where a thread went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong.
+    pub wrong: Wrong,
+    /// The first byte of the text that cannot stand there, given what stands before it.
+    pub at: usize,
+    /// What stands from there to the line's end by the grammar; `None` where several things could, or nothing.
+    pub right: Option<String>,
+}
+
 /// Inspects the whole text of a thread, its prompt included.
 pub fn inspect(text: &str) -> Inspection {
+    read(text).found
+}
+
+/// The faults that [`inspect`] counts as wrong or invented, in the order of their lines.
+pub fn faults(text: &str) -> Vec<Fault> {
+    read(text).faults
+}
+
+fn read(text: &str) -> Reader<'_> {
     let mut reader = Reader::default();
-    for line in body(text).lines() {
-        reader.line(line);
+    for (at, line) in lines(text) {
+        reader.line(at, line);
     }
-    reader.found
+    reader
+}
+
+/// The lines of a text without its condition, as `str::lines` cuts them, and where each begins in the text.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let body = body(text);
+    let start = text.len() - body.len();
+    body.lines().map(move |line| (start + line.as_ptr().addr() - body.as_ptr().addr(), line))
+}
+
+/// Whether the first state of a child's prompt is one that its steps lead to from the problem.
+pub fn follows(problem: &Problem, prompt: &str) -> bool {
+    let line = prompt.find(STATE).and_then(|start| prompt[start..].lines().next());
+    let Some(Line::State(state)) = line.and_then(Line::parse) else {
+        return false;
+    };
+    let mut numbers = problem.numbers().to_vec();
+    for Step { left, op, right, result } in state.steps {
+        match without(&numbers, [left, right]) {
+            Some(rest) if arithmetic::apply(left, op, right) == Some(result) => numbers = [rest, vec![result]].concat(),
+            _ => return false,
+        }
+    }
+    state.target == problem.target() && sorted(&numbers) == sorted(&state.numbers)
 }
 
 /// The first state of a text: target and numbers.
@@ -50,6 +115,14 @@ pub fn first_state(text: &str) -> Option<(Number, Vec<Number>)> {
     let start = text.find(STATE)?;
     match Line::parse(text[start..].lines().next()?)? {
         Line::State(state) => Some((state.target, state.numbers)),
+        _ => None,
+    }
+}
+
+/// The node that a thread with this prompt begins at; `None` if it names none.
+pub fn first_node(prompt: &str) -> Option<&str> {
+    match Line::parse(body(prompt).lines().next()?)? {
+        Line::Move { id } => Some(id),
         _ => None,
     }
 }
@@ -83,11 +156,12 @@ fn body(text: &str) -> &str {
 #[derive(Default)]
 struct Reader<'a> {
     found: Inspection,
+    faults: Vec<Fault>,
     /// States by node id, as first written.
     nodes: HashMap<&'a str, State>,
     target: Option<Number>,
-    /// The node that the last move named.
-    moved: Option<&'a str>,
+    /// The node that the last move named, and where it is named.
+    moved: Option<(&'a str, usize)>,
     state: Option<State>,
     /// Operations tried in it, the smaller operand first.
     tried: HashSet<(Number, Op, Number)>,
@@ -100,7 +174,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn line(&mut self, text: &'a str) {
+    fn line(&mut self, at: usize, text: &'a str) {
         let line = Line::parse(text);
         if self.joining {
             match line {
@@ -111,75 +185,171 @@ impl<'a> Reader<'a> {
             return;
         }
         match line {
-            Some(Line::Move { id } | Line::StartSubSearch { id, .. }) => self.moved = Some(id),
-            Some(Line::State(state)) => self.state(state),
-            Some(Line::Explore { step, numbers }) => self.explore(step, numbers),
-            Some(Line::Generated { id, target, numbers, step }) => self.generated(id, target, numbers, step),
-            Some(Line::Dead { number, target }) => self.verdict(number, target, number != target),
-            Some(Line::Goal { target }) => self.verdict(target, target, true),
+            Some(Line::Move { id } | Line::StartSubSearch { id, .. }) => {
+                self.moved = Some((id, at + text.len() - id.len()));
+            }
+            Some(Line::State(state)) => self.state(at, text, state),
+            Some(Line::Explore { step, numbers }) => self.explore(at, text, step, numbers),
+            Some(Line::Generated { id, target, numbers, step }) => self.generated(at, text, id, target, numbers, step),
+            Some(Line::Dead { number, target }) => self.verdict(at, text, number, target, number != target),
+            Some(Line::Goal { target }) => self.verdict(at, text, target, target, true),
             Some(Line::Join) => (self.joining, self.joined_goal) = (true, false),
             Some(_) => {}
             None if [EQUAL, UNEQUAL].iter().any(|end| text.ends_with(end.trim_end())) => {
                 self.found.verdicts += 1;
-                self.found.wrong_verdicts += 1;
+                let right = self.right_verdict();
+                self.fault(Wrong::Verdict, at, text, right);
             }
             None => self.found.unreadable += usize::from(!text.is_empty()),
         }
     }
 
-    fn state(&mut self, state: State) {
+    /// Notes a fault in a line that would have to be `right`, its line break included.
+    fn fault(&mut self, wrong: Wrong, at: usize, line: &str, right: Option<String>) {
+        let same = right.as_ref().map_or(0, |right| allowed::common(line, right));
+        self.fault_at(wrong, at + same, right.map(|right| right[same..].to_owned()));
+    }
+
+    fn fault_at(&mut self, wrong: Wrong, at: usize, right: Option<String>) {
+        *match wrong {
+            Wrong::Result => &mut self.found.wrong_results,
+            Wrong::Invented => &mut self.found.invented_numbers,
+            Wrong::Numbers => &mut self.found.wrong_numbers,
+            Wrong::State => &mut self.found.wrong_states,
+            Wrong::Verdict => &mut self.found.wrong_verdicts,
+        } += 1;
+        self.faults.push(Fault { wrong, at, right });
+    }
+
+    fn state(&mut self, at: usize, text: &str, state: State) {
         // A thread begins in the state of its prompt, with or without a move.
-        let id = self.moved.take().unwrap_or("0");
+        let (id, named) = self.moved.take().unwrap_or(("0", at));
         if self.target.is_none() {
             self.target = Some(state.target);
             self.nodes.insert(id, state.clone());
         } else {
             self.found.states += 1;
+            let known = self.nodes.get(id);
             let same = |known: &State| {
                 known.target == state.target
                     && sorted(&known.numbers) == sorted(&state.numbers)
                     && known.steps == state.steps
             };
-            self.found.wrong_states += usize::from(!self.nodes.get(id).is_some_and(same));
+            if !known.is_some_and(same) {
+                match known.map(state_line) {
+                    Some(right) => self.fault(Wrong::State, at, text, Some(right)),
+                    // The state of a node that is none: the move went wrong.
+                    None if named < at => {
+                        let same = self.nodes.keys().map(|known| allowed::common(id, known)).max();
+                        self.fault_at(Wrong::State, named + same.unwrap_or(0), None);
+                    }
+                    None => self.fault_at(Wrong::State, at, None),
+                }
+            }
         }
         self.state = Some(state);
         self.tried.clear();
     }
 
-    fn explore(&mut self, step: Step, numbers: Vec<Number>) {
+    fn explore(&mut self, at: usize, text: &str, step: Step, numbers: Vec<Number>) {
         let Step { left, op, right, result } = step;
         self.found.steps += 1;
-        self.found.wrong_results += usize::from(arithmetic::apply(left, op, right) != Some(result));
         let tried = (left.min(right), op, left.max(right));
         self.found.repeated_steps += usize::from(!self.tried.insert(tried));
-        match self.state.as_ref().and_then(|state| without(&state.numbers, [left, right])) {
-            None => self.found.invented_numbers += 1,
+        let rest = self.state.as_ref().and_then(|state| without(&state.numbers, [left, right]));
+        // Where the two numbers, or the operation on them, are none that the state allows.
+        let strayed = |state: &Option<State>| {
+            let has = state.as_ref().map_or(&[][..], |state| &state.numbers);
+            at + EXPLORE.len() + allowed::steps(has, &text[EXPLORE.len()..])
+        };
+        let true_result = arithmetic::apply(left, op, right);
+        match true_result {
+            Some(true_result) if true_result != result => {
+                let step = Step { result: true_result, ..step };
+                let left = rest.clone().map_or_else(|| numbers.clone(), |rest| [rest, vec![true_result]].concat());
+                self.fault(Wrong::Result, at, text, Some(explore_line(&step, &left)));
+            }
+            None => self.fault_at(Wrong::Result, strayed(&self.state), None),
+            _ => {}
+        }
+        match rest {
+            None => self.fault_at(Wrong::Invented, strayed(&self.state), None),
             Some(mut rest) => {
                 rest.push(result);
-                self.found.wrong_numbers += usize::from(sorted(&rest) != sorted(&numbers));
+                if sorted(&rest) != sorted(&numbers) {
+                    self.fault(Wrong::Numbers, at, text, Some(explore_line(&step, &rest)));
+                }
             }
         }
         self.explored = Some((step, numbers));
     }
 
-    fn generated(&mut self, id: &'a str, target: Number, numbers: Vec<Number>, step: Step) {
+    fn generated(&mut self, at: usize, text: &str, id: &'a str, target: Number, numbers: Vec<Number>, step: Step) {
         let copied = self.explored.as_ref().is_some_and(|(tried, left)| *tried == step && *left == numbers);
-        self.found.wrong_numbers += usize::from(!copied || Some(target) != self.target);
+        if !copied || Some(target) != self.target {
+            let right = self.explored.as_ref().zip(self.target);
+            let right = right.map(|((tried, left), target)| generated_line(id, target, left, tried));
+            self.fault(Wrong::Numbers, at, text, right);
+        }
         let mut steps = self.state.as_ref().map_or_else(Vec::new, |state| state.steps.clone());
         steps.push(step);
         self.nodes.entry(id).or_insert(State { target, numbers, steps });
     }
 
-    fn verdict(&mut self, number: Number, target: Number, right: bool) {
+    fn verdict(&mut self, at: usize, text: &str, number: Number, target: Number, right: bool) {
         self.found.verdicts += 1;
-        let left = match &self.explored {
-            Some((step, numbers)) => numbers.len() == 1 && step.result == number,
-            None => false,
-        };
+        let stands = self.right_verdict();
+        let left = self.last_number() == Some(number);
         let goal = number == target && std::mem::take(&mut self.joined_goal);
-        self.found.wrong_verdicts += usize::from(!right || Some(target) != self.target || !(left || goal));
+        if !right || Some(target) != self.target || !(left || goal) {
+            self.fault(Wrong::Verdict, at, text, stands);
+        }
         self.explored = None;
     }
+
+    /// The one number that the step of the last line leaves.
+    fn last_number(&self) -> Option<Number> {
+        self.explored.as_ref().filter(|(_, numbers)| numbers.len() == 1).map(|(step, _)| step.result)
+    }
+
+    /// The comparison that is due.
+    fn right_verdict(&self) -> Option<String> {
+        let target = self.target?;
+        let number = self.last_number().or_else(|| self.joined_goal.then_some(target))?;
+        let mut line = Writer::default();
+        if number == target {
+            line.goal(target)
+        } else {
+            line.dead(number, target)
+        }
+        Some(line.into_string())
+    }
+}
+
+fn state_line(state: &State) -> String {
+    let mut line = Writer::default();
+    line.state(state.target, &state.numbers, &state.steps);
+    line.into_string()
+}
+
+fn explore_line(step: &Step, numbers: &[Number]) -> String {
+    let mut line = Writer::default();
+    line.explore(step, numbers);
+    line.into_string()
+}
+
+fn generated_line(id: &str, target: Number, numbers: &[Number], step: &Step) -> String {
+    let mut line = Writer::default();
+    line.phrase(GENERATED);
+    line.phrase(id);
+    line.phrase(NODE_TARGET);
+    line.number(target);
+    line.phrase(TARGET_LIST);
+    line.list(numbers);
+    line.phrase(OPERATION);
+    line.step(step);
+    line.phrase("\n");
+    line.into_string()
 }
 
 fn sorted(numbers: &[Number]) -> Vec<Number> {

@@ -1,10 +1,10 @@
 //! Teachers make no mistakes; each kind of mistake is counted where it is made, and once.
 
-use apr_countdown::Problem;
 use apr_countdown::heuristic::Heuristic;
-use apr_countdown::inspect::{Inspection, first_state, first_width, inspect};
+use apr_countdown::inspect::{Inspection, choices, faults, first_node, first_state, first_width, follows, inspect};
 use apr_countdown::sample::Random;
 use apr_countdown::search::{Method, Trace, search};
+use apr_countdown::{Number, Problem};
 use proptest::prelude::*;
 
 fn faultless(text: &str) -> Inspection {
@@ -162,6 +162,110 @@ proptest! {
     fn any_text_can_be_inspected(text in "(Moving to Node #|Current State: |10:\\[|[0-9,=+*/ \\[\\]-]{0,8}|, Operations: \\[\\]|Exploring Operation: |\n){0,40}") {
         let found = inspect(&text);
         prop_assert!(found.wrong_results <= found.steps);
+        for fault in faults(&text) {
+            prop_assert!(text.is_char_boundary(fault.at));
+        }
+        choices(&text);
         first_state(&text);
     }
+}
+
+fn fault_of(from: &str, to: &str) -> (String, Option<String>) {
+    assert_eq!(TEXT.matches(from).count(), 1);
+    let text = TEXT.replace(from, to);
+    let found = &faults(&text)[0];
+    let line = text[found.at..].lines().next().unwrap_or("");
+    (line.to_owned(), found.right.clone())
+}
+
+#[test]
+fn a_fault_is_where_a_line_left_what_may_stand_there() {
+    let right = |text: &str| Some(text.to_owned());
+    // A result: the digit that is wrong, and all that stands there.
+    let found = fault_of("4+6=10, Resulting Numbers: [10]\n10,10", "4+6=12, Resulting Numbers: [12]\n12,10");
+    assert_eq!(found, ("2, Resulting Numbers: [12]".to_owned(), right("0, Resulting Numbers: [10]\n")));
+    // One that ends too soon: what stands in the place of its next digit.
+    let found = fault_of("4+6=10, Resulting Numbers: [10]\n10,10", "4+6=1, Resulting Numbers: [1]\n1,10");
+    assert_eq!(found, (", Resulting Numbers: [1]".to_owned(), right("0, Resulting Numbers: [10]\n")));
+    // A number that is not there: the digit by which it is none of those that are, and nothing that is right instead.
+    let found = fault_of("2+3=5, Resulting Numbers: [4, 5]\n", "2+33=35, Resulting Numbers: [4, 35]\n");
+    assert_eq!(found, ("3=35, Resulting Numbers: [4, 35]".to_owned(), None));
+    // An operation without a result.
+    let found = fault_of("6-4=2, Resulting Numbers: [2]\n2,10", "6/4=2, Resulting Numbers: [2]\n2,10");
+    assert_eq!(found, ("/4=2, Resulting Numbers: [2]".to_owned(), None));
+    // The numbers left, and the node made of them.
+    let found = fault_of("2+3=5, Resulting Numbers: [4, 5]", "2+3=5, Resulting Numbers: [3, 5]");
+    assert_eq!(found, ("3, 5]".to_owned(), right("4, 5]\n")));
+    let found = fault_of("#0,1: 10:[4, 5] Operation", "#0,1: 10:[4, 6] Operation");
+    assert_eq!(found, ("6] Operation: 2+3=5".to_owned(), right("5] Operation: 2+3=5\n")));
+    // A state, a move to a node that is none, a verdict.
+    let found = fault_of("10:[4, 6], Operations: ['2*3=6']", "10:[4, 6], Operations: []");
+    assert_eq!(found, ("]".to_owned(), right("'2*3=6']\n")));
+    let found = fault_of("Moving to Node #0,0", "Moving to Node #0,7");
+    assert_eq!(found, ("7".to_owned(), None));
+    let found = fault_of("2,10 unequal: No Solution", "2,10 equal: Goal Reached");
+    assert_eq!(found, ("equal: Goal Reached".to_owned(), right("unequal: No Solution\n")));
+}
+
+#[test]
+fn choices_are_the_numbers_and_the_sign_of_kept_steps() {
+    let text = format!(
+        "Sub Call Budget: 3 {TEXT}Moving to Node #0\nExploring Operation: 2*3=6, Resulting Numbers: [4, 6]\nGenerated Node #0,0: 10:[4, 6] Operation: 2*3=6\n"
+    );
+    let found: Vec<_> = choices(&text).into_iter().map(|choice| (choice.id, &text[choice.place])).collect();
+    assert_eq!(found, [("0,0", "2*3"), ("0,1", "2+3")]);
+    assert_eq!(choices(&text)[0].place.start, text.find("2*3").unwrap());
+}
+
+#[test]
+fn a_child_follows_from_its_problem_by_true_steps() {
+    let problem = Problem::new(vec![2, 3, 4], 10).unwrap();
+    let prompt = |state: &str| format!("Moving to Node #0,0\nCurrent State: {state}");
+    assert!(follows(&problem, &prompt("10:[4, 6], Operations: ['2*3=6']")));
+    assert!(follows(&problem, &prompt("10:[10], Operations: ['2*3=6', '4+6=10']")));
+    for lie in [
+        "10:[4, 7], Operations: ['2*3=7']",
+        "10:[4, 7], Operations: ['2*3=6']",
+        "10:[4, 6], Operations: []",
+        "11:[4, 6], Operations: ['2*3=6']",
+        "10:[4, 9], Operations: ['3*3=9']",
+    ] {
+        assert!(!follows(&problem, &prompt(lie)), "{lie}");
+    }
+    assert!(!follows(&problem, "nothing"));
+    assert_eq!(first_node(&prompt("10:[4, 6]")), Some("0,0"));
+    assert_eq!(first_node("10:[4, 6]"), None);
+}
+
+/// A digit of a teacher's text is another: the first fault is in that line or a later one, and with what is right in its
+/// place the line has no fault of its kind any more.
+#[test]
+fn what_is_right_repairs_a_line() {
+    let mut repaired = 0;
+    for item in 0..200_u64 {
+        let problem = Problem::new(vec![3 + Number::from(item % 40), 7, 11, 25], 24).unwrap();
+        let method = Method::Apr { beam_size: 4, child_beam_size: 6, promising: 0.9 };
+        let trace = search(&problem, &method, Heuristic::Mult, &mut Random::new(2, 1, item)).unwrap();
+        for text in all_texts(&trace) {
+            let digits: Vec<usize> =
+                text.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(i, _)| i).collect();
+            let place = digits[(item as usize * 7919) % digits.len()];
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[place] = b'0' + (bytes[place] - b'0' + 1 + (item % 9) as u8) % 10;
+            let changed = String::from_utf8(bytes).unwrap();
+            let found = faults(&changed);
+            let counts = inspect(&changed);
+            let counted = counts.wrong_results + counts.invented_numbers + counts.wrong_numbers;
+            assert_eq!(found.len(), counted + counts.wrong_states + counts.wrong_verdicts);
+            let Some((fault, right)) = found.first().and_then(|fault| Some((fault, fault.right.as_deref()?))) else {
+                continue;
+            };
+            let line_end = changed[fault.at..].find('\n').map_or(changed.len(), |end| fault.at + end + 1);
+            let better = format!("{}{right}{}", &changed[..fault.at], &changed[line_end..]);
+            let end = fault.at + right.len();
+            assert!(!faults(&better).iter().any(|f| f.wrong == fault.wrong && f.at < end), "{changed}\n{fault:?}");
+            repaired += 1;
+        }
+    }
+    assert!(repaired > 200, "{repaired}");
 }

@@ -16,11 +16,12 @@ from typing import Any
 from apr.limits import Limits, request_seed
 from apr.plugins import find
 from apr.policy import Policy
-from apr.task import Selects, Split, Task
+from apr.task import Selects, Sorts, Split, Task
 from apr.threads.rollout import Emit
 from apr.threads.tree import ThreadTree
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, RlConfig
+from apr.train.rl.edge import Edge, Tried
 from apr.train.stop import Stop
 from apr.types import SamplingParams
 
@@ -56,15 +57,21 @@ class Group:
         """Some rollouts did better than others."""
         return len(set(self.judged)) > 1
 
+    @property
+    def split(self) -> bool:
+        """Some rollouts are right and some are wrong, whatever they cost."""
+        pairs = zip(self.trees, self.rewards, strict=True)
+        return len({tree.correct for tree, reward in pairs if reward is not None}) > 1
+
 
 PASSED_OVER = 1000
 """Problems in a row that are not wanted, after which there are taken to be no others."""
 
 
-def draw(task: Task[Any], config: RlConfig, start: int, count: int) -> list[Drawn]:
-    """The first `count` problems from place `start` of the run's stream on. ValueError if the recipe wants problems
-    that there are none of."""
-    return _draw(task, config, config.seed, "train", start, count)
+def draw(task: Task[Any], config: RlConfig, start: int, count: int, edge: Edge | None = None) -> list[Drawn]:
+    """The first `count` problems from place `start` of the run's stream on that are near the edge, if one is known.
+    ValueError if the recipe wants problems that there are none of."""
+    return _draw(task, config, config.seed, "train", start, count, edge)
 
 
 def draw_validation(task: Task[Any], config: RlConfig) -> list[Drawn]:
@@ -72,13 +79,22 @@ def draw_validation(task: Task[Any], config: RlConfig) -> list[Drawn]:
     return _draw(task, config, config.seed + 1, "val", 0, config.validation_problems)
 
 
-def _draw(task: Task[Any], config: RlConfig, seed: int, split: Split, start: int, count: int) -> list[Drawn]:
+def _draw(
+    task: Task[Any], config: RlConfig, seed: int, split: Split, start: int, count: int, edge: Edge | None = None
+) -> list[Drawn]:
+    def taken(problem: Any, index: int) -> bool:
+        if isinstance(task, Selects) and not task.accepts(problem):
+            return False
+        if edge is None or not edge.power or not isinstance(task, Sorts):
+            return True
+        return edge.takes(task.kind(problem), seed, index)
+
     def wanted() -> Iterator[Drawn]:
         passed = 0
         for first in itertools.count(start, count):
             found = task.problems(split, seed, first, count)
             for index, problem in enumerate(found, first):
-                if not isinstance(task, Selects) or task.accepts(problem):
+                if taken(problem, index):
                     passed = 0
                     yield Drawn(index, problem, _budget(config, index))
                 elif (passed := passed + 1) == PASSED_OVER:
@@ -133,6 +149,10 @@ class Draw:
     """Of the policy that drew them."""
     seconds: float
     """How long sampling them took."""
+    sampled: int
+    """Tokens of all groups that were drawn, those not kept too."""
+    tried: tuple[Tried, ...]
+    """Those groups, where the recipe looks for the edge."""
 
 
 async def draw_groups(
@@ -142,9 +162,10 @@ async def draw_groups(
     processes: Processes,
     emit: Emit | None = None,
     stop: Stop | None = None,
+    edge: Edge | None = None,
 ) -> Draw | None:
-    """This process's share of a step's groups from place `position` on; None if it was stopped. `emit` gets the events
-    of the first.
+    """This process's share of a step's groups from place `position` on, near an edge if one is known; None if it was
+    stopped. `emit` gets the events of the first.
 
     With `refill`, as many others are drawn as there are groups whose rewards are all equal, as long as turns are left;
     those with different rewards are kept first.
@@ -159,7 +180,7 @@ async def draw_groups(
             missing -= sum(signal for _, signal in seen)
         if not missing:
             break
-        drawn = draw(policy.task, config, position, missing)
+        drawn = draw(policy.task, config, position, missing, edge)
         position = drawn[-1].index + 1
         own = drawn[processes.rank :: processes.count]
         # Cut short, it goes through all turns with the other processes, which wait for it there.
@@ -168,11 +189,19 @@ async def draw_groups(
     if stop.asked:
         return None
     watched = groups[0] if groups else None
+    sampled = sum(tree.total_tokens for group in groups for tree in group.trees)
+    tried = _tried(policy.task, config, groups)
     if config.refill:
         seen = processes.gather([(not group.signal, group.drawn.index) for group in groups])
         chosen = {index for _, index in sorted(seen)[: config.groups]}
         groups = [group for group in groups if group.drawn.index in chosen]
-    return Draw(tuple(groups), watched, position, version, time.monotonic() - begun)
+    return Draw(tuple(groups), watched, position, version, time.monotonic() - begun, sampled, tried)
+
+
+def _tried(task: Task[Any], config: RlConfig, groups: Sequence[Group]) -> tuple[Tried, ...]:
+    if not config.edge or not isinstance(task, Sorts):
+        return ()
+    return tuple((task.kind(group.drawn.problem), group.split) for group in groups if len(group.judged) > 1)
 
 
 async def run_groups(

@@ -17,13 +17,14 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr.threads.language import Trainable
-from apr.train.losses import grpo_loss
-from apr.train.model import compiled, token_logprobs
+from apr.train.losses import correction_loss, grpo_loss, sft_loss
+from apr.train.model import all_logprobs, compiled, entropy, of_tokens
 from apr.train.optimizers import Diverged, Optimizers, rate_at
 from apr.train.precision import autocast
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig
-from apr.train.rl.packs import Pack, Row, packs_of
+from apr.train.rl.packs import ABSENT, Pack, Row, packs_of
+from apr.train.rl.replay import Lessons
 
 
 class Learner:
@@ -49,12 +50,14 @@ class Learner:
         self._spawn_token = language.spawn_token
         self._forward: Callable[..., Any] = compiled(model) if config.compile else model
 
-    def learn(self, rows: Sequence[Row], step: int) -> tuple[dict[str, Any], dict[int, Tensor]]:
-        """Update the weights by these rows in step `step`, counted from 0.
+    def learn(
+        self, rows: Sequence[Row], step: int, lessons: Lessons | None = None
+    ) -> tuple[dict[str, Any], dict[int, Tensor]]:
+        """Update the weights by these rows, and by lessons if there are any, in step `step`, counted from 0.
 
         Returns what there is to tell, and by the identity of each row the log-probabilities of its loss tokens before
-        the first update. Without rows in any process the weights stay. Diverged for a loss or a gradient that is not
-        finite.
+        the first update. Without lessons and rows in any process the weights stay. Diverged for a loss or a gradient
+        that is not finite.
         """
         config = self.config.loss
         packs = packs_of(rows, self.tokenizer.pad, self.config.tokens_per_batch, self.device)
@@ -63,7 +66,7 @@ class Learner:
                 self._score(packs)
         sums: defaultdict[str, float] = defaultdict(float)
         before: dict[int, Tensor] = {}
-        norm, updates = 0.0, config.updates if self.processes.any(bool(packs)) else 0
+        norm, updates = 0.0, config.updates if self.processes.any(bool(packs) or lessons is not None) else 0
         self.model.train()
         with self.timed("train"):
             for update in range(updates):
@@ -74,13 +77,19 @@ class Learner:
                             id(row): lp[mask]
                             for row, lp, mask in zip(pack.rows, logprobs_BT, pack.mask_BT, strict=True)
                         }
-                self.processes.add_gradients(self.model)
-                norm = self._update(step, sums["loss"], first=update == 0)
+                if lessons is not None:
+                    self._study(lessons, sums)
+                loss = self.processes.add_gradients(self.model, sums["loss"])
+                norm = self._update(step, loss, first=update == 0)
         self.model.eval()
-        return self._tell(packs, sums, norm, updates, step), before
+        metrics = self._tell(packs, sums, norm, updates, step, lessons)
+        every = config.renew_reference
+        if every and self.reference is not None and (step + 1) % every == 0:
+            self.reference.load_state_dict(self.model.state_dict())
+        return metrics, before
 
     def _update(self, step: int, loss: float, *, first: bool) -> float:
-        if self.processes.any(not math.isfinite(loss)):
+        if not math.isfinite(loss):
             self.optimizers.forget()
             raise Diverged(f"step {step + 1}: the loss is not finite", updated=not first)
         try:
@@ -92,24 +101,26 @@ class Learner:
     def _score(self, packs: Sequence[Pack]) -> None:
         for pack in packs:
             with torch.no_grad():
-                pack.old_BT = self._logprobs(self._forward, pack)[0]
+                ids_BT = pack.batch.token_ids_BT[:, 1:]
+                pack.old_BT = of_tokens(self._logprobs(self._forward, pack), ids_BT)
                 if self.reference is not None:
-                    pack.reference_BT = self._logprobs(self.reference, pack)[0]
+                    pack.reference_BT = of_tokens(self._logprobs(self.reference, pack), ids_BT)
 
-    def _logprobs(self, forward: Callable[..., Any], pack: Pack) -> tuple[Tensor, Tensor]:
-        """Log-probability of each predicted token, [B, T - 1], and the logits, [B, T, V]."""
+    def _logprobs(self, forward: Callable[..., Any], pack: Pack) -> Tensor:
+        """Log-probability of every token at each predicted place, [B, T - 1, V]."""
         batch = pack.batch
         layout: dict[str, Tensor | None] = {}
         if batch.positions_BT is not None:
             layout = {"position_ids": batch.positions_BT, "attention_mask": batch.visible_B1TT}
         with autocast(self.config.autocast, self.device):
             logits_BTV: Tensor = forward(input_ids=batch.token_ids_BT, use_cache=False, **layout).logits
-        return token_logprobs(logits_BTV, batch.token_ids_BT, self.config.temperature), logits_BTV
+        return all_logprobs(logits_BTV, self.config.temperature)
 
     def _backward(self, pack: Pack, sums: defaultdict[str, float]) -> Tensor:
         """Add a pack's gradient; its log-probabilities, [B, T - 1]."""
         config, mask_BT = self.config.loss, pack.mask_BT
-        logprobs_BT, logits_BTV = self._logprobs(self._forward, pack)
+        logprobs_BTV = self._logprobs(self._forward, pack)
+        logprobs_BT = of_tokens(logprobs_BTV, pack.batch.token_ids_BT[:, 1:])
         now_BT = logprobs_BT.detach()
         old_BT = now_BT if pack.old_BT is None else pack.old_BT
         gap_BT = (old_BT - pack.engine_BT).masked_fill(~mask_BT, 0.0)
@@ -126,8 +137,14 @@ class Learner:
             kl_weights_BT=pack.kl_weights_BT,
             kl=config.kl,
         )
+        if pack.wanted_BT is not None:
+            wanted_BT = pack.wanted_BT != ABSENT
+            right_BT = of_tokens(logprobs_BTV, pack.wanted_BT.clamp(min=0))
+            loss = loss + self.config.credit.corrections * correction_loss(right_BT, wanted_BT, pack.weights_BT)
+            metrics["corrected"] = wanted_BT.sum()
+            metrics["correction"] = -right_BT.detach()[wanted_BT].sum()
         torch.autograd.backward(loss)
-        entropy_BT = _entropy(logits_BTV.detach()[:, :-1] / self.config.temperature)
+        entropy_BT = entropy(logprobs_BTV.detach())
         spawns_BT = mask_BT & (pack.batch.token_ids_BT[:, 1:] == self._spawn_token)
         main_BT, child_BT = mask_BT & pack.main_B1, mask_BT & ~pack.main_B1
         found = {
@@ -147,8 +164,27 @@ class Learner:
             sums[name] += float(value)
         return now_BT
 
+    def _study(self, lessons: Lessons, sums: defaultdict[str, float]) -> None:
+        """Add the gradient of the lessons."""
+        weights = torch.tensor(lessons.weights)
+        for batch in lessons.batches:
+            weights_BT = weights[batch.codes_BT].to(self.device)
+            ids_BT = batch.token_ids_BT.to(self.device)
+            with autocast(self.config.autocast, self.device):
+                logits_BTV: Tensor = self._forward(input_ids=ids_BT, use_cache=False).logits
+            loss, metrics = sft_loss(logits_BTV, ids_BT, weights_BT)
+            torch.autograd.backward(loss * lessons.share)
+            sums["loss"] += float(loss.detach()) * lessons.share
+            sums["replay"] += float(metrics["loss"])
+
     def _tell(
-        self, packs: Sequence[Pack], sums: defaultdict[str, float], norm: float, updates: int, step: int
+        self,
+        packs: Sequence[Pack],
+        sums: defaultdict[str, float],
+        norm: float,
+        updates: int,
+        step: int,
+        lessons: Lessons | None,
     ) -> dict[str, Any]:
         positions = sum(pack.batch.token_ids_BT.numel() for pack in packs)
         real = sum(len(row.sample.token_ids) for pack in packs for row in pack.rows)
@@ -182,6 +218,10 @@ class Learner:
         }
         if self.reference is not None:
             metrics["kl"] = total["kl"] / updates
+        if total["corrected"]:
+            metrics["correction"] = mean("correction", "corrected")
+        if lessons is not None:
+            metrics["replay"] = total["replay"] / (lessons.tokens * updates)
         return metrics
 
     @contextmanager
@@ -192,9 +232,3 @@ class Learner:
             yield
         finally:
             self.seconds[name] += time.monotonic() - begun
-
-
-def _entropy(logits_BTV: Tensor) -> Tensor:
-    """Entropy of each prediction in nats."""
-    logprobs_BTV = torch.log_softmax(logits_BTV.float(), dim=-1)
-    return -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)

@@ -6,19 +6,26 @@ Alarms are warnings that a policy is about to collapse, in words.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from apr.task import Grades, Task
+from apr.task import Diagnoses, Grades, Task
 from apr.threads.tree import ThreadTree
 from apr.train.rl.groups import Group
 
 _MEANS = ("reward", "solved", "children", "depth", "total_tokens", "sequential_tokens", "context", "truncated",
           "malformed", "limited")  # fmt: skip
 
+_WRONG = {"wrong_results": "steps", "wrong_states": "states"}
+"""Counts of a task's diagnosis that tell whether a policy forgets, and what they are a share of."""
+
 _MEMORY = 10
 """Steps that what is usual is taken from."""
+_RECENT = 3
+"""Steps in a row that are no accident."""
+_MARGIN = 3.0
+"""Of a thousand, by which small numbers may rise: a step of a few rollouts has a few thousand lines."""
 
 
 def records(task: Task[Any], groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -27,8 +34,15 @@ def records(task: Task[Any], groups: Sequence[Group]) -> list[dict[str, Any]]:
     for group in groups:
         hardness = task.difficulty(group.drawn.problem) if isinstance(task, Grades) else None
         for tree, reward in zip(group.trees, group.rewards, strict=True):
-            found.append({"difficulty": hardness, "signal": group.signal, "reward": reward, **_record(tree)})
+            told = {"difficulty": hardness, "signal": group.signal, "reward": reward}
+            wrong = {} if reward is None else _wrong(task, group.drawn.problem, tree)
+            found.append({**told, **_record(tree), "wrong": wrong})
     return found
+
+
+def _wrong(task: Task[Any], problem: Any, tree: ThreadTree) -> dict[str, float]:
+    counts = task.diagnose(problem, tree) if isinstance(task, Diagnoses) else {}
+    return {name: counts[name] for names in _WRONG.items() for name in names if name in counts}
 
 
 def _record(tree: ThreadTree) -> dict[str, Any]:
@@ -71,22 +85,44 @@ def summarise(rollouts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "accuracy": {name: _mean(of) for name, of in sorted(solved.items())},
             "spawning": len(spawning) / len(judged),
             "copies": _mean([r["copies"] for r in spawning]),
+            **{name: rate for name, of in _WRONG.items() if (rate := _per_1000(judged, name, of)) is not None},
             "tokens": sum(r["total_tokens"] for r in judged),
             "cached": sum(r["cached_tokens"] for r in judged) / max(1, sum(r["prompt_tokens"] for r in judged)),
         }
     )
 
 
+def _per_1000(rollouts: Sequence[dict[str, Any]], name: str, of: str) -> float | None:
+    """How many of a thousand are wrong; None if there are none."""
+    count = sum(r["wrong"].get(of, 0) for r in rollouts)
+    return 1000 * sum(r["wrong"].get(name, 0) for r in rollouts) / count if count else None
+
+
+def credited(counts: Mapping[str, int]) -> dict[str, float]:
+    """What judges said of a step's rollouts: shares of children by what they made of their parts, the share of choices
+    that were good, and the number of wrong lines."""
+    children = {name: counts[name] for name in ("found", "nothing", "missed", "false") if name in counts}
+    shares = {name: count / sum(children.values()) for name, count in children.items()}
+    if counts.get("choices"):
+        shares["good_choices"] = counts["good_choices"] / counts["choices"]
+    if "wrong_lines" in counts:
+        shares["wrong_lines"] = float(counts["wrong_lines"])
+    return shares
+
+
 class Alarms:
-    """Compares each step with what was usual before it."""
+    """Compares each step with what was usual before it, and what is to stay as it was with the first steps."""
 
     def __init__(self) -> None:
         self._steps: deque[dict[str, Any]] = deque(maxlen=_MEMORY)
+        self._first: list[dict[str, Any]] = []
 
     def look(self, metrics: dict[str, Any]) -> list[str]:
         """Warnings about this step; it then counts as past."""
         found = [text for text in self._warnings(metrics) if text]
         self._steps.append(metrics)
+        if len(self._first) < _MEMORY:
+            self._first.append(metrics)
         return found
 
     def _warnings(self, now: dict[str, Any]) -> list[str | None]:
@@ -98,8 +134,17 @@ class Alarms:
             "most rollouts spawn as many children as they may" if now.get("limited", 0.0) > 0.5 else None,
             self._rose(now, "malformed", 0.2, "spawn blocks are malformed"),
             self._rose(now, "truncated", 0.3, "threads run into their limits"),
+            *(self._climbed(now, name) for name in _WRONG),
             "most rollouts had an engine failure" if now.get("failures", 0) > 0.5 * now.get("rollouts", 0) else None,
         ]
+
+    def _climbed(self, now: dict[str, Any], name: str) -> str | None:
+        """Well above the first steps for `_RECENT` steps in a row: what was taught is being lost."""
+        first = [step[name] for step in self._first if name in step]
+        late = [step[name] for step in (*self._steps, now) if name in step][-_RECENT:]
+        if len(first) < _MEMORY or min(late, default=0.0) <= 1.5 * fmean(first) + _MARGIN:
+            return None
+        return f"the policy forgets: {name} {fmean(late):.3g} a thousand, at first {fmean(first):.3g}"
 
     def _usual(self, name: str) -> float | None:
         values = [step[name] for step in self._steps if name in step]

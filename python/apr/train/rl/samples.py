@@ -27,6 +27,19 @@ def tree_samples(tree: ThreadTree, *, share_trunks: bool = True) -> list[Sample]
     return samples
 
 
+def written_at(thread: Thread) -> list[int | None]:
+    """For each token of the sequence that a thread ended with, which of its sampled tokens it is, counted over all
+    calls; None: it was forced."""
+    places: list[int | None] = []
+    count = 0
+    for call in thread.calls:
+        del places[call.kept :]
+        places += [None] * len(call.forced)
+        places += range(count, count + len(call.sampled))
+        count += len(call.sampled)
+    return places
+
+
 def branch_tokens(sample: Sample) -> list[int]:
     """Tokens that carry loss in each branch of a row."""
     return [sum(sample.loss_mask[begin:end]) for begin, end in sample.spans()]

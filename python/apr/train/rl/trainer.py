@@ -8,9 +8,9 @@ killed run goes on as if it had not been.
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +22,6 @@ from transformers import LlamaForCausalLM
 
 from apr.engine.base import Engine, EngineError
 from apr.engine.checkpoint import load_model
-from apr.files import write_atomically
 from apr.origin import Origin
 from apr.policy import Policy
 from apr.task import Task, selected
@@ -32,12 +31,16 @@ from apr.train.model import CAUSAL
 from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.phase import Phase, nobody
 from apr.train.processes import Processes
-from apr.train.recipes import RlConfig
+from apr.train.recipes import Credit, RlConfig
+from apr.train.rl.credit import check, credits_of
+from apr.train.rl.edge import Edge
 from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups
 from apr.train.rl.learner import Learner
-from apr.train.rl.metrics import Alarms, records, summarise
+from apr.train.rl.metrics import Alarms, credited, records, summarise
 from apr.train.rl.packs import Row, judged_rollouts, rows_of
 from apr.train.rl.publish import Served
+from apr.train.rl.replay import Replayed
+from apr.train.rl.watched import write_group
 from apr.train.run import RunDirectory
 from apr.train.state import TrainerState
 from apr.train.stop import Stop
@@ -67,12 +70,19 @@ class GrpoTrainer:
         self.processes = Processes(torch.device(device))
         if not isinstance(language, Trainable):
             raise ValueError(f"language: no model is trained in {language.name} over a tokenizer of others")
+        check(task, config)
+        self.language = language
         self.tokenizer = language.tokenizer
         self.origin = Origin(task.name, language.name, config.method)
         self.step = 0
         """Steps done."""
         self.position = 0
         """The first task that no step has taken yet."""
+        self.sampled = 0
+        """Tokens sampled so far, for groups that were drawn and not kept too."""
+        self.edge = Edge(config.edge)
+        self._lesson = 0
+        """The first lesson that no step has taken yet."""
         self.alarms = Alarms()
         self._ahead: Future[Draw | None] | None = None
         """The next step's rollouts, where steps overlap."""
@@ -98,11 +108,10 @@ class GrpoTrainer:
             model.gradient_checkpointing_enable()
         reference = self._load(start) if config.loss.kl else None
         self.learner = Learner(config, model, reference, language, self.processes)
+        self._replayed = self._lessons(model.config.max_position_embeddings)
         torch.manual_seed(config.seed)
         if latest:
-            state = TrainerState.restore(latest, self.learner.optimizers, self.processes.device)
-            self.step, self.position = state.step, state.position
-            self._behind, self._untold = state.behind, state.untold
+            self._restore(latest)
         self.saved = self.step
         """The step of the newest checkpoint; 0: there is none."""
         self._whole = True
@@ -126,6 +135,11 @@ class GrpoTrainer:
             asyncio.run(engine.close())
             raise
 
+    @property
+    def done(self) -> bool:
+        """The run is at its end."""
+        return self.step >= self.config.steps or self._spent(self.sampled)
+
     def train(
         self,
         watch: Callable[[dict[str, Any]], None],
@@ -147,7 +161,7 @@ class GrpoTrainer:
                 self._serve(sampler)
                 if self._untold is not None:
                     self._tell(self._untold, watch)
-                while self.step < last and not self.processes.any(self._stop.asked):
+                while self.step < last and not self.done and not self.processes.any(self._stop.asked):
                     line = self._run_step(sampler, ahead=self.config.overlap and self.step + 1 < last)
                     if line is None:
                         break
@@ -185,13 +199,43 @@ class GrpoTrainer:
         """Leave a checkpoint of this step."""
         self._phase("saving")
         if self.processes.rank == 0:
-            state = TrainerState(self.step, self.position, self._behind, self._untold)
-            learner = self.learner
+            learner, replayed = self.learner, self._replayed
+            moved = learner.reference is not None and self.config.loss.renew_reference
+            state = TrainerState(
+                self.step,
+                self.position,
+                self._behind,
+                self._untold,
+                self.sampled,
+                dict(self.edge.kinds),
+                self._lesson,
+                None if replayed is None else replayed.digest,
+                learner.reference.state_dict() if moved and learner.reference is not None else None,
+            )
             state.save(
                 self.run, learner.model, self.tokenizer, learner.optimizers, self.config.keep_checkpoints, self.origin
             )
         self.saved = self.step
         self.processes.wait()
+
+    def _restore(self, checkpoint: Path) -> None:
+        state = TrainerState.restore(checkpoint, self.learner.optimizers, self.processes.device)
+        self.step, self.position, self.sampled = state.step, state.position, state.sampled
+        self._behind, self._untold = state.behind, state.untold
+        self.edge, self._lesson = Edge(self.config.edge, state.kinds), state.lessons
+        if state.reference is not None and self.learner.reference is not None:
+            self.learner.reference.load_state_dict(state.reference)
+        if self._replayed is not None and self._replayed.digest != state.lessons_digest:
+            raise ValueError("replay.recipe: it is no longer what the run began with")
+
+    def _lessons(self, context_length: int) -> Replayed | None:
+        wanted = self.config.replay
+        if wanted is None:
+            return None
+        return Replayed(wanted, self.config, self.tokenizer, context_length, self.processes)
+
+    def _spent(self, sampled: int) -> bool:
+        return self.config.sampled_tokens is not None and sampled >= self.config.sampled_tokens
 
     def _leave(self) -> None:
         if self.step > self.saved:
@@ -200,12 +244,12 @@ class GrpoTrainer:
     def _serve(self, sampler: ThreadPoolExecutor) -> None:
         """Have the engine serve this run's weights, whatever it served before; the next step's rollouts are drawn first
         where they are a step behind."""
-        if self._behind is not None and self.step < self.config.steps:
+        if self._behind is not None and not self.done:
             model = self.learner.model
             now = _copy(model)
             model.load_state_dict(self._behind)
             self._publish(self.step - 1)
-            self._ahead = self._draw(sampler, self.step + 1, self.position)
+            self._ahead = self._draw(sampler, self.step + 1, self.position, self.edge)
             self._ahead.exception()
             model.load_state_dict(now)
         self._publish(self.step)
@@ -214,18 +258,18 @@ class GrpoTrainer:
         asyncio.run(self.engine.publish(steps))
         self._sampled = False
 
-    def _draw(self, sampler: ThreadPoolExecutor, step: int, position: int) -> Future[Draw | None]:
+    def _draw(self, sampler: ThreadPoolExecutor, step: int, position: int, edge: Edge) -> Future[Draw | None]:
         """Begin to draw the rollouts of a step, on the sampler's thread in any case: a signal finds this one."""
         if self._sampled:
             # No cache holds what was sampled before: a run that went on from here would not have it either.
             self._publish(self.step)
         self._sampled = True
-        return sampler.submit(self._sample, step, position)
+        return sampler.submit(self._sample, step, position, edge)
 
     def _tell(self, line: dict[str, Any], watch: Callable[[dict[str, Any]], None]) -> None:
         """Write a step's line, with what was held out where that is due."""
         every, self._untold = self.config.validate_every, None
-        if every and (self.step % every == 0 or self.step == self.config.steps):
+        if every and (self.step % every == 0 or self.done):
             begun = time.monotonic()
             figures = self.validate()
             if figures is None:
@@ -249,7 +293,7 @@ class GrpoTrainer:
         self.learner.seconds.clear()
         self._phase("sampling")
         with timed("wait"):
-            coming = self._ahead or self._draw(sampler, self.step + 1, self.position)
+            coming = self._ahead or self._draw(sampler, self.step + 1, self.position, self.edge)
             drawn = coming.result()
         if self.processes.any(drawn is None) or drawn is None:
             return None
@@ -258,18 +302,24 @@ class GrpoTrainer:
         metrics = summarise(self.processes.gather(records(self.policy.task, groups)))
         if metrics["failures"] == metrics["rollouts"]:
             raise EngineError(f"step {self.step + 1}: no rollout came to its end: {_failure(groups)}")
+        parts = self.processes.gather([(drawn.sampled, drawn.tried)])
+        sampled = self.sampled + sum(tokens for tokens, _ in parts)
+        edge = self.edge.after(one for _, tried in parts for one in tried)
         behind = _copy(self.learner.model) if self.config.overlap else None
-        self._ahead = self._draw(sampler, self.step + 2, drawn.position) if ahead else None
-        rollouts = judged_rollouts(groups, self.config.loss, share_trunks=self.config.share_trunks)
-        rows = rows_of(rollouts, self.config.loss, self.processes)
+        going_on = ahead and not self._spent(sampled)
+        self._ahead = self._draw(sampler, self.step + 2, drawn.position, edge) if going_on else None
+        lessons, lesson = self._replayed.draw(self._lesson) if self._replayed is not None else (None, 0)
+        rows, judged = self._rows(groups)
         self._phase("training")
-        told, before = self.learner.learn(rows, self.step)
+        told, before = self.learner.learn(rows, self.step, lessons)
         self._whole = False
         self.position, self._behind = drawn.position, behind
-        metrics |= told
+        self.sampled, self.edge, self._lesson = sampled, edge, lesson
+        metrics |= {"sampled_tokens": sampled, **judged, **told}
         if drawn.watched is not None and self.processes.rank == 0:
             place = next((n for n, group in enumerate(groups) if group is drawn.watched), None)
-            self._write_group(drawn.watched, [row for row in rows if row.rollout.group == place], before)
+            own = [row for row in rows if row.rollout.group == place]
+            write_group(self.run.group(self.step + 1), self.policy.task, drawn.watched, own, before)
         if self._ahead is not None:
             with timed("wait"):
                 self._ahead.exception()
@@ -295,13 +345,28 @@ class GrpoTrainer:
             "alarms": self.alarms.look(metrics),
         }
 
-    def _sample(self, step: int, position: int) -> Draw | None:
+    def _rows(self, groups: Sequence[Group]) -> tuple[list[Row], dict[str, Any]]:
+        """What a step learns from, and what there is to tell of what its tokens are worth."""
+        config, credits, told = self.config, None, {}
+        if config.credit != Credit():
+            with self.learner.timed("judge"):
+                credits = credits_of(groups, self.policy.task, self.language, config)
+            counts: Counter[str] = Counter()
+            for part in self.processes.gather([credit.counts for own in credits for credit in own]):
+                counts.update(part)
+            told["credit"] = credited(counts)
+        if config.edge:
+            told["edge"] = {kind: self.edge.share(kind) for kind in self.edge.kinds}
+        rollouts = judged_rollouts(groups, config.loss, share_trunks=config.share_trunks, credits=credits)
+        return rows_of(rollouts, config.loss, self.processes), told
+
+    def _sample(self, step: int, position: int, edge: Edge) -> Draw | None:
         """The rollouts of a step; beside training where steps overlap, so it changes nothing here. None if it was
         stopped."""
 
         def draw(emit: Callable[[Any], None] | None) -> Draw | None:
             config, processes = self.config, self.processes
-            return asyncio.run(draw_groups(self.policy, config, position, processes, emit, self._stop))
+            return asyncio.run(draw_groups(self.policy, config, position, processes, emit, self._stop, edge))
 
         if self.processes.rank:
             return draw(None)
@@ -309,27 +374,6 @@ class GrpoTrainer:
         path.unlink(missing_ok=True)
         with EventLog(path) as log:
             return draw(log.append)
-
-    def _write_group(self, group: Group, rows: Sequence[Row], before: dict[int, Tensor]) -> None:
-        """What the tokens of a group were worth, for whoever looks at the run."""
-        path = self.run.group(self.step + 1)
-        path.parent.mkdir(exist_ok=True)
-        rollouts = []
-        for member, (tree, reward) in enumerate(zip(group.trees, group.rewards, strict=True)):
-            own = [row for row in rows if row.rollout.member == member]
-            threads = {
-                thread.id: {
-                    "tokens": [token for call in thread.calls for token in call.sampled],
-                    "logprobs": [logprob for call in thread.calls for logprob in call.logprobs],
-                    "trainer": [p for row in own if row.sample.thread == thread.id for p in before[id(row)].tolist()],
-                }
-                for thread in tree.threads.values()
-            }
-            advantage = own[0].rollout.advantage if own else 0.0
-            told = {"reward": reward, "advantage": advantage, "threads": threads}
-            rollouts.append({"rollout": tree.started.rollout if tree.started else "", **told})
-        problem = self.policy.task.to_json(group.drawn.problem)
-        write_atomically(path, json.dumps({"problem": problem, "rollouts": rollouts}, separators=(",", ":")))
 
 
 def _copy(model: LlamaForCausalLM) -> dict[str, Tensor]:

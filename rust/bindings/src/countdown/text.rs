@@ -26,6 +26,10 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_trace, module)?)?;
     module.add_function(wrap_pyfunction!(check_claim, module)?)?;
     module.add_function(wrap_pyfunction!(inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(faults, module)?)?;
+    module.add_function(wrap_pyfunction!(choices, module)?)?;
+    module.add_function(wrap_pyfunction!(follows, module)?)?;
+    module.add_function(wrap_pyfunction!(first_node, module)?)?;
     module.add_function(wrap_pyfunction!(first_state, module)?)?;
     module.add_function(wrap_pyfunction!(first_width, module)?)?;
     module.add_function(wrap_pyfunction!(claimed_steps, module)?)?;
@@ -202,6 +206,51 @@ pub(super) fn inspect(py: Python<'_>, text: &Bound<'_, PyString>) -> BTreeMap<&'
         ("verdicts", found.verdicts),
         ("wrong_verdicts", found.wrong_verdicts),
     ])
+}
+
+/// Where a thread went wrong: characters from the begin of its text, and what stands from there to the end of the line
+/// by the grammar; None where several things could.
+#[pyfunction]
+pub(super) fn faults(py: Python<'_>, text: &Bound<'_, PyString>) -> Vec<(usize, Option<String>)> {
+    let text = text.to_string_lossy();
+    py.detach(|| {
+        let found = inspection::faults(&text);
+        found.into_iter().map(|fault| (characters(&text, fault.at), fault.right)).collect()
+    })
+}
+
+/// Where a thread chose the steps that its nodes are made of: by the node's id, the characters from and to which the
+/// two numbers and the sign between them stand.
+#[pyfunction]
+pub(super) fn choices(py: Python<'_>, text: &Bound<'_, PyString>) -> BTreeMap<String, (usize, usize)> {
+    let text = text.to_string_lossy();
+    py.detach(|| {
+        let found = inspection::choices(&text).into_iter();
+        found
+            .map(|choice| {
+                let place = choice.place;
+                (choice.id.to_owned(), (characters(&text, place.start), characters(&text, place.end)))
+            })
+            .collect()
+    })
+}
+
+/// How many characters the first bytes of a text are.
+fn characters(text: &str, bytes: usize) -> usize {
+    // Traces are ASCII, where the two are one.
+    if text.is_ascii() { bytes } else { text[..bytes].chars().count() }
+}
+
+/// Whether the first state of a child's prompt is one that its steps lead to from the problem.
+#[pyfunction]
+pub(super) fn follows(problem: &Problem, prompt: &Bound<'_, PyString>) -> bool {
+    inspection::follows(&problem.0, &prompt.to_string_lossy())
+}
+
+/// The node that a thread with this prompt begins at; None if it names none.
+#[pyfunction]
+pub(super) fn first_node(prompt: &Bound<'_, PyString>) -> Option<String> {
+    inspection::first_node(&prompt.to_string_lossy()).map(str::to_owned)
 }
 
 /// The first state of a text: target and numbers; None if there is none that can be read.

@@ -156,7 +156,7 @@ impl Writer {
         }
     }
 
-    fn list(&mut self, numbers: &[impl Value]) {
+    pub(crate) fn list(&mut self, numbers: &[impl Value]) {
         let Some((&first, others)) = numbers.split_first() else { return };
         self.number(first);
         for &n in others {

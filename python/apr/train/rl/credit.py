@@ -1,0 +1,223 @@
+"""What tokens are worth beside their rollout's outcome: credit that only an exact judge can give, no torch.
+
+A `Credit` speaks of a thread's sampled tokens by their number, counted over all its calls, and never of rows: however
+threads are cut into rows, a token keeps what it is worth. Means are taken within a group, as those of its rewards are,
+and nothing is said of rollouts that are not judged.
+
+children  A child is alone with its part of the problem, so all of its tokens share what it made of it: 1 for a solution
+          that is one, or for finding nothing where nothing is; 0 for missing what is there; -1 for claiming what is
+          false. Less the mean over the group's children whose parts, likewise, have a solution or have none: that is
+          known before a child writes its first token, so the mean is a baseline that favours no action.
+choices   Of the lines that give a child its part, the tokens in which something was chosen: 1 if the problem could
+          still be solved by that child alone, else 0, less the mean over the group's choices. The result, the numbers
+          left, the node and its line in the spawn follow from the choice; credit for them would reward writing them
+          so, true or not.
+lines     The token at which a line left what can stand there, given all before it: with it the line was lost, and what
+          follows it was written after a wrong begin. It costs 1, and no token gains by it: what is taught is the
+          probability of going wrong, which needs no baseline. Or the token that should stand there is trained by cross
+          entropy at that place, where the policy's own text is still right.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from math import fsum
+from typing import TYPE_CHECKING, Any, Literal
+
+from apr.task import Corrects, Foresees, Sorts, Task, Weighs
+from apr.threads.language import Trainable
+from apr.threads.tree import Thread, ThreadTree
+from apr.train.recipes import RlConfig
+from apr.train.rl.samples import written_at
+
+if TYPE_CHECKING:
+    from apr.train.rl.groups import Group
+
+ChildVerdict = Literal["found", "nothing", "missed", "false"]
+"""A solution that is one; none, where none is; none, where one is; one that is none."""
+
+_WORTH: Mapping[ChildVerdict, float] = {"found": 1.0, "nothing": 1.0, "missed": 0.0, "false": -1.0}
+
+
+@dataclass(slots=True)
+class Credit:
+    """Of one rollout."""
+
+    advantages: dict[str, list[float]] = field(default_factory=dict)
+    """By thread, one for each sampled token, beside the rollout's own; a thread that is not here has none."""
+    wanted: dict[str, dict[int, int]] = field(default_factory=dict)
+    """By thread and number of the sampled token, the token that should stand in its place."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """What was judged, and how."""
+
+    def add(self, thread: Thread, worth: float, numbers: Sequence[int] | None = None) -> None:
+        """Give these sampled tokens of a thread so much; None: all of them."""
+        count = sum(len(call.sampled) for call in thread.calls)
+        own = self.advantages.setdefault(thread.id, [0.0] * count)
+        for number in range(count) if numbers is None else numbers:
+            own[number] += worth
+
+
+def check(task: Task[Any], config: RlConfig) -> None:
+    """ValueError, in one line, for what the recipe asks for and the task cannot tell."""
+    credit = config.credit
+    for key, wanted, able, lacks in (
+        ("credit.children", credit.children, isinstance(task, Foresees), "tell what children could have found"),
+        ("credit.choices", credit.choices, isinstance(task, Weighs), "tell good choices from bad ones"),
+        ("credit.lines", credit.lines, isinstance(task, Corrects), "find wrong lines"),
+        ("credit.corrections", credit.corrections, isinstance(task, Corrects), "correct wrong lines"),
+        ("edge", config.edge, isinstance(task, Sorts), "tell kinds of problems apart"),
+    ):
+        if wanted and not able:
+            raise ValueError(f"{key}: the task {task.name} cannot {lacks}")
+
+
+def credits_of(groups: Sequence[Group], task: Task[Any], language: Trainable, config: RlConfig) -> list[list[Credit]]:
+    """The credit of each rollout of each group."""
+    weights, writing = config.credit, _Writing(language)
+    found: list[list[Credit]] = []
+    for group in groups:
+        own = [Credit() for _ in group.trees]
+        pairs = zip(group.trees, own, group.rewards, strict=True)
+        judged = [_Judged(tree, credit) for tree, credit, reward in pairs if reward is not None]
+        problem = group.drawn.problem
+        if weights.children and isinstance(task, Foresees):
+            _children(task, problem, judged, weights.children)
+        if weights.choices and isinstance(task, Weighs):
+            _choices(task, problem, judged, writing, weights.choices)
+        if (weights.lines or weights.corrections) and isinstance(task, Corrects):
+            _lines(task, problem, judged, writing, weights.lines, correct=bool(weights.corrections))
+        found.append(own)
+    return found
+
+
+def child_verdict(task: Any, problem: Any, child: Thread) -> ChildVerdict | None:
+    """What a finished child made of its part of the problem; None where that is not its doing, or nobody can tell.
+
+    A child that wrote until its context was full, or whose spawn is not to be, found nothing by its own doing; but it
+    is not right to do so where nothing is.
+    """
+    if child.result is not None:
+        verdict = task.judge_child(problem, child.prompt_text, child.result)
+        return None if verdict is None else "found" if verdict.correct else "false"
+    if child.reason not in _OWN_END:
+        return None
+    if task.solvable(problem, child.prompt_text):
+        return "missed"
+    return "nothing" if child.reason == "no_answer" else None
+
+
+_OWN_END = ("answered", "no_answer", "length", "limit_depth", "malformed_spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A rollout that counts, and the credit that it gets."""
+
+    tree: ThreadTree
+    credit: Credit
+
+
+def _children(task: Foresees, problem: Any, judged: Sequence[_Judged], weight: float) -> None:
+    alike: dict[bool, list[tuple[Credit, Thread, float]]] = {True: [], False: []}
+    for one in judged:
+        for child in one.tree.threads.values():
+            if child.parent is None or (verdict := child_verdict(task, problem, child)) is None:
+                continue
+            one.credit.counts[verdict] += 1
+            alike[task.solvable(problem, child.prompt_text)].append((one.credit, child, _WORTH[verdict]))
+    for several in alike.values():
+        for (credit, child, _), gained in zip(several, _less_mean([worth for *_, worth in several]), strict=True):
+            credit.add(child, weight * gained)
+
+
+def _choices(task: Weighs, problem: Any, judged: Sequence[_Judged], writing: _Writing, weight: float) -> None:
+    made: list[tuple[Credit, Thread, list[int], float]] = []
+    for one in judged:
+        main = one.tree.main
+        places = writing.places(main)
+        prompts = [one.tree.threads[child].prompt_text for child in main.children if child in one.tree.threads]
+        for choice in task.choices(problem, main.text, prompts) if places is not None and prompts else ():
+            if choice is not None and places is not None:
+                numbers = places.between(choice.begin, choice.end)
+                one.credit.counts["choices"] += 1
+                one.credit.counts["good_choices"] += choice.good
+                made.append((one.credit, main, numbers, float(choice.good)))
+    for (credit, main, numbers, _), gained in zip(made, _less_mean([good for *_, good in made]), strict=True):
+        credit.add(main, weight * gained, numbers)
+
+
+def _lines(
+    task: Corrects, problem: Any, judged: Sequence[_Judged], writing: _Writing, weight: float, *, correct: bool
+) -> None:
+    for one in judged:
+        for thread in one.tree.threads.values():
+            places = writing.places(thread)
+            wrong: dict[int, int | None] = {}
+            for fault in task.faults(problem, thread.text) if places is not None else ():
+                found = places.at(fault.at) if places is not None else None
+                if found is not None:
+                    number, begin = found
+                    right = None if fault.right is None else thread.text[begin : fault.at] + fault.right
+                    wrong[number] = None if right is None else writing.first(right)
+            if weight:
+                one.credit.add(thread, -weight, [*wrong])
+            wanted = {number: token for number, token in wrong.items() if token is not None}
+            if correct and wanted:
+                one.credit.wanted[thread.id] = wanted
+            one.credit.counts["wrong_lines"] += len(wrong)
+
+
+def _less_mean(values: Sequence[float]) -> list[float]:
+    mean = fsum(values) / max(1, len(values))
+    return [value - mean for value in values]
+
+
+class _Writing:
+    """Where the characters of threads stand among their tokens."""
+
+    def __init__(self, language: Any) -> None:
+        self._language = language
+        self._texts: dict[int, str] = {}
+
+    def first(self, text: str) -> int:
+        """The token that a text begins with."""
+        token: int = self._language.tokenizer.encode(text)[0]
+        return token
+
+    def places(self, thread: Thread) -> _Places | None:
+        """Of the sequence that it ended with; None if its tokens are no texts one by one, as halves of a character are
+        not, or it wrote none."""
+        texts = [self._text(token) for token in thread.token_ids]
+        if not thread.sampled_tokens or "".join(texts) != thread.text:
+            return None
+        return _Places([*accumulate(map(len, texts))], written_at(thread))
+
+    def _text(self, token: int) -> str:
+        if token not in self._texts:
+            self._texts[token] = self._language.text((token,))
+        return self._texts[token]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    ends: Sequence[int]
+    """The character that each token ends before."""
+    numbers: Sequence[int | None]
+    """Which of the thread's sampled tokens each token is; None: it was forced."""
+
+    def at(self, character: int) -> tuple[int, int] | None:
+        """The sampled token that holds a character, by its number, and its first character; None if none does."""
+        token = bisect_right(self.ends, character)
+        if token == len(self.ends) or (number := self.numbers[token]) is None:
+            return None
+        return number, self.ends[token - 1] if token else 0
+
+    def between(self, begin: int, end: int) -> list[int]:
+        """The sampled tokens that hold characters from `begin` on and before `end`."""
+        tokens = range(bisect_right(self.ends, begin), bisect_right(self.ends, end - 1) + 1)
+        return [number for token in tokens if (number := self.numbers[token]) is not None]

@@ -1,0 +1,72 @@
+"""Lessons beside rollouts: fresh ones of the recipe that made the policy, so that what was taught stays taught.
+
+Which lessons a step has is a pure function of the run's recipe and of how many were taken before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from apr.limits import request_seed
+from apr.threads.language import Vocabulary
+from apr.train.batches import Batch, batches, share
+from apr.train.lessons import lessons_of
+from apr.train.processes import Processes
+from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Those of one step."""
+
+    batches: Sequence[Batch]
+    """Of this process."""
+    weights: Sequence[float]
+    """What a token counts, by its code."""
+    share: float
+    """What the weighted sum of the nats of all tokens is multiplied by, to be the step's loss."""
+    tokens: int
+    """That have a weight, over all processes."""
+
+
+class Replayed:
+    """The lessons of a run."""
+
+    def __init__(
+        self, wanted: Replay, config: RlConfig, tokenizer: Vocabulary, context_length: int, processes: Processes
+    ) -> None:
+        """ValueError, in one line, if the recipe has no lessons for this policy."""
+        text = recipe_text(wanted.recipe)
+        try:
+            # The stream that made the policy begins with the recipe's own seed.
+            recipe = sft_recipe(text, config.method, seed=request_seed(config.seed, "replay", 0) // 2)
+            shape = replace(recipe.model, context_length=context_length)
+            self._lessons = lessons_of(replace(recipe, model=shape))
+            if self._lessons.tokenizer.to_json() != tokenizer.to_json():
+                raise ValueError("its lessons are in the tokens of another language")
+            self._lessons.samples(0, 1.0)
+        except ValueError as error:
+            raise ValueError(f"replay.recipe: {wanted.recipe}: {error}") from None
+        self.digest = sha256(text.encode()).hexdigest()
+        """What tells the recipe from another of its name."""
+        self._wanted = wanted
+        self._pad = tokenizer.pad
+        self._tokens_per_batch = config.tokens_per_batch
+        self._processes = processes
+
+    def draw(self, position: int) -> tuple[Lessons, int]:
+        """The lessons of a step from a position on, and the position after them."""
+        samples = []
+        tokens = 0
+        while tokens < self._wanted.tokens:
+            lesson, position = self._lessons.samples(position, 1.0)
+            samples += lesson
+            tokens += sum(len(sample.token_ids) for sample in lesson)
+        weights = self._lessons.weights
+        counted = [weights[code] for sample in samples for code in (sample.kinds or sample.loss_mask)[1:]]
+        own = share(samples, self._processes.rank, self._processes.count)
+        made = batches(own, self._pad, self._tokens_per_batch)
+        share_ = self._wanted.weight / sum(counted)
+        return Lessons(made, weights, share_, sum(weight > 0 for weight in counted)), position

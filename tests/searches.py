@@ -1,0 +1,55 @@
+"""Small searches of Countdown written by hand, with whatever right or wrong lines a test needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import apr
+from apr import Problem, Tokenizer
+from apr.testing.scripted import Fault, ScriptedEngine
+from apr.threads.tree import ThreadTree
+from apr.train.rl.groups import Drawn, Group
+
+PROBLEM = Problem([2, 3, 4], 10)
+HOPEFUL, OTHER, HOPELESS = ("2*3=6", "4, 6"), ("3*4=12", "2, 12"), ("2+3=5", "4, 5")
+"""First steps, and the numbers that they leave."""
+
+
+def tried(equation: str, left: str = "") -> str:
+    """The line of a step that leaves its result alone, or these numbers."""
+    return f"Exploring Operation: {equation}, Resulting Numbers: [{left or equation.partition('=')[2]}]\n"
+
+
+def reached(equation: str) -> str:
+    """What a child writes that claims to have reached the target by one step."""
+    return 2 * f"{tried(equation)}10,10 equal: Goal Reached\n"
+
+
+def missed(*equations: str) -> str:
+    """What a child writes that found nothing."""
+    lines = (f"{tried(equation)}{equation.partition('=')[2]},10 unequal: No Solution\n" for equation in equations)
+    return "".join(lines) + "No solution found.\n"
+
+
+def searched(
+    steps: Sequence[tuple[str, str]], children: Sequence[str], *, faults: Iterable[Fault] = (), tail: str = ""
+) -> ThreadTree:
+    """A rollout whose main thread shows some first steps and spawns a child for each, which write these lines."""
+    shown = "".join(
+        f"\n{tried(equation, left)}Generated Node #0,{i}: 10:[{left}] Operation: {equation}"
+        for i, (equation, left) in enumerate(steps)
+    )
+    trunk = f"Moving to Node #0\nCurrent State: 10:[2, 3, 4], Operations: []{shown}\n"
+    lines = "".join(f"<Start Sub Search {i} at level 1> Moving to Node #0,{i}\n" for i in range(len(steps)))
+    spawn = f"{trunk}<Calling Sub Searches>\n{lines}<End Calling Sub Searches>\n"
+    prompts = apr.child_prompts(spawn.removesuffix("\n"))
+    texts = [f"{prompt}\n{written}" for prompt, written in zip(prompts, children, strict=True)]
+    joined = apr.join(spawn.removesuffix("\n"), [text.removesuffix("\n") for text in texts])
+    engine = ScriptedEngine([spawn, *texts, f"{joined}{tail or 'No solution found.'}"], Tokenizer(), faults=faults)
+    return apr.run_threads(PROBLEM, engine)
+
+
+def group(*trees: ThreadTree, rewards: Sequence[float] | None = None) -> Group:
+    """Rollouts of the problem, and what they are worth: all the same, unless it is said."""
+    worth = [0.0] * len(trees) if rewards is None else rewards
+    return Group(Drawn(0, PROBLEM, None), trees, tuple(None if t.failed else r for t, r in zip(trees, worth)))
