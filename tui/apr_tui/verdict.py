@@ -28,6 +28,8 @@ def headline(view: View, *, reveal: bool = False) -> tuple[str, Tone]:
     if finished.failed:
         errors = [t.detail for t in view.tree.threads.values() if t.reason == "engine_error" and t.detail]
         return f"the engine failed: {one_line(errors[0]) if errors else 'no reason given'}", "bad"
+    if view.tree.unjudged:
+        return f"answered: {one_line(view.tree.main.result or view.tree.main.written)}, nobody judges it", "good"
     return f"unsolved: {_why(view, finished)}{_possible(view, reveal)}", "warning"
 
 
