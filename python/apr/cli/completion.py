@@ -51,12 +51,13 @@ def everything() -> Parser:
         if name in EXTRAS:
             commands.add_parser(name, help=text).add_argument("path", nargs="*", metavar="FILE", help="a log or a run")
         elif name in own():
-            commands.add_parser(name, help=text, parents=[_parser(name)], add_help=False)
+            commands.add_parser(name, help=text, parents=[parser_of(name)], add_help=False)
     commands.add_parser("help", help="tell the options of a command").add_argument("about", choices=[*own(), *EXTRAS])
     return root
 
 
-def _parser(name: str) -> ArgumentParser:
+def parser_of(name: str) -> ArgumentParser:
+    """The parser of a command that this package holds."""
     module = import_module(f"apr.cli.{name}")
     if name == "solve":
         # With the options of the shipped model's task.

@@ -42,7 +42,7 @@ def parser() -> Parser:
             "apr train rl --recipe tiny --steps 3 --out runs/rl",
         ],
     )
-    kinds = main.add_subparsers(dest="kind", metavar="KIND", required=True)
+    kinds = main.add_subparsers(dest="kind", metavar="KIND", required=True, help="how it learns")
     sft = kinds.add_parser(
         "sft",
         help="supervised, on fresh searches of a teacher",
