@@ -32,7 +32,11 @@ def missed(*equations: str) -> str:
 
 
 def searched(
-    steps: Sequence[tuple[str, str]], children: Sequence[str], *, faults: Iterable[Fault] = (), tail: str = ""
+    steps: Sequence[tuple[str, str]],
+    children: Sequence[str],
+    *,
+    faults: Iterable[Fault] = (),
+    context_length: int = 1 << 20,
 ) -> ThreadTree:
     """A rollout whose main thread shows some first steps and spawns a child for each, which write these lines."""
     shown = "".join(
@@ -45,11 +49,14 @@ def searched(
     prompts = apr.child_prompts(spawn.removesuffix("\n"))
     texts = [f"{prompt}\n{written}" for prompt, written in zip(prompts, children, strict=True)]
     joined = apr.join(spawn.removesuffix("\n"), [text.removesuffix("\n") for text in texts])
-    engine = ScriptedEngine([spawn, *texts, f"{joined}{tail or 'No solution found.'}"], Tokenizer(), faults=faults)
+    written = [spawn, *texts, f"{joined}No solution found."]
+    engine = ScriptedEngine(written, Tokenizer(), faults=faults, context_length=context_length)
     return apr.run_threads(PROBLEM, engine)
 
 
 def group(*trees: ThreadTree, rewards: Sequence[float] | None = None) -> Group:
     """Rollouts of the problem, and what they are worth: all the same, unless it is said."""
     worth = [0.0] * len(trees) if rewards is None else rewards
-    return Group(Drawn(0, PROBLEM, None), trees, tuple(None if t.failed else r for t, r in zip(trees, worth)))
+    return Group(
+        Drawn(0, PROBLEM, None), trees, tuple(None if t.failed else r for t, r in zip(trees, worth, strict=True))
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from apr import Tokenizer
 from apr.countdown.language import Traces
@@ -70,17 +70,17 @@ def test_children_are_worth_what_they_made_of_their_parts_less_the_mean_of_those
         own = found[place].advantages[child]
         assert own == [pytest.approx(0.5 * gained)] * one.trees[place].threads[child].sampled_tokens
     assert all("0" not in each.advantages for each in found)
-    counts = sum((each.counts for each in found), start=found[0].counts.__class__())
+    counts = sum((each.counts for each in found), Counter[str]())
     assert credited(counts) == {
         name: pytest.approx(share / 6) for name, share in {"found": 1, "nothing": 2, "missed": 2, "false": 1}.items()
     }
 
 
 def test_a_child_that_was_cut_short_is_never_right() -> None:
+    endless = missed(*["4+9=13"] * 40)
     for steps, verdict in ((HOPEFUL, "missed"), (HOPELESS, None)):
-        text = f"Moving to Node #0,0\nCurrent State: 10:[{steps[1]}]"
-        tree = searched([steps], [missed("4+9=13")], faults=[Fault(text, "truncate", after=3)])
-        assert tree.threads["0.0"].reason == "length"
+        tree = searched([steps], [endless], context_length=300)
+        assert [thread.reason for thread in tree.threads.values()] == ["no_answer", "length"]
         assert child_verdict(Countdown(), PROBLEM, tree.threads["0.0"]) == verdict
 
 

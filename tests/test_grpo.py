@@ -22,7 +22,7 @@ from apr.policy import Policy
 from apr.task import selected
 from apr.train.model import CAUSAL
 from apr.train.processes import Processes
-from apr.train.recipes import Costs, RlConfig, recipe_text, rl_recipe
+from apr.train.recipes import Costs, CreditConfig, RlConfig, recipe_text, rl_recipe
 from apr.train.rl.groups import Group, draw, outcome, run_groups
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, records, summarise
@@ -258,6 +258,20 @@ def test_alarms_tell_of_collapse() -> None:
     assert any("as many children" in text for text in alarms.look(usual | {"limited": 0.9}))
 
 
+def test_alarms_tell_of_forgetting() -> None:
+    """Of what rises well above the first steps, and stays there."""
+    alarms = Alarms()
+    assert not any(alarms.look({"wrong_results": 8.0, "wrong_states": 2.0}) for _ in range(15))
+    assert not alarms.look({"wrong_results": 30.0, "wrong_states": 5.0})
+    assert not any(alarms.look({"wrong_results": 14.0, "wrong_states": 5.0}) for _ in range(12))
+    risen = [alarms.look({"wrong_results": 16.0, "wrong_states": 7.0}) for _ in range(3)]
+    assert risen[:2] == [[], []]
+    assert risen[2] == [
+        "the policy forgets: wrong_results 16 a thousand, at first 8",
+        "the policy forgets: wrong_states 7 a thousand, at first 2",
+    ]
+
+
 @pytest.mark.parametrize("name", ["tiny", "paper"])
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_shipped_recipes_are_whole(name: str, method: Any) -> None:
@@ -275,6 +289,8 @@ def test_the_papers_recipe_is_the_papers() -> None:
         "tinyrl",
     )
     assert (apr.loss.kl, sos.loss.kl) == (0.001, 0.01)
+    for recipe in (apr, sos):
+        assert (recipe.credit, recipe.costs, recipe.replay, recipe.edge) == (CreditConfig(), Costs(), None, 0.0)
 
 
 def test_wrong_recipes_are_refused() -> None:
@@ -289,16 +305,36 @@ def test_wrong_recipes_are_refused() -> None:
             rl_recipe(broken, "apr")
 
 
+EVERYTHING = """
+edge = 2.0
+
+[credit]
+children = 0.5
+choices = 0.5
+lines = 0.5
+corrections = 0.1
+
+[replay]
+recipe = "tiny"
+weight = 0.1
+tokens = 1000
+
+[optimizer]
+"""
+
+
 def test_two_processes_take_the_same_steps(start: Path, tmp_path: Path) -> None:
-    alone = train(tmp_path / "alone", start, config(), until=2)
-    (tmp_path / "recipe.toml").write_text(RECIPE)
+    recipe = RECIPE.replace("[optimizer]", EVERYTHING)
+    (tmp_path / "recipe.toml").write_text(recipe)
+    alone = train(tmp_path / "alone", start, rl_recipe(recipe, "apr"), until=2)
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "apr", "train", "rl"]
     words += ["--recipe", str(tmp_path / "recipe.toml"), "--start-from", str(start), "--out", str(tmp_path / "run")]
     words += ["--until", "2", "--device", "cpu", "--threads", "1"]
     subprocess.run([sys.executable, *words], check=True, capture_output=True, timeout=300)
     together = RunDirectory(tmp_path / "run").entries()
-    assert [line["reward"] for line in together] == [line["reward"] for line in alone]
-    for name in ("loss", "gradient_norm", "entropy", "children", "tokens"):
+    for name in ("reward", "sampled_tokens", "credit", "edge"):
+        assert [line[name] for line in together] == [line[name] for line in alone]
+    for name in ("loss", "replay", "gradient_norm", "entropy", "children", "tokens"):
         assert [line[name] for line in together] == pytest.approx([line[name] for line in alone], rel=1e-2, abs=1e-5)
 
 
@@ -306,7 +342,7 @@ def test_two_processes_take_the_same_steps(start: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--start-from", "nowhere"], "nowhere is not a directory"),
-        (["--recipe", "huge"], "no recipe huge; shipped: apr-tiny, paper, tiny"),
+        (["--recipe", "huge"], "no recipe huge; shipped: ablation-children, ablation-corrections, ablation-cost, "),
         (["--server", "http://127.0.0.1:1"], "--server is for --engine sglang"),
         (["--engine", "sglang", "--server", "http://127.0.0.1:1"], "no server at http://127.0.0.1:1"),
         (["--steps", "0"], "at least 1"),

@@ -25,6 +25,7 @@ from apr.threads.events import read_events
 from apr.train.optimizers import Diverged
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig, rl_recipe
+from apr.train.rl.edge import Edge
 from apr.train.rl.groups import Drawn, Group, draw, draw_groups, draw_validation, run_groups
 from apr.train.rl.handover import directory_of_weights
 from apr.train.rl.learner import Learner
@@ -33,6 +34,7 @@ from apr.train.rl.trainer import GrpoTrainer
 from apr.train.run import RunDirectory
 from apr.train.stop import Stop
 from tiny import save_tiny_model
+from tiny_runs import SFT
 
 TIMES = ("seconds", "step_seconds", "tokens_per_second", "memory")
 RECIPE = """
@@ -140,6 +142,87 @@ def test_whatever_is_drawn_is_cut_short_and_drawn_again(
     assert len(told(tmp_path)) == 1
     train(tmp_path, settings)
     assert told(tmp_path) == unbroken[overlap]
+
+
+def everything(folder: Path, **changes: Any) -> RlConfig:
+    """All that a checkpoint has to hold so that a run goes on as it began."""
+    lessons = folder / "lessons.toml"
+    lessons.write_text(SFT)
+    return config(
+        edge=2.0,
+        credit={"children": 0.5, "choices": 0.5, "lines": 0.5, "corrections": 0.5},
+        replay={"recipe": str(lessons), "weight": 0.5, "tokens": 300},
+        loss={"kl": 0.1, "renew_reference": 2},
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_run_with_everything_in_pieces_is_one_run(overlap: bool, start: Path, tmp_path: Path) -> None:
+    settings = everything(tmp_path, overlap=overlap)
+    train(tmp_path / "whole", settings, start)
+    for until in (1, 3, 4):
+        train(tmp_path / "pieces", settings, start if until == 1 else None, until=until)
+    lines = told(tmp_path / "whole")
+    assert told(tmp_path / "pieces") == lines
+    # Lessons are learned, the reference is the policy of two steps before, and every problem is of a kind that fails.
+    assert lines[-1]["replay"] < lines[0]["replay"]
+    assert lines[1]["kl"] > lines[2]["kl"]
+    assert all(0 < share < 0.5 for share in lines[-1]["edge"].values())
+    assert lines[-1]["sampled_tokens"] == sum(line["tokens"] for line in lines)
+    (tmp_path / "lessons.toml").write_text(SFT + "# changed")
+    with pytest.raises(ValueError, match="no longer what the run began with"):
+        train(tmp_path / "pieces", settings)
+
+
+def test_a_run_ends_with_the_tokens_that_it_may_sample(start: Path, tmp_path: Path) -> None:
+    made = train(tmp_path, config(sampled_tokens=300), start)
+    lines = told(tmp_path)
+    assert lines[-1]["sampled_tokens"] >= 300 > lines[-2]["sampled_tokens"]
+    assert made.done
+    assert made.step == made.saved < made.config.steps
+    assert "validation_accuracy" in lines[-1]
+    train(tmp_path, config(sampled_tokens=300))
+    assert told(tmp_path) == lines
+
+
+@pytest.mark.parametrize(
+    ("replay", "said"),
+    [({"recipe": "nothing"}, "no recipe nothing"), ({"recipe": "sudoku"}, "tokens of another language")],
+)
+def test_lessons_of_others_are_refused(replay: dict[str, Any], said: str, start: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"replay.recipe: .*{said}") as told:
+        trainer(tmp_path, config(replay={"weight": 1.0, **replay}), start)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_problems_are_taken_near_the_edge_and_drawn_again_alike() -> None:
+    settings = config(numbers=[3, 4], edge=3.0)
+    task = selected(Countdown(), settings.problem_options)
+    stream = draw(task, settings, 0, 200)
+    kinds = sorted({task.kind(drawn.problem) for drawn in stream})
+    edge = Edge(3.0).after([*[(kinds[0], True)] * 30, *((kind, False) for kind in kinds[1:] for _ in range(30))])
+    found = draw(task, settings, 0, 40, edge)
+    assert {task.kind(drawn.problem) for drawn in found} != {kinds[0]}
+    assert sum(task.kind(drawn.problem) == kinds[0] for drawn in found) > 20
+    # Every problem of the best kind is taken, in order.
+    best = [drawn for drawn in stream if task.kind(drawn.problem) == kinds[0] and drawn.index <= found[-1].index]
+    assert [drawn for drawn in found if drawn in best] == best
+    assert draw(task, settings, found[9].index + 1, 30, edge) == found[10:]
+
+
+def test_what_is_known_of_kinds_is_of_the_groups_and_not_of_their_order() -> None:
+    groups = [("a", True), ("b", False), ("a", False), ("c", True)]
+    edge = Edge(1.0).after(groups)
+    assert edge == Edge(1.0).after(reversed(groups))
+    assert [edge.share(kind) for kind in "abcd"] == [1 / 2, 1 / 3, 2 / 3, 1 / 2]
+    assert [edge.chance(kind) for kind in "bc"] == [1 / 2, 1.0]
+    assert Edge(20.0, edge.kinds).chance("b") == 0.05
+    later = edge
+    for _ in range(200):
+        later = later.after([])
+    # What was long ago is as good as never seen.
+    assert later.share("b") == pytest.approx(0.5, abs=1e-3)
 
 
 def test_the_policy_version_is_the_steps_of_the_weights(

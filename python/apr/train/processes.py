@@ -51,7 +51,8 @@ class Processes:
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         together = torch.cat([part.flatten() for part in parts] + [parts[0].new_tensor([loss])])
         dist.all_reduce(together)
-        *summed, total = together.split([part.numel() for part in parts] + [1])
-        for parameter, gradient in zip(parameters, summed, strict=True):
-            parameter.grad = gradient.view_as(parameter)
-        return float(total)
+        begin = 0
+        for parameter in parameters:
+            end = begin + parameter.numel()
+            parameter.grad, begin = together[begin:end].view_as(parameter), end
+        return float(together[-1])

@@ -154,7 +154,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
+class CreditConfig:
     """What tokens are worth beside what their rollout's outcome is worth: weights, in units of a reward; 0: nothing.
     For tasks with a judge that can tell."""
 
@@ -193,7 +193,7 @@ class RlConfig:
     """Rollouts of a problem."""
     loss: GrpoConfig = GrpoConfig()
     costs: Costs = Costs()
-    credit: Credit = Credit()
+    credit: CreditConfig = CreditConfig()
     replay: Replay | None = None
     """None: no lessons."""
     sampled_tokens: Count | None = None

@@ -31,7 +31,7 @@ from apr.train.model import CAUSAL
 from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.phase import Phase, nobody
 from apr.train.processes import Processes
-from apr.train.recipes import Credit, RlConfig
+from apr.train.recipes import CreditConfig, RlConfig
 from apr.train.rl.credit import check, credits_of
 from apr.train.rl.edge import Edge
 from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups
@@ -348,7 +348,7 @@ class GrpoTrainer:
     def _rows(self, groups: Sequence[Group]) -> tuple[list[Row], dict[str, Any]]:
         """What a step learns from, and what there is to tell of what its tokens are worth."""
         config, credits, told = self.config, None, {}
-        if config.credit != Credit():
+        if config.credit != CreditConfig():
             with self.learner.timed("judge"):
                 credits = credits_of(groups, self.policy.task, self.language, config)
             counts: Counter[str] = Counter()
