@@ -99,7 +99,7 @@ class SftTrainer:
         self._forward: Callable[..., Any] = compiled(self.model) if config.compile else self.model
         self._compiled = not config.compile
         """Nothing is compiled any more."""
-        self._phase = nobody
+        self._phase: Phase = nobody
 
     def train(
         self,
