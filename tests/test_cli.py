@@ -468,7 +468,7 @@ def test_train_sft_stops_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, whole]) == 0
     out, err = capsys.readouterr()
     assert out.strip() == str(Path(whole) / "checkpoints" / "4")
-    assert "held-out" in err
+    assert "validation" in err
     assert main([*words, parts, "--until", "2"]) == 0
     assert main([*words, parts]) == 0
     assert "going on from step 2" in capsys.readouterr().err
@@ -504,3 +504,11 @@ def test_an_answer_is_shown_beside_an_engine_failure(
     end = from_json(capsys.readouterr().out.splitlines()[-1])
     assert isinstance(end, RolloutFinished)
     assert (end.failed, end.correct, bool(end.steps)) == (True, None, True)
+
+
+def test_a_cut_log_lasts_until_its_last_event(
+    recorded: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = [replace(event, time=float(place)) for place, event in enumerate(recorded[:30])]
+    assert main(["solve", "--replay", write_log(tmp_path / "log.jsonl", part)]) == 1
+    assert " · 29.00 s · " in capsys.readouterr().out

@@ -191,3 +191,18 @@ def test_solve_loads_nothing_heavy(model: str) -> None:
     )
     words = [sys.executable, "-c", code, *SOLVE, "--model", model, "--quiet"]
     assert subprocess.run(words, capture_output=True, text=True, timeout=60).stdout == "[]\n"
+
+
+def test_a_dumb_terminal_is_as_wide_as_it_says(model: str) -> None:
+    environment = {**os.environ, "TERM": "dumb"}
+    words = [sys.executable, "-m", "apr", *SOLVE, "--model", model, "--max-tokens", "9"]
+    for columns in (60, 80):
+        environment["COLUMNS"] = str(columns)
+        master, slave = pty.openpty()
+        done = subprocess.run(words, stdout=slave, stderr=slave, stdin=slave, env=environment, timeout=120)
+        shown = os.read(master, 65536).decode()
+        os.close(slave)
+        os.close(master)
+        assert done.returncode == 1
+        assert "main" in shown
+        assert max(map(len, shown.splitlines())) <= columns

@@ -353,12 +353,17 @@ def everything(directory: Path) -> Path:
     return directory
 
 
-def test_command_writes_every_figure_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_every_figure_and_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib")
     whole = everything(tmp_path / "in")
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["report", str(whole), "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert "Same total tokens" in out
+    # Headings are broken between words alone.
+    assert {"sequential", "context", "latency,", "interval"} <= set(out.split())
     assert "report.md and 10 figures" in err
     written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(written) == {"report.md", *(f"{name}.{kind}" for name in TITLES for kind in ("svg", "png"))}

@@ -184,7 +184,7 @@ def test_a_task_that_fails_is_shown_plainly() -> None:
     assert isinstance(start, RolloutStarted)
     shown = Shown.of(replace(start, task="broken", method="\x1b"))
     assert shown.task is not None
-    assert (shown.title(), shown.label("a"), shown.child_name("a")) == ('{"word":"win"}', "", "")
+    assert (shown.title(), shown.label("a")) == ('{"word":"win"}', "")
     assert (shown.claim("a\nb\x1b"), shown.judge("a", "b"), shown.answer(["c"]), shown.found("d")) == (
         *("a b␛", None, None, None),
     )

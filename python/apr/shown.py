@@ -105,11 +105,6 @@ class Shown:
         shown = _try(lambda: task.title(problem)) if isinstance(task, Shows) and problem is not None else None
         return one_line(shown or _json(self.values))
 
-    def child_name(self, prompt: str) -> str:
-        """What a child is called; empty: nothing but its thread's id."""
-        task = self.task
-        return one_line(_try(lambda: task.child_name(prompt)) or "") if isinstance(task, Tells) else ""
-
     def label(self, prompt: str) -> str:
         """A child's part of the problem; empty: nobody can tell."""
         task = self.task

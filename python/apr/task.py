@@ -293,10 +293,6 @@ class Tells(Protocol):
         """What a solution was checked for, in a few words."""
         ...
 
-    def child_name(self, prompt: str) -> str:
-        """What a child is called in the text of its parent; empty: nothing."""
-        ...
-
     def steps(self, claim: str) -> Sequence[str]:
         """The steps that a claim tells, unverified, from the problem on."""
         ...

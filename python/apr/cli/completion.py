@@ -56,12 +56,12 @@ def everything() -> Parser:
     return root
 
 
-def parser_of(name: str) -> ArgumentParser:
+def parser_of(name: str) -> Parser:
     """The parser of a command that this package holds."""
     module = import_module(f"apr.cli.{name}")
     if name == "solve":
         # With the options of the shipped model's task.
-        made: ArgumentParser = module.parser({method: open_task("countdown", method) for method in METHODS})
+        made: Parser = module.parser({method: open_task("countdown", method) for method in METHODS})
         return made
     made = module.parser()
     return made

@@ -120,13 +120,16 @@ def _print(evaluations: Evaluations, quoted: Paper) -> None:
 
 
 def _table(console: Console, title: str, cells: Table) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
 
     if not cells:
         return
-    table = RichTable(title=title, title_justify="left")
+    table = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for place, head in enumerate(cells[0]):
-        table.add_column(head, justify="left" if place == 0 else "right", overflow="fold")
+        # A heading breaks between words alone.
+        longest = max(map(len, head.split()), default=1)
+        table.add_column(head, justify="left" if place == 0 else "right", overflow="fold", min_width=longest)
     for row in cells[1:]:
         table.add_row(*row)
     console.print(table)

@@ -155,7 +155,7 @@ def _line(
     thread: Thread, prefix: str, mark: str, style: str, doing: str, glyphs: Glyphs, shown: Shown, width: int
 ) -> Text:
     tokens = f"{thread.sampled_tokens:,} tok"
-    name = "main" if thread.id == MAIN else shown.child_name(thread.prompt_text) or thread.id
+    name = "main" if thread.id == MAIN else thread.id
     label = shown.label(thread.prompt_text) if thread.id != MAIN and width >= 72 else ""
     line = Text(no_wrap=True)
     line.append(prefix, "dim")

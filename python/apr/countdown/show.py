@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from apr._core import Problem, first_state, solution
 
-_NODE = re.compile(r"#[0-9,]+")
 _EQUATION = re.compile(r"[0-9]{1,30}[-+*/][0-9]{1,30}=[0-9]{1,30}")
 _QUOTED = re.compile(r"'([0-9]+[-+*/][0-9]+=[0-9]+)'")
 
@@ -21,12 +20,6 @@ def label(prompt: str) -> str:
     """The numbers that a child has to reach the target with."""
     state = first_state(prompt)
     return "" if state is None else " ".join(map(str, state[1]))
-
-
-def child_name(prompt: str) -> str:
-    """The node that a child begins at."""
-    node = _NODE.search(prompt)
-    return "" if node is None else node[0]
 
 
 def steps(claim: str) -> tuple[str, ...]:

@@ -152,9 +152,6 @@ class Countdown:
     def answer(self, problem: Problem, steps: Sequence[str]) -> str:
         return show.answer(problem, steps)
 
-    def child_name(self, prompt: str) -> str:
-        return show.child_name(prompt)
-
     def steps(self, claim: str) -> tuple[str, ...]:
         return show.steps(claim)
 
