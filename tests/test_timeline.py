@@ -101,6 +101,7 @@ def test_the_longest_chain_goes_through_the_child_that_was_waited_for() -> None:
 _SPANS = st.lists(st.tuples(st.floats(0, 9), st.floats(0, 9)).map(sorted), max_size=12)
 
 
+@settings(deadline=None)
 @given(_SPANS, st.integers(1, 40))
 def test_how_many_were_at_work_is_their_time(spans: list[list[float]], count: int) -> None:
     lanes = [Lane(begin, end, ((begin, end, "decode"),)) for begin, end in spans]
@@ -122,6 +123,7 @@ def test_moments_are_those_of_threads() -> None:
 # ---- the drawing
 
 
+@settings(deadline=None)
 @given(st.integers(1, 120), st.floats(0, 1e6), st.none() | st.floats(-1, 1e6), st.booleans())
 def test_a_bar_is_as_wide_as_its_place(width: int, length: float, now: float | None, longest: bool) -> None:
     for lane in WHOLE.lanes.values():

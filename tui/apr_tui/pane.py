@@ -89,7 +89,8 @@ class SearchPane(Vertical):
         else:
             text.border_title = Content(one_line(caption(view, thread, track.capacity)))
             key = (str(state.rollout), thread.id)
-            text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None)
+            tell = None if view.shown is None else view.shown.line_kind
+            text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None, tell=tell)
 
 
 def _headline(track: Track, complaint: str | None, invitation: str, reveal: bool) -> Content:

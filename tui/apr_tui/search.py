@@ -17,9 +17,10 @@ from textual.widgets import Footer
 
 from apr_tui.base import WatchScreen
 from apr_tui.dialogs import LeaveScreen
-from apr_tui.figures import compared
+from apr_tui.figures import compared, sources
 from apr_tui.lines import LineList
 from apr_tui.pane import MeterLine, SearchPane
+from apr_tui.text import ThreadText
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 from apr_tui.verdict import revealable
@@ -47,6 +48,7 @@ class SearchScreen(WatchScreen):
         Binding("right", "scrub(1)", "Forth", show=False),
         Binding("shift+left", "moment(-1)", "Moment before", show=False),
         Binding("shift+right", "moment(1)", "Moment after", show=False, tooltip="to the next spawn, join or end"),
+        Binding("g", "source", "Source", tooltip="go to where the solution was found"),
         Binding("v", "reveal", "Solution", tooltip="show a solution that the search did not find"),
         Binding("left_square_bracket", "step(-1)", "Earlier", key_display="[", tooltip="the rollout before"),
         Binding("right_square_bracket", "step(1)", "Later", key_display="]", tooltip="the rollout after"),
@@ -162,6 +164,17 @@ class SearchScreen(WatchScreen):
             track.seek(message.share)
             self.draw()
 
+    @property
+    def reading(self) -> ThreadText | None:
+        return list(self.query(ThreadText))[self._active] if self.track.shown.view is not None else None
+
+    def action_source(self) -> None:
+        view, text = self.track.shown.view, self.reading
+        if view is not None and text is not None and (found := sources(view)):
+            self.track.select(found[-1])
+            self.draw()
+            text.to_last("found")
+
     def action_reveal(self) -> None:
         self._revealed = not self._revealed
         self.draw()
@@ -203,11 +216,13 @@ class SearchScreen(WatchScreen):
                 return any(revealable(track.shown.view) for track in tracks)
             case "step":
                 return len(tracks) == 1 and len(self.track.library.starts) > 1
+            case "source":
+                return self.track.shown.view is not None and bool(sources(self.track.shown.view))
             case _:
-                return True
+                return super().check_action(action, parameters)
 
 
-_LIVE = ("pause", "stop", "live", "replay", "reveal", "step", "save", "scrub")
+_LIVE = ("pause", "stop", "live", "replay", "reveal", "step", "save", "scrub", "source")
 """Actions whose keys are shown only while they do something."""
 
 

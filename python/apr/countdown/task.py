@@ -13,7 +13,7 @@ from apr.countdown.language import Traces
 from apr.countdown.lessons import Lessons
 from apr.countdown.teacher import Teacher, solves, width
 from apr.fields import build
-from apr.task import Form, Method, Split, Verdict
+from apr.task import Form, LineKind, Method, Split, Verdict
 from apr.threads.tree import ThreadTree
 
 DIFFICULTIES = (("hard", 4), ("medium", 16))
@@ -141,6 +141,9 @@ class Countdown:
 
     def child_name(self, prompt: str) -> str:
         return show.child_name(prompt)
+
+    def line_kind(self, line: str) -> LineKind | None:
+        return _core.line_kind(line)
 
     def steps(self, claim: str) -> tuple[str, ...]:
         return show.steps(claim)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from apr import _core
-from apr.task import Method
+from apr.task import LineKind, Method
 from apr.threads.language import Action, Child, Done, Ids, Malformed, Replace, Resumption, Spawn
 
 SPAWN, SPAWN_END = "<spawn>", "</spawn>"
@@ -30,6 +30,11 @@ TAGS = (
     *(RESULT, RESULT_END, NONE, CANCELLED, ANSWER, ANSWER_END),
 )
 
+_KINDS: dict[str, LineKind] = {
+    **dict.fromkeys((SPAWN, SPAWN_END, CHILD, CHILD_END), "spawn"),
+    **dict.fromkeys((JOIN, JOIN_END, RESULT, RESULT_END, NONE, CANCELLED), "join"),
+    **dict.fromkeys((ANSWER, ANSWER_END), "found"),
+}
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _GAP = re.compile(r"\s*")
 
@@ -112,6 +117,10 @@ class Tags:
         if begin < 0:
             return None
         return text[begin + len(ANSWER) : text.find(ANSWER_END, begin)].strip() or None
+
+    def line_kind(self, line: str) -> LineKind | None:
+        found = _TAG.search(line)
+        return None if found is None else _KINDS[found[0]]
 
     def encode(self, text: str) -> Ids:
         return tuple(self.tokenizer.encode(text, specials=False))
