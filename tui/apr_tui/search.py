@@ -86,11 +86,16 @@ class SearchScreen(WatchScreen):
     def draw(self) -> None:
         shown = self._shown()
         beside = len(shown) > 1
+        # One scale and as much room for all, so that they compare.
+        known = [track.whole for track, _ in shown if track.whole is not None]
+        seconds = max((view.seconds for view in known), default=0.0)
+        threads = max((len(view.tree.threads) for view in known), default=0) if beside else 0
         for index, (track, pane) in enumerate(shown):
             pane.set_class(beside, "-beside")
             pane.set_class(beside and index == self._active, "-active")
             complaint = self.complaint if index == self._active else None
-            pane.draw(track, complaint=complaint, note=self.note(track), reveal=self._revealed)
+            note = self.note(track)
+            pane.draw(track, complaint=complaint, note=note, reveal=self._revealed, seconds=seconds, threads=threads)
         views = [track.shown.view for track, _ in shown]
         measured = self.query_one(".measured", MeterLine)
         measured.show(compared(views[0], views[1]) if beside and views[0] and views[1] else [])
@@ -149,9 +154,10 @@ class SearchScreen(WatchScreen):
                 track.player.faster(by)
 
     def action_scrub(self, by: int) -> None:
-        lists = list(self.query(ThreadList))
+        lanes = list(self.query(ThreadList))[self._active].lane_width
+        seconds = max((track.whole.seconds for track in self.tracks if track.whole is not None), default=0.0)
         for track in self.tracks:
-            track.scrub(by / max(20, lists[self._active].lane_width))
+            track.scrub(by * seconds / max(20, lanes))
         self.draw()
 
     def action_moment(self, by: int) -> None:
@@ -161,7 +167,7 @@ class SearchScreen(WatchScreen):
     def on_thread_list_sought(self, message: ThreadList.Sought) -> None:
         track = next((track for track, pane in self._shown() if pane in message.threads.ancestors), None)
         if track is not None:
-            track.seek(message.share)
+            track.seek(message.seconds)
             self.draw()
 
     @property
