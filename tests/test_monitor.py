@@ -13,7 +13,8 @@ pytest.importorskip("textual")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from textual.widgets import Static, TabbedContent
+from rich.cells import cell_len
+from textual.widgets import Static, TabbedContent, Tabs
 
 import apr
 from apr.testing.scripted import ScriptedEngine, trace_texts
@@ -25,8 +26,11 @@ from apr_tui.app import AprApp
 from apr_tui.browser import Browser, RolloutList
 from apr_tui.curves import Chart, Curves, Look, chart
 from apr_tui.groups import parts, read_group
+from apr_tui.labels import label, unit
 from apr_tui.monitor import MonitorScreen
 from apr_tui.monitoring import monitor
+from apr_tui.pane import MeterLine
+from apr_tui.plain import middle, one_line
 from apr_tui.plot import Box, draw, smooth
 from apr_tui.record import Plan, Run, RunFeed, duration, fold, overview
 from apr_tui.state import State, fold_all
@@ -137,16 +141,27 @@ def test_a_run_that_is_killed_and_resumed(tmp_path: Path) -> None:
     run = RunDirectory(path)
     run.create("# method: apr\nsteps = 5\n")
     assert not feed.take()
-    assert feed.status(0.0) == "has not started"
+    begun = (path / "recipe.toml").stat().st_mtime
+    assert feed.status(begun + 5) == "stopped before its first step was done, 5 s since it began"
+    hold = run.hold()
+    assert feed.status(begun + 5) == "step 1: loads, compiles, computes, 5 s since it began"
     for step in (1, 2, 3):
         run.log(entry(step))
     with run.log_path.open("a") as file:
         file.write('{"step": 4, "rew')
     assert feed.take()
-    assert (feed.run.step, feed.plan) == (3, Plan("sft", "apr", 5))
+    assert feed.run.step == 3
+    assert (feed.plan.kind, feed.plan.steps) == ("sft apr", 5)
     now = run.log_path.stat().st_mtime
     assert feed.status(now + 1) == "running"
-    assert feed.status(now + 600) == "silent for 10 min: stopped or dead"
+    assert feed.status(now + 600) == "works, silent for 10 min"
+    # What another machine's process does, nobody here can tell.
+    (path / ".lock").write_text("1 on some-other-machine")
+    assert feed.status(now + 1) == "running"
+    assert feed.status(now + 600) == "running or dead, silent for 10 min"
+    assert not any("left" in part for part in overview(feed, now + 600))
+    hold.release()
+    assert feed.status(now + 600) == "stopped at step 3, 10 min ago; the command that began it goes on with it"
     run.rewind(2)
     assert feed.take()
     assert feed.run.step == 2
@@ -160,12 +175,13 @@ def test_a_run_that_is_killed_and_resumed(tmp_path: Path) -> None:
 def test_progress_throughput_and_share_of_waiting(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.create("# trainer: rl\nsteps = 10\n")
-    run.log(entry(4))
+    run.log(entry(4, validation_accuracy=0.5))
     feed = RunFeed(tmp_path)
     feed.take()
-    said = overview(feed, os.stat(run.log_path).st_mtime)
+    with run.hold():
+        said = overview(feed, os.stat(run.log_path).st_mtime)
     assert said == [
-        *("running", "step 4 of 10", "30 s left", "5 s a step"),
+        *("running", "step 4 of 10", "best validation: solved 0.5 at step 4", "30 s left", "5 s a step"),
         *("8,000 tokens/s generated", "6,000 tokens/s trained", "80 % waiting for rollouts", "memory 1,024 MiB"),
     ]
     assert [duration(s) for s in (5, 600, 7200, 200_000)] == ["5 s", "10 min", "2.0 h", "2.3 days"]
@@ -201,9 +217,35 @@ def test_smoothing_stays_within_the_values(points: list[tuple[float, float]], we
 def test_a_second_run_is_dotted() -> None:
     first, second = fold(Run(), lines(*map(entry, (1, 2, 3)))), fold(Run(), lines(*map(entry, (1, 2, 3, 4))))
     text = chart("reward", [first, second], Look(smoothing=0), 40, 8).plain
-    assert text.splitlines()[0] == "reward ─ 0.3 ┈ 0.4"
+    assert text.splitlines()[0] == "reward ─0.3 ┈0.4"
     assert max(map(len, text.splitlines())) <= 40
     assert len(text.splitlines()) == 8
+    # The cursor reads the values of a step, of each run as far as it came.
+    read = chart("reward", [first, second], Look(smoothing=0, cursor=2.0), 40, 8).plain
+    assert read.splitlines()[0] == "reward ─0.2 ┈0.2"
+    assert chart("reward", [first, second], Look(cursor=0.0), 40, 8).plain.splitlines()[0] == "reward ─– ┈–"
+
+
+def test_a_chart_tells_its_unit_and_where_it_is() -> None:
+    run = fold(Run(), lines(*map(entry, range(1, 9))))
+    text = chart("memory", [run], Look(), 44, 12).plain.splitlines()
+    assert text[0] == "memory, MiB ─1,024"
+    assert [line.split("┤")[0].strip() for line in text if "┤" in line] == ["1,126", "1,024", "921.6"]
+    assert text[-1].split() == ["1", "4", "step", "8"]
+    assert label("tokens_per_second.train") == "speed: train"
+    assert (label("own_figure"), unit("own_figure")) == ("own figure", "")
+    one, other = Look().moved(-1, [run]), Look().moved(1, [run])
+    assert (one.cursor, other.cursor, one.moved(-99, [run]).cursor) == (7.0, 8.0, 1.0)
+    assert Look().moved(1, [Run()]) == Look()
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30), st.integers(1, 20))
+def test_a_name_is_cut_in_the_middle(text: str, width: int) -> None:
+    shown = one_line(text)
+    assert cell_len(middle(shown, width)) <= width
+    assert middle(shown, 99) == shown
+    assert middle("a-long-name-of-a-run-17", 12) == "a-long…un-17"
 
 
 # ---- the screen
@@ -283,6 +325,36 @@ def test_keys_of_the_monitor(tmp_path: Path) -> None:
             await pilot.press("enter")
             assert screen.maximized is None
             assert screen.query_one(Curves).display
+            # Nothing but a chart is enlarged.
+            screen.query_one(Tabs).focus()
+            await pilot.press("enter")
+            assert screen.maximized is None
+            screen.query(Chart).first().focus()
+            await pilot.press("left")
+            assert screen.look.cursor is not None
+            legend = screen.query_one(".legend", MeterLine)
+            assert [part.split(" (")[0] for part in legend._parts[:2]] == ["── two", "┈┈ one"]
+            assert "values at step" in legend._parts[2]
+            await pilot.press("escape")
+            assert screen.look.cursor is None
+            await pilot.press("5")
+            await until(pilot, lambda: "# trainer: rl" in screen.query_one("#recipe-text", ThreadText)._source)
+            assert "processors" in str(screen.query_one("#machine", Static).render())
+            assert screen.query_one("#calm").display == (not screen.feeds[0].run.alarms)
+
+    asyncio.run(look())
+
+
+def test_a_supervised_run_says_why_it_has_no_rollouts(tmp_path: Path) -> None:
+    RunDirectory(tmp_path).create("# trainer: sft\n# method: apr\nsteps = 5\n")
+
+    async def look() -> None:
+        app = AprApp(MonitorScreen([tmp_path]))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("3")
+            await until(pilot, lambda: "supervised" in str(app.screen.query_one(".none", Static).render()))
+            await pilot.press("4")
+            await until(pilot, lambda: bool(app.screen.query_one("#calm").region))
 
     asyncio.run(look())
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from apr.threads.events import CallFinished, Event, ThreadClosed, TokensSampled, read_events
 from apr.threads.tree import MAIN
 from apr_tui.app import AprApp
+from apr_tui.commands import demo_app
 from apr_tui.lanes import Lane, at, average, busy, columns, critical, moments
 from apr_tui.profile import Profile
 from apr_tui.search import SearchScreen
@@ -101,6 +102,7 @@ def test_the_longest_chain_goes_through_the_child_that_was_waited_for() -> None:
 _SPANS = st.lists(st.tuples(st.floats(0, 9), st.floats(0, 9)).map(sorted), max_size=12)
 
 
+@settings(deadline=None)
 @given(_SPANS, st.integers(1, 40))
 def test_how_many_were_at_work_is_their_time(spans: list[list[float]], count: int) -> None:
     lanes = [Lane(begin, end, ((begin, end, "decode"),)) for begin, end in spans]
@@ -122,10 +124,11 @@ def test_moments_are_those_of_threads() -> None:
 # ---- the drawing
 
 
+@settings(deadline=None)
 @given(st.integers(1, 120), st.floats(0, 1e6), st.none() | st.floats(-1, 1e6), st.booleans())
 def test_a_bar_is_as_wide_as_its_place(width: int, length: float, now: float | None, longest: bool) -> None:
     for lane in WHOLE.lanes.values():
-        assert lane_cells(lane, length, width, now, critical=longest).cell_len == width
+        assert lane_cells(lane, length, width, now, critical=longest, known=length).cell_len == width
     assert axis(length, width, now).cell_len == width
     assert len(legend(width)) <= width
     lines = area(busy(WHOLE.lanes.values(), WHOLE.seconds), length, width, 3, now)
@@ -133,13 +136,13 @@ def test_a_bar_is_as_wide_as_its_place(width: int, length: float, now: float | N
 
 
 def test_a_bar_tells_what_its_thread_did() -> None:
-    main = lane_cells(WHOLE.lanes[MAIN], WHOLE.seconds, 60, critical=True).plain
+    main = lane_cells(WHOLE.lanes[MAIN], WHOLE.seconds, 60, critical=True, known=WHOLE.seconds).plain
     spawn = column(WHOLE.lanes[MAIN].spawns[0], WHOLE.seconds, 60)
     join = column(WHOLE.lanes[MAIN].joins[0], WHOLE.seconds, 60)
     assert (main[spawn], main[join]) == (SPAWN, JOIN)
     assert set(main[spawn + 1 : join]) == {GLYPHS["waiting"][0]}
     assert CRITICAL[0] in main[:spawn]
-    child = lane_cells(WHOLE.lanes["0.5"], WHOLE.seconds, 60).plain
+    child = lane_cells(WHOLE.lanes["0.5"], WHOLE.seconds, 60, known=WHOLE.seconds).plain
     assert set(child.strip()) <= {GLYPHS["decode"][0], GLYPHS["prefill"][0]}
     assert len(child) - len(child.rstrip()) > len(main) - len(main.rstrip())
 
@@ -200,6 +203,27 @@ def test_going_through_time_moves_the_tree_and_the_text(tmp_path: Path, size: tu
             await until(pilot, lambda: screen.track.player is None and threads.count == 11)
             await until(pilot, lambda: len(text._source) == end)
             assert all(part.region in app.screen.region for part in app.screen.walk_children() if part.region)
+
+    asyncio.run(look())
+
+
+def test_searches_beside_each_other_have_one_scale() -> None:
+    async def look() -> None:
+        app = demo_app(1e9)
+        async with app.run_test(size=(160, 40)) as pilot:
+            left, right = app.first.query(ThreadList)
+            await until(pilot, lambda: left.count == 11 and right.count == 1 and left.size == right.size)
+            assert left.head is not None
+            assert right.head is not None
+            assert left.head.plain == right.head.plain
+            # The shorter search takes less of it, as it took less time.
+            bars = [str(threads.line(0, threads.size.width)).rstrip() for threads in (left, right)]
+            assert len(bars[1]) < len(bars[0])
+            measured = str(app.first.query_one(".measured").render())
+            assert "seconds 1.82 and 0.47 (3.9x)" in measured
+            left.focus()
+            await pilot.press("left", "left")
+            assert all(track.player is not None and track.paused for track in shown(app).tracks)
 
     asyncio.run(look())
 

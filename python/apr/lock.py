@@ -59,6 +59,28 @@ def hold(directory: str | Path, part: str = "", *, seconds: float = 0.0) -> Hold
     return Hold(path, lock)
 
 
+def working(directory: str | Path, part: str = "") -> bool | None:
+    """Whether a process works in a directory, as far as the words of its lock file tell; nothing is locked for it.
+    None: nobody here can tell, as of another machine's processes."""
+    try:
+        process, _, node = (
+            (Path(directory) / (f"{LOCK_FILE}-{part}" if part else LOCK_FILE)).read_text().partition(" on ")
+        )
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return None
+    if node.strip() != platform.node() or not (process.isascii() and process.isdigit() and 0 < len(process) < 10):
+        return None
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _holder(path: Path) -> str:
     try:
         who = path.read_text(errors="replace")[:200].strip()

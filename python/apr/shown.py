@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast, get_args
 from apr.form import form_of
 from apr.plain import one_line
 from apr.plugins import names
-from apr.task import GROUP, Method, Shows, Solves, Task, Tells, Verdict, load_task
+from apr.task import GROUP, LineKind, Marks, Method, Shows, Solves, Task, Tells, Verdict, load_task
 from apr.threads.events import RolloutStarted
 from apr.threads.language import GROUP as LANGUAGES
 from apr.threads.language import Language, load_language
@@ -65,12 +65,14 @@ class Shown:
     """The problem as it was told."""
     task: Task[Any] | None = None
     """None: nobody here knows it."""
+    language: Language | None = None
+    """What its threads write; None: nobody here knows it."""
 
     @classmethod
     def of(cls, started: RolloutStarted) -> Shown:
         """By what a rollout's first event names."""
         task = _installed(started.task, started.method) or _given.get(started.task)
-        return cls(started.problem, task)
+        return cls(started.problem, task, installed_language(started.language, started.method))
 
     @property
     def problem(self) -> Any:
@@ -109,6 +111,13 @@ class Shown:
         """A child's part of the problem; empty: nobody can tell."""
         task = self.task
         return one_line(_try(lambda: task.label(prompt)) or "") if isinstance(task, Shows) else ""
+
+    def line_kind(self, line: str) -> LineKind | None:
+        """What a line of a thread tells; None: nobody can tell."""
+        for who in (self.task, self.language):
+            if isinstance(who, Marks) and (kind := _try(lambda who=who: who.line_kind(line))) is not None:
+                return kind if kind in get_args(LineKind) else None
+        return None
 
     def claim(self, claim: str) -> str:
         """What a thread says it found, in one line."""

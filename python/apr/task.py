@@ -302,6 +302,20 @@ class Tells(Protocol):
         ...
 
 
+LineKind = Literal["state", "step", "dead", "found", "spawn", "join"]
+"""What a line tells: where the search is, a step that is tried, a dead end, a solution, that children are asked for, or
+what they found."""
+
+
+@runtime_checkable
+class Marks(Protocol):
+    """A task, or a language, that tells the lines of threads apart."""
+
+    def line_kind(self, line: str) -> LineKind | None:
+        """What a line tells, its line break left out; None for any other, which a model may write at any time."""
+        ...
+
+
 @runtime_checkable
 class Solves(Protocol):
     """A task with a solver that misses nothing."""

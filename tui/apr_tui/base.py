@@ -11,7 +11,9 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from apr_tui.dialogs import FindScreen
 from apr_tui.help import HelpScreen
+from apr_tui.text import ThreadText
 
 FRAME = 1 / 15
 """Seconds from one picture to the next. A terminal that is slower is asked less often: nothing queues."""
@@ -26,6 +28,7 @@ class WatchScreen(Screen[object]):
         Binding("tab", "app.focus_next", "Next part", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", "Part before", show=False, priority=True),
         Binding("x", "picture", "Picture", tooltip="write the screen to an SVG file", show=False),
+        Binding("slash", "find", "Find", key_display="/", tooltip="look for words in the text; n and N go on"),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="the keys of this screen"),
         Binding("f1", "help", "Help"),
         Binding("ctrl+c,ctrl+q", "app.quit", "Quit", show=False, priority=True),
@@ -52,6 +55,19 @@ class WatchScreen(Screen[object]):
 
     async def action_quit(self) -> None:
         self.app.exit()
+
+    @property
+    def reading(self) -> ThreadText | None:
+        """The text on screen that keys are for, if there is one."""
+        texts = [text for text in self.query(ThreadText) if text.region]
+        return next((text for text in texts if text is self.focused), texts[0] if texts else None)
+
+    def action_find(self) -> None:
+        if (text := self.reading) is not None:
+            self.app.push_screen(FindScreen(text))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.reading is not None if action == "find" else True
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen(self, self.ABOUT))

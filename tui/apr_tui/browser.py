@@ -144,10 +144,11 @@ class Browser(Vertical):
         if view is not None and thread is not None:
             figures = self._figures.get(str(state.rollout))
             text.border_title = Content(one_line(caption(view, thread)))
-            text.border_subtitle = f"coloured by {self.colouring}"
+            text.coloured = f"coloured by {self.colouring}"
             drawn = parts(view, thread, self.colouring, figures)
             key = (str(self._step), str(state.rollout), thread.id)
-            text.show(key, thread.text, drawn, tail=thread.reason is None)
+            tell = view.shown.line_kind if view.shown is not None and drawn is view.forced[thread.id] else None
+            text.show(key, thread.text, drawn, tail=thread.reason is None, tell=tell)
 
     def _said(self, view: View | None) -> str:
         if view is None:

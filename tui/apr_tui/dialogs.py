@@ -16,6 +16,7 @@ from textual.widgets import Footer, Input, Label, Static
 from apr.task import Form, Method
 from apr_tui.plain import one_line
 from apr_tui.settings import METHODS, Settings, after, presets
+from apr_tui.text import ThreadText
 
 _MEANS = {
     "method": "threads that it spawns, or one after the other",
@@ -90,3 +91,34 @@ class LeaveScreen(ModalScreen[bool]):
             box.border_title = "leave?"
             yield Static("A search is running. Leaving ends it; its log is lost unless it was saved (w).")
         yield Footer(show_command_palette=False)
+
+
+class FindScreen(ModalScreen[None]):
+    """Asks what to look for in a text, and goes there while it is typed."""
+
+    AUTO_FOCUS = "Input"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "done", "Go on with n and N", priority=True),
+        Binding("escape", "drop", "Look for nothing"),
+    ]
+
+    def __init__(self, text: ThreadText) -> None:
+        super().__init__()
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="find"):
+            yield Label("/")
+            yield Input(compact=True)
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        self._text.find(message.value)
+
+    def action_done(self) -> None:
+        self.dismiss()
+        self._text.focus()
+
+    def action_drop(self) -> None:
+        self._text.find("")
+        self.dismiss()

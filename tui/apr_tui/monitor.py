@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,14 +15,20 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from apr_tui.base import WatchScreen
 from apr_tui.browser import Browser
-from apr_tui.curves import Curves, Look
+from apr_tui.curves import DOTTED, SOLID, Chart, Curves, Look
 from apr_tui.lines import LineList
+from apr_tui.machine import machine
 from apr_tui.pane import MeterLine
-from apr_tui.plain import one_line
+from apr_tui.plain import middle, one_line
 from apr_tui.record import RunFeed, overview
 from apr_tui.steps import AlarmList, StepTable
+from apr_tui.text import ThreadText
 
-_TABS = ("curves", "steps", "rollouts", "alarms")
+_TABS = ("curves", "steps", "rollouts", "alarms", "recipe")
+
+
+_NEVER = "a supervised run has no rollouts; reinforcement learning watches a group of them at each step"
+_NOT_YET = "no group of rollouts is watched yet: the first one begins with step 1"
 
 
 class MonitorScreen(WatchScreen):
@@ -30,13 +37,17 @@ class MonitorScreen(WatchScreen):
     AUTO_FOCUS = None
     ABOUT = (
         "A training run as its directory tells it, while it is written. Curves are moving averages; a second run's "
-        "are dotted. Enter enlarges a chart. Rollouts are those of the watched group: of a step, a rollout with its "
-        "reward and advantage, a thread, its text; the newest step is followed."
+        "are dotted. Enter enlarges a chart; ← and → read the values of a step in all of them. Rollouts are those of "
+        "the watched group: of a step, a rollout with its reward and advantage, a thread, its text; the newest step "
+        "is followed."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(i), f"tab('{t}')", t.capitalize(), tooltip=f"show the {t}") for i, t in enumerate(_TABS, 1)),
         Binding("s", "smooth", "Smooth", tooltip="average the curves over more steps, or not at all"),
         Binding("z", "range", "Range", tooltip="draw all steps or the last ones"),
+        Binding("left", "cursor(-1)", "Read", key_display="←→", tooltip="read the values of an earlier step"),
+        Binding("right", "cursor(1)", "Read later", show=False),
+        Binding("escape", "drop", "Last values", tooltip="read the last values again"),
         Binding("c", "colour", "Colour", tooltip="colour the text by origin, advantage, or engine-trainer gap"),
         Binding("v", "swap", "Swap", tooltip="put the other run first"),
         Binding("enter", "enlarge", "Enlarge", show=False, tooltip="enlarge the chart, or make it small again"),
@@ -49,11 +60,12 @@ class MonitorScreen(WatchScreen):
         self.feeds = [RunFeed(run) for run in runs]
         self.look = Look()
         self._drawn = False
-        self._entering = False
+        self._entering = True
         """A tab was opened whose list has not got the focus yet."""
 
     def compose(self) -> ComposeResult:
         yield Static("", classes="title", markup=False)
+        yield MeterLine("legend")
         yield MeterLine()
         yield Static("", classes="alarm", markup=False)
         with TabbedContent(id="tabs"):
@@ -62,11 +74,15 @@ class MonitorScreen(WatchScreen):
             with TabPane("Steps", id="steps-tab"):
                 yield StepTable()
             with TabPane("Rollouts", id="rollouts-tab"):
-                yield Static("this run keeps no watched groups (yet)", classes="none", markup=False)
+                yield Static("", classes="none", markup=False)
                 yield Browser(self.feeds[0].path)
             with TabPane("Alarms", id="alarms-tab"):
+                yield Static("no alarms so far", id="calm", markup=False)
                 yield AlarmList()
-        yield Footer(show_command_palette=False)
+            with TabPane("Recipe", id="recipe-tab"):
+                yield Static("", id="machine", markup=False)
+                yield ThreadText("recipe-text")
+        yield Footer(show_command_palette=False, compact=True)
 
     def tick(self, seconds: float) -> None:
         grown = [feed.take() for feed in self.feeds]
@@ -75,22 +91,39 @@ class MonitorScreen(WatchScreen):
             self._draw_runs()
         now = time.time()
         first = self.feeds[0]
-        many = f" and {self.feeds[1].path.name}, dotted" if len(self.feeds) > 1 else ""
-        kind = " ".join(part for part in (first.plan.trainer, first.plan.method) if part)
-        self._say(".title", one_line(f"{first.path.name}{many} · {kind} · {self.look.said()}"))
-        self.query_one(MeterLine).show(overview(first, now))
+        self._say(".title", one_line(f"{middle(first.path.name, max(12, self.size.width // 2))} · {first.plan.kind}"))
+        self.query_one(".legend", MeterLine).show(self._legend())
+        self.query_one(".meters", MeterLine).show(overview(first, now))
         alarms = first.run.alarms
         self._say(
             ".alarm", one_line(f"! step {alarms[-1][0]}: {alarms[-1][1]} ({len(alarms)} in all)" if alarms else "")
         )
         self.query_one(".alarm").display = bool(alarms)
+        self.query_one("#calm").display = not alarms
+        self.query_one(AlarmList).display = bool(alarms)
+        if self._tab == "recipe":
+            self._say("#machine", machine())
+            text = first.plan.text or "the run has no recipe yet"
+            self.query_one("#recipe-text", ThreadText).show((str(first.path),), text, (), tail=False)
         browser = self.query_one(Browser)
         if self._tab == "rollouts":
             browser.tick(seconds)
             browser.display = browser.track is not None
             self.query_one(".none").display = browser.track is None
+            watches = first.plan.trainer == "rl"
+            self._say(".none", _NOT_YET if watches else _NEVER)
         if self._entering:
             self._enter()
+
+    def _legend(self) -> list[str]:
+        """Which curves are whose, where there are several runs, and how they are shown."""
+        names = [one_line(feed.path.name) for feed in self.feeds]
+        room = max(8, (self.size.width - 8) // max(1, len(names)) - 16)
+        runs = [
+            f"{DOTTED if index else SOLID}{DOTTED if index else SOLID} {middle(name, room)} ({feed.plan.kind})"
+            for index, (name, feed) in enumerate(zip(names, self.feeds, strict=True))
+        ]
+        return [*(runs if len(runs) > 1 else []), self.look.said()]
 
     def _draw_runs(self) -> None:
         run = self.feeds[0].run
@@ -117,10 +150,12 @@ class MonitorScreen(WatchScreen):
     def _enter(self) -> None:
         """Focus the open tab's list, once it is laid out."""
         pane = self.query_one(TabbedContent).active_pane
-        lists = [] if pane is None else [item for item in pane.query(LineList) if item.display and item.region]
-        if lists:
-            lists[1 if self._tab == "rollouts" and len(lists) > 1 else 0].focus()
-        self._entering = not lists and self._tab != "curves"
+        parts = [] if pane is None else [*pane.query(LineList), *pane.query(Chart), *pane.query("#recipe-text")]
+        seen = [part for part in parts if part.display and part.region]
+        if seen:
+            seen[1 if self._tab == "rollouts" and len(seen) > 1 else 0].focus()
+        self._entering = not seen and not (self._tab == "alarms" and not self.feeds[0].run.alarms)
+        self.refresh_bindings()
 
     def action_turn(self, by: int) -> None:
         self.action_tab(_TABS[(_TABS.index(self._tab) + by) % len(_TABS)])
@@ -133,6 +168,17 @@ class MonitorScreen(WatchScreen):
         self.look = self.look.nearer()
         self._draw_runs()
 
+    def action_cursor(self, by: int) -> None:
+        self.look = self.look.moved(by, [feed.run for feed in self.feeds])
+        self._draw_runs()
+
+    def action_drop(self) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        else:
+            self.look = replace(self.look, cursor=None)
+            self._draw_runs()
+
     def action_colour(self) -> None:
         self.query_one(Browser).next_colouring()
 
@@ -144,10 +190,24 @@ class MonitorScreen(WatchScreen):
     def action_enlarge(self) -> None:
         if self.maximized is not None:
             self.minimize()
-        elif self.focused is not None and self.focused.allow_maximize:
+        elif isinstance(self.focused, Chart):
             self.maximize(self.focused, container=False)
 
+    @property
+    def reading(self) -> ThreadText | None:
+        return super().reading if self._tab in ("rollouts", "recipe") else None
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "swap":
-            return len(self.feeds) > 1
-        return True
+        match action:
+            case "swap":
+                return len(self.feeds) > 1
+            case "smooth" | "range" | "enlarge":
+                return self._tab == "curves"
+            case "cursor":
+                return self._tab == "curves" and any(feed.run.figures for feed in self.feeds)
+            case "drop":
+                return self._tab == "curves" and (self.look.cursor is not None or self.maximized is not None)
+            case "colour":
+                return self._tab == "rollouts"
+            case _:
+                return super().check_action(action, parameters)

@@ -38,6 +38,8 @@ class SearchPane(Vertical):
     def __init__(self, invitation: str = "") -> None:
         super().__init__(classes="search")
         self.invitation = invitation
+        self._needed = 0
+        """Lines for all threads, borders included."""
 
     def compose(self) -> ComposeResult:
         yield Static("", classes="title", markup=False)
@@ -60,13 +62,23 @@ class SearchPane(Vertical):
         lines = self.query_one(".body").size.height
         tree, threads, profile = self.query_one(".tree"), self.query_one(ThreadList), self.query_one(Profile)
         narrow = self.size.width < _NARROW
-        needed, room = threads.count + (threads.head is not None) + 2, max(5, lines * 3 // 5)
+        needed, room = self._needed, max(5, lines * 3 // 5)
         profile.display = threads.lane_width > 0 and (not narrow or (lines >= _LOW and needed + _PROFILE <= room))
         tree.styles.height = min(room, needed + _PROFILE * profile.display) if narrow else "1fr"
         threads.styles.height = "1fr" if narrow or not profile.display else min(max(5, lines - _PROFILE), needed)
 
-    def draw(self, track: Track, *, complaint: str | None = None, note: str = "", reveal: bool = False) -> None:
-        """Draw it as it is now; `note` stands behind the title. With `reveal`, a solution it did not find is told."""
+    def draw(
+        self,
+        track: Track,
+        *,
+        complaint: str | None = None,
+        note: str = "",
+        reveal: bool = False,
+        seconds: float = 0.0,
+        threads: int = 0,
+    ) -> None:
+        """Draw it as it is now; `note` stands behind the title. With `reveal`, a solution it did not find is told.
+        There is room for so many seconds and threads, as one beside it may need."""
         if not self.children:
             # A frame may come before the parts are there, or after they are gone.
             return
@@ -75,13 +87,14 @@ class SearchPane(Vertical):
         _update(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
         _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation, reveal))
         thread = None if view is None else view.tree.threads.get(state.thread)
-        threads, text = self.query_one(ThreadList), self.query_one(ThreadText)
+        tree, text = self.query_one(ThreadList), self.query_one(ThreadText)
         now = track.player.now if track.player is not None and track.replaying else None
-        before = threads.count, threads.head is None
-        threads.show(view, state.thread, track.capacity, whole=track.whole, now=now)
-        if before != (threads.count, threads.head is None):
+        tree.show(view, state.thread, track.capacity, whole=track.whole, now=now, length=seconds)
+        needed = max(threads, tree.count) + (tree.head is not None) + 2
+        if needed != self._needed:
+            self._needed = needed
             self._arrange()
-        self.query_one(Profile).show(track.whole, now, threads.lane_width)
+        self.query_one(Profile).show(track.whole, now, tree.lane_width, seconds)
         self.query_one(MeterLine).show([] if view is None else meters(view).parts())
         if view is None or thread is None:
             text.border_title = ""
@@ -89,7 +102,8 @@ class SearchPane(Vertical):
         else:
             text.border_title = Content(one_line(caption(view, thread, track.capacity)))
             key = (str(state.rollout), thread.id)
-            text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None)
+            tell = None if view.shown is None else view.shown.line_kind
+            text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None, tell=tell)
 
 
 def _headline(track: Track, complaint: str | None, invitation: str, reveal: bool) -> Content:

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 
 from apr.plain import clean, one_line
 
-__all__ = ["clean", "cut", "one_line", "pad"]
+__all__ = ["clean", "cut", "middle", "one_line", "pad"]
 
 
 def cut(text: str, width: int) -> str:
@@ -28,3 +28,16 @@ def pad(text: str, width: int) -> str:
     """The line cut or filled to exactly so many columns."""
     text = cut(text, width)
     return text + " " * (width - cell_len(text))
+
+
+def middle(text: str, width: int) -> str:
+    """The line if it fits so many columns, else its begin and its end around an ellipsis: names differ at both."""
+    if cell_len(text) <= width:
+        return text
+    if width < 3:
+        return cut(text, width)
+    end, used = len(text), 0
+    while end and (used := used + cell_len(text[end - 1])) <= (width - 1) // 2:
+        end -= 1
+    rest = text[end:]
+    return f"{cut(text, width - cell_len(rest))}{rest}"

@@ -23,23 +23,25 @@ class Profile(Widget):
         self._length = 0.0
         self._steps: list[tuple[float, int]] = []
 
-    def show(self, whole: View | None, now: float | None, lanes: int) -> None:
-        """Draw all that is known of a rollout, of which the moment `now` is shown; None: its end. `lanes`: columns."""
-        if whole is self._whole and (now, lanes) == (self._now, self._lanes):
+    def show(self, whole: View | None, now: float | None, lanes: int, length: float) -> None:
+        """Draw all that is known of a rollout, of which the moment `now` is shown; None: its end. The lanes above take
+        so many columns, and so many seconds, or those of the rollout if they are more."""
+        known = 0.0 if whole is None else whole.seconds
+        length = max(length, known)
+        if whole is self._whole and (now, lanes, length) == (self._now, self._lanes, self._length):
             return
         if whole is not self._whole:
-            self._length = 0.0 if whole is None else whole.seconds
-            self._steps = [] if whole is None else busy(whole.lanes.values(), self._length)
-        self._whole, self._now, self._lanes = whole, now, lanes
+            self._steps = [] if whole is None else busy(whole.lanes.values(), known)
+        self._whole, self._now, self._lanes, self._length = whole, now, lanes, length
         self.refresh()
 
     def render(self) -> Text:
         width, height = self.content_size
         lanes = min(self._lanes, width)
-        if not self._steps or not lanes or not height:
+        if self._whole is None or not self._steps or not lanes or not height:
             return Text("")
         told = [
-            f"{average(self._steps, 0.0, self._length):.1f} on average",
+            f"{average(self._steps, 0.0, self._whole.seconds):.1f} on average",
             f"{max(count for _, count in self._steps)} at most",
         ]
         if self._now is not None:

@@ -16,7 +16,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from apr.lock import working
 from apr.train.run import RunDirectory
+from apr_tui.labels import label
 from apr_tui.log import LineTail
 
 _FIRST = (
@@ -68,6 +70,15 @@ class Run:
     def curve(self, name: str) -> list[tuple[float, float]]:
         """Step and value, where there is one, in order of steps."""
         return sorted((float(step), entry[name]) for step, entry in self.figures.items() if name in entry)
+
+    def best(self) -> str | None:
+        """The best of what was held out, and when; None if nothing was."""
+        for name, pick in (("validation_results", max), ("validation_accuracy", max), ("validation_loss", min)):
+            if points := self.curve(name):
+                value = pick(value for _, value in points)
+                step = next(step for step, one in points if one == value)
+                return f"best {label(name)} {value:.4g} at step {step:,.0f}"
+        return None
 
     def recent(self) -> list[Figures]:
         """The figures of the last steps."""
@@ -131,6 +142,13 @@ class Plan:
     trainer: str = "sft"
     method: str = ""
     steps: int | None = None
+    text: str = ""
+    """The recipe as the run keeps it."""
+
+    @property
+    def kind(self) -> str:
+        """How it trains what, in a word or two."""
+        return " ".join(part for part in (self.trainer, self.method) if part)
 
     @classmethod
     def read(cls, run: RunDirectory) -> Plan:
@@ -149,7 +167,7 @@ class Plan:
         steps = int(told) if told.isascii() and told.isdigit() and len(told) < 20 else recipe.get("steps")
         if not isinstance(steps, int) or isinstance(steps, bool) or abs(steps) >= _LARGEST:
             steps = None
-        return cls(said.get("trainer", "sft"), said.get("method", ""), steps)
+        return cls(said.get("trainer", "sft"), said.get("method", ""), steps, text)
 
 
 class RunFeed:
@@ -178,21 +196,54 @@ class RunFeed:
 
     def age(self, now: float) -> float | None:
         """Seconds since the log last grew; None before it is there. `now`: seconds since the epoch."""
-        try:
-            return now - self._directory.log_path.stat().st_mtime
-        except OSError:
-            return None
+        changed = _changed(self._directory.log_path)
+        return None if changed is None else now - changed
 
     def status(self, now: float) -> str:
         """How the run stands, in a few words."""
+        plan, step = self.plan, self.run.step
+        if not self.path.is_dir():
+            return "is not there yet"
+        works = working(self.path)
+        if plan.steps is not None and step >= plan.steps:
+            return "finished" if not works else "ends"
+        if not self.run.figures:
+            return self._phase(now, works)
         age = self.age(now)
-        if age is None or not self.run.figures:
-            return "has not started" if self.path.is_dir() else "is not there yet"
-        if self.plan.steps is not None and self.run.step >= self.plan.steps:
-            return "finished"
-        if age > max(_SILENT_S, _SILENT_STEPS * (seconds_per_step(self.run) or 0.0)):
-            return f"silent for {duration(age)}: stopped or dead"
+        if works is False:
+            return f"stopped at step {step:,}, {duration(age or 0.0)} ago; the command that began it goes on with it"
+        if age is not None and age > max(_SILENT_S, _SILENT_STEPS * (seconds_per_step(self.run) or 0.0)):
+            return f"{'works' if works else 'running or dead'}, silent for {duration(age)}"
         return "running"
+
+    def running(self, now: float) -> bool:
+        """Whether it goes on by itself, as far as anybody can tell."""
+        return self.status(now) == "running" or self.status(now).startswith("works")
+
+    def _phase(self, now: float, works: bool | None) -> str:
+        """What it does before its first step is done."""
+        begun = _changed(self.path / "recipe.toml")
+        if begun is None:
+            return "has not started"
+        since = f", {duration(max(0.0, now - begun))} since it began"
+        if works is False:
+            return f"stopped before its first step was done{since}"
+        if self.plan.trainer != "rl":
+            return f"step 1: loads, compiles, computes{since}"
+        watched = self._directory.watched(1)
+        if _changed(watched) is None:
+            return f"step 1: loads the weights and the engine{since}"
+        if _changed(self._directory.group(1)) is None:
+            return f"step 1: samples rollouts, to be seen in {watched.parent.name}{since}"
+        return f"step 1: updates the weights{since}"
+
+
+def _changed(path: Path) -> float | None:
+    """When a file last changed, in seconds since the epoch; None if there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def seconds_per_step(run: Run) -> float | None:
@@ -213,14 +264,16 @@ def overview(feed: RunFeed, now: float) -> list[str]:
     run, plan = feed.run, feed.plan
     whole = f" of {plan.steps:,}" if plan.steps is not None else ""
     parts = [feed.status(now), f"step {run.step:,}{whole}"]
+    if (best := run.best()) is not None:
+        parts.append(best)
     each, recent = seconds_per_step(run), run.recent()
-    if plan.steps is not None and each is not None and run.step < plan.steps:
+    if plan.steps is not None and each is not None and run.step < plan.steps and feed.running(now):
         parts.append(f"{duration((plan.steps - run.step) * each)} left")
     if each is not None:
         parts.append(f"{each:,.0f} s a step" if each >= 10 else f"{each:.2g} s a step")
-    for label, name in _SPEEDS.items():
+    for what, name in _SPEEDS.items():
         if speeds := [entry[name] for entry in recent if entry.get(name)]:
-            parts += [f"{median(speeds):,.0f} tokens/s{label}"]
+            parts += [f"{median(speeds):,.0f} tokens/s{what}"]
     if waits := [entry.get("seconds.wait", 0.0) / taken for entry in recent if (taken := entry.get("step_seconds"))]:
         parts.append(f"{100 * fmean(waits):.0f} % waiting for rollouts")
     if recent and (memory := recent[-1].get("memory")):

@@ -17,9 +17,10 @@ from textual.widgets import Footer
 
 from apr_tui.base import WatchScreen
 from apr_tui.dialogs import LeaveScreen
-from apr_tui.figures import compared
+from apr_tui.figures import compared, sources
 from apr_tui.lines import LineList
 from apr_tui.pane import MeterLine, SearchPane
+from apr_tui.text import ThreadText
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 from apr_tui.verdict import revealable
@@ -47,6 +48,7 @@ class SearchScreen(WatchScreen):
         Binding("right", "scrub(1)", "Forth", show=False),
         Binding("shift+left", "moment(-1)", "Moment before", show=False),
         Binding("shift+right", "moment(1)", "Moment after", show=False, tooltip="to the next spawn, join or end"),
+        Binding("g", "source", "Source", tooltip="go to where the solution was found"),
         Binding("v", "reveal", "Solution", tooltip="show a solution that the search did not find"),
         Binding("left_square_bracket", "step(-1)", "Earlier", key_display="[", tooltip="the rollout before"),
         Binding("right_square_bracket", "step(1)", "Later", key_display="]", tooltip="the rollout after"),
@@ -84,11 +86,16 @@ class SearchScreen(WatchScreen):
     def draw(self) -> None:
         shown = self._shown()
         beside = len(shown) > 1
+        # One scale and as much room for all, so that they compare.
+        known = [track.whole for track, _ in shown if track.whole is not None]
+        seconds = max((view.seconds for view in known), default=0.0)
+        threads = max((len(view.tree.threads) for view in known), default=0) if beside else 0
         for index, (track, pane) in enumerate(shown):
             pane.set_class(beside, "-beside")
             pane.set_class(beside and index == self._active, "-active")
             complaint = self.complaint if index == self._active else None
-            pane.draw(track, complaint=complaint, note=self.note(track), reveal=self._revealed)
+            note = self.note(track)
+            pane.draw(track, complaint=complaint, note=note, reveal=self._revealed, seconds=seconds, threads=threads)
         views = [track.shown.view for track, _ in shown]
         measured = self.query_one(".measured", MeterLine)
         measured.show(compared(views[0], views[1]) if beside and views[0] and views[1] else [])
@@ -147,9 +154,10 @@ class SearchScreen(WatchScreen):
                 track.player.faster(by)
 
     def action_scrub(self, by: int) -> None:
-        lists = list(self.query(ThreadList))
+        lanes = list(self.query(ThreadList))[self._active].lane_width
+        seconds = max((track.whole.seconds for track in self.tracks if track.whole is not None), default=0.0)
         for track in self.tracks:
-            track.scrub(by / max(20, lists[self._active].lane_width))
+            track.scrub(by * seconds / max(20, lanes))
         self.draw()
 
     def action_moment(self, by: int) -> None:
@@ -159,8 +167,19 @@ class SearchScreen(WatchScreen):
     def on_thread_list_sought(self, message: ThreadList.Sought) -> None:
         track = next((track for track, pane in self._shown() if pane in message.threads.ancestors), None)
         if track is not None:
-            track.seek(message.share)
+            track.seek(message.seconds)
             self.draw()
+
+    @property
+    def reading(self) -> ThreadText | None:
+        return list(self.query(ThreadText))[self._active] if self.track.shown.view is not None else None
+
+    def action_source(self) -> None:
+        view, text = self.track.shown.view, self.reading
+        if view is not None and text is not None and (found := sources(view)):
+            self.track.select(found[-1])
+            self.draw()
+            text.to_last("found")
 
     def action_reveal(self) -> None:
         self._revealed = not self._revealed
@@ -203,11 +222,13 @@ class SearchScreen(WatchScreen):
                 return any(revealable(track.shown.view) for track in tracks)
             case "step":
                 return len(tracks) == 1 and len(self.track.library.starts) > 1
+            case "source":
+                return self.track.shown.view is not None and bool(sources(self.track.shown.view))
             case _:
-                return True
+                return super().check_action(action, parameters)
 
 
-_LIVE = ("pause", "stop", "live", "replay", "reveal", "step", "save", "scrub")
+_LIVE = ("pause", "stop", "live", "replay", "reveal", "step", "save", "scrub", "source")
 """Actions whose keys are shown only while they do something."""
 
 

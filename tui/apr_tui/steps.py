@@ -7,12 +7,13 @@ from typing import ClassVar
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
+from apr_tui.labels import label, scale
 from apr_tui.lines import LineList
-from apr_tui.plain import cut, one_line
+from apr_tui.plain import cut, middle, one_line
 from apr_tui.plot import figure
 from apr_tui.record import Run
 
-_WIDTH = 10
+_WIDTH = 12
 
 
 class StepTable(LineList):
@@ -40,7 +41,7 @@ class StepTable(LineList):
             self.fill(len(self._steps), 0 if here is None or here not in run.figures else self._steps.index(here))
 
     def _title(self) -> None:
-        names = "".join(f" {cut(one_line(name), _WIDTH):>{_WIDTH}}" for name in self._names[self._first :])
+        names = "".join(f" {middle(one_line(label(name)), _WIDTH):>{_WIDTH}}" for name in self._names[self._first :])
         self.head = Text(f" {'step':>8}{names}", no_wrap=True)
 
     def action_shift(self, by: int) -> None:
@@ -51,11 +52,11 @@ class StepTable(LineList):
     def line(self, index: int, width: int) -> Text:
         step = self._steps[index]
         entry = self._run.figures[step]
-        names = self._names[self._first :][: width // _WIDTH]
+        names = self._names[self._first :][: width // (_WIDTH + 1)]
         alarm = any(at == step for at, _ in self._run.alarms)
         text = Text(f"{step:>7}{'!' if alarm else ' '}", "bold red" if alarm else "")
         for name in names:
-            text.append(f" {figure(entry[name]) if name in entry else '':>{_WIDTH}}", "")
+            text.append(f" {figure(entry[name] * scale(name)) if name in entry else '':>{_WIDTH}}", "")
         return text
 
 

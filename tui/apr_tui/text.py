@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from apr_tui.plain import clean
+from apr.task import LineKind
+from apr_tui.plain import clean, one_line
 
 _INDENT = 2
 """Columns that later lines of a paragraph stand further right than its first."""
@@ -20,6 +26,9 @@ _MARGIN = 2
 
 Part = tuple[int, int, str]
 """Where a part of a text begins and ends, by characters, and the name of its style."""
+
+Tell = Callable[[str], LineKind | None]
+"""What a line tells, if anybody can say."""
 
 STYLES: Mapping[str, Style] = {
     "prompt": Style(dim=True, italic=True),
@@ -34,15 +43,37 @@ STYLES: Mapping[str, Style] = {
     "off2": Style(color="red", bold=True, underline=True),
 }
 """Name -> how a part looks. What a thread sampled has no part, or one of how it was judged."""
+KINDS: Mapping[LineKind, Style] = {
+    "state": Style(bold=True),
+    "step": Style(),
+    "dead": Style(color="red"),
+    "found": Style(color="green", bold=True),
+    "spawn": Style(color="yellow"),
+    "join": Style(color="cyan"),
+}
+"""How a line looks by what it tells."""
+_ORIGINS = ("join", "replace")
+_FOUND, _HERE = Style(reverse=True), Style(reverse=True, bold=True, color="yellow")
 _SIGNS = {"prompt": "│ ", "join": "┃ ", "replace": "┃ "}
 """In the margin, so that the parts are told apart without colour."""
 
 
-class ThreadText(ScrollView, can_focus=True):
-    """A thread's text.
+class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
+    """A thread's text, in which words can be looked for.
 
     `_spans[i]` is where line i stands in `_shown`. Text that grows leaves all lines but those of its last
     paragraph as they are, so a long thread costs a frame no more than a short one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", "Up", show=False),
+        Binding("down", "scroll_down", "Down", show=False),
+        Binding("pageup", "page_up", "Page up", show=False),
+        Binding("pagedown", "page_down", "Page down", show=False),
+        Binding("home", "scroll_home", "Begin", show=False),
+        Binding("end", "scroll_end", "End", show=False),
+        Binding("n", "hit(1)", "Next hit"),
+        Binding("N", "hit(-1)", "Hit before", show=False),
+    ]
 
     def __init__(self, id: str = "text") -> None:
         super().__init__(id=id)
@@ -54,20 +85,40 @@ class ThreadText(ScrollView, can_focus=True):
         self._width = 0
         self._tail = False
         """Its end is to be seen; so until somebody scrolls up."""
+        self.coloured = ""
+        """By what its parts are coloured, in words."""
+        self._tell: Tell | None = None
+        self._kinds: list[LineKind | None] = []
+        """What each line's paragraph tells."""
+        self._wanted = ""
+        """What is looked for; empty: nothing."""
+        self._hits: list[tuple[int, int]] = []
+        self._hit = 0
+        """The place of the hit that was gone to."""
 
-    def show(self, key: tuple[str, ...] | None, text: str, parts: Sequence[Part], *, tail: bool) -> None:
+    def show(
+        self,
+        key: tuple[str, ...] | None,
+        text: str,
+        parts: Sequence[Part],
+        *,
+        tail: bool,
+        tell: Tell | None = None,
+    ) -> None:
         """Draw the text of the thread `key`. One that is new on screen, or is shown at an earlier moment, shows its end
         if `tail`, else its begin; one that was there keeps its place, which may be its end. Parts ascend and do not
-        overlap."""
-        if key == self._key and text == self._source and tuple(parts) == self._parts:
+        overlap; `tell` says what a line tells, by which it is coloured where it is given."""
+        self._count()
+        if (key, text, tuple(parts), tell is None) == (self._key, self._source, self._parts, self._tell is None):
             return
         earlier = len(text) < len(self._source) and self._source.startswith(text)
         follow = tail if key != self._key or earlier else self._tail
-        grown = key == self._key and text.startswith(self._source)
+        grown = key == self._key and text.startswith(self._source) and (tell is None) == (self._tell is None)
         begin = self._source.rfind("\n") + 1 if grown else 0
         self._shown = self._shown[:begin] + clean(text[begin:])
-        self._key, self._source, self._parts = key, text, tuple(parts)
+        self._key, self._source, self._parts, self._tell = key, text, tuple(parts), tell
         self._wrap(begin)
+        self._look()
         self._tail = follow
         if follow:
             # How far it scrolls is known only after the next layout.
@@ -96,12 +147,16 @@ class ThreadText(ScrollView, can_focus=True):
         """Cut the text from here on, where a paragraph begins, in lines."""
         while self._spans and self._spans[-1][0] >= begin:
             self._spans.pop()
+            self._kinds.pop()
         self._width = self.scrollable_content_region.width
         width = max(_INDENT + 2, self._width - _MARGIN)
         position = begin
         rest = self._shown[begin:]
         for paragraph in rest.removesuffix("\n").split("\n") if rest else ():
-            self._spans += ((position + a, position + b) for a, b in wrap(paragraph, width))
+            lines = wrap(paragraph, width)
+            self._spans += ((position + a, position + b) for a, b in lines)
+            tells = None if self._tell is None else self._tell(self._source[position : position + len(paragraph)])
+            self._kinds += [tells] * len(lines)
             position += len(paragraph) + 1
         self.virtual_size = Size(0, len(self._spans))
 
@@ -115,23 +170,77 @@ class ThreadText(ScrollView, can_focus=True):
         if self._tail:
             self.call_after_refresh(self._to_end)
 
+    def find(self, wanted: str) -> None:
+        """Look for this from now on, whatever its case, and go to the first place from the top line on."""
+        self._wanted = wanted
+        self._look()
+        top = self._spans[self.scroll_offset.y][0] if self.scroll_offset.y < len(self._spans) else 0
+        self._hit = next((index for index, (begin, _) in enumerate(self._hits) if begin >= top), 0)
+        self._to_hit()
+
+    def action_hit(self, by: int) -> None:
+        if self._hits:
+            self._hit = (self._hit + by) % len(self._hits)
+            self._to_hit()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self._hits) if action == "hit" else True
+
+    def to_last(self, kind: LineKind) -> None:
+        """Go to the last line that tells this; to the end if none does."""
+        lines = [index for index, tells in enumerate(self._kinds) if tells == kind]
+        self._tail = not lines
+        self.call_after_refresh(self._centre, lines[-1] if lines else len(self._spans))
+
+    def _look(self) -> None:
+        shown = self._shown
+        hits = re.finditer(re.escape(self._wanted), shown, re.IGNORECASE) if self._wanted else ()
+        self._hits = [hit.span() for hit in hits]
+        self._hit = min(self._hit, max(0, len(self._hits) - 1))
+        self._count()
+
+    def _count(self) -> None:
+        if self._wanted:
+            here = f"{self._hit + 1} of {len(self._hits):,}" if self._hits else "nowhere"
+            self.border_subtitle = Content(f"“{one_line(self._wanted)}”: {here}")
+        else:
+            self.border_subtitle = self.coloured
+
+    def _to_hit(self) -> None:
+        self._count()
+        if self._hits:
+            self._tail = False
+            self._centre(bisect_right(self._spans, self._hits[self._hit][0], key=lambda span: span[0]) - 1)
+        self.refresh()
+        self.screen.refresh_bindings()
+
+    def _centre(self, line: int) -> None:
+        top = line - self.scrollable_content_region.height // 2
+        self.scroll_to(y=max(0, top), animate=False, immediate=True, force=True)
+
     def render_line(self, y: int) -> Strip:
         index = y + self.scroll_offset.y
         plain, width = self.rich_style, self.scrollable_content_region.width
         if index >= len(self._spans):
             return Strip.blank(width, plain)
         position, end = self._spans[index]
+        tells = self._kinds[index]
+        base = plain if tells is None else plain + KINDS[tells]
         inside = [part for part in self._parts if part[0] < end and part[1] > position]
         sign = next((_SIGNS[name] for a, b, name in inside if a <= position < b and name in _SIGNS), "  ")
         segments = [Segment(sign, plain + STYLES["join" if sign[0] == "┃" else "prompt"])]
         if position > 0 and self._shown[position - 1] != "\n":
             segments.append(Segment(" " * _INDENT, plain))
+        text = Text(self._shown[position:end], base, end="")
         for a, b, name in inside:
-            a, b = max(a, position), min(b, end)
-            segments.append(Segment(self._shown[position:a], plain))
-            segments.append(Segment(self._shown[a:b], plain + STYLES[name]))
-            position = b
-        segments.append(Segment(self._shown[position:end], plain))
+            if tells is None or name not in _ORIGINS:
+                text.stylize(STYLES[name], max(0, a - position), b - position)
+        for a, b in self._hits[bisect_right(self._hits, position, key=lambda hit: hit[1]) :]:
+            if a >= end:
+                break
+            here = (a, b) == self._hits[self._hit]
+            text.stylize(_HERE if here else _FOUND, max(0, a - position), b - position)
+        segments += text.render(self.app.console)
         return Strip(segments).adjust_cell_length(width, plain)
 
 

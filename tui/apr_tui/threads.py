@@ -36,12 +36,12 @@ class ThreadList(LineList):
     """The threads of a rollout, each under its parent, and beside it what it did when."""
 
     class Sought(Message):
-        """Somebody chose a moment, as a share of the rollout's time."""
+        """Somebody chose a moment of the rollout."""
 
-        def __init__(self, threads: ThreadList, share: float) -> None:
+        def __init__(self, threads: ThreadList, seconds: float) -> None:
             super().__init__()
             self.threads = threads
-            self.share = share
+            self.seconds = seconds
 
         @property
         def control(self) -> ThreadList:
@@ -52,6 +52,7 @@ class ThreadList(LineList):
         self._view: View | None = None
         self._whole: View | None = None
         self._now: float | None = None
+        self._length = 0.0
         self._order: list[str] = []
         self._sources: tuple[str, ...] = ()
         self._critical: frozenset[str] = frozenset()
@@ -66,19 +67,22 @@ class ThreadList(LineList):
         *,
         whole: View | None = None,
         now: float | None = None,
+        length: float = 0.0,
     ) -> None:
         """Draw these threads. `capacity`: tokens that fit one; None: bars compare with the longest. `whole` is the
-        rollout as far as it is known, of which `now` is the moment that is shown; None: its end."""
+        rollout as far as it is known, of which `now` is the moment that is shown; None: its end. Lanes are as long as
+        that takes, or `length`, so that those of several searches compare."""
         wanted = self._order.index(selected) if selected in self._order else 0
         whole = view if whole is None else whole
-        same = view is self._view and whole is self._whole and now == self._now
+        length = max(length, 0.0 if whole is None else whole.seconds)
+        same = view is self._view and whole is self._whole and (now, length) == (self._now, self._length)
         if same and (view is None or view.tree.finished is not None):
             if wanted != self._wanted:
                 self.fill(self.count, wanted)
             return
         if whole is not self._whole:
             self._critical = frozenset() if whole is None else critical(whole.tree, whole.lanes)
-        self._view, self._whole, self._now = view, whole, now
+        self._view, self._whole, self._now, self._length = view, whole, now, length
         self._frame += 1
         self._order = [] if view is None else order(view)
         self._sources = () if view is None else sources(view)
@@ -103,18 +107,15 @@ class ThreadList(LineList):
         self.head = None
         if lanes and self._whole is not None:
             self.head = Text(" " * (width - lanes), no_wrap=True).append_text(axis(self._length, lanes, self._now))
-        self.border_subtitle = legend(width) if self.head is not None else ""
-
-    @property
-    def _length(self) -> float:
-        return 0.0 if self._whole is None else self._whole.seconds
+        self.border_subtitle = legend(width - 4) if self.head is not None else ""
 
     def on_resize(self) -> None:
         self._title()
         super().on_resize()
 
     def click_beside(self, column: int) -> None:
-        self.post_message(self.Sought(self, (column - (self.barred or 0) + 0.5) / max(1, self.lane_width)))
+        share = (column - (self.barred or 0) + 0.5) / max(1, self.lane_width)
+        self.post_message(self.Sought(self, share * self._length))
 
     def line(self, index: int, width: int) -> Text:
         assert self._view is not None
@@ -128,7 +129,9 @@ class ThreadList(LineList):
         text = draw_row(told, width - lanes, self._capacity, last=last, frame=self._frame)
         if lanes and self._whole is not None and (lane := self._whole.lanes.get(thread.id)) is not None:
             longest = thread.id in self._critical
-            text.append_text(lane_cells(lane, self._length, lanes, self._now, critical=longest))
+            text.append_text(
+                lane_cells(lane, self._length, lanes, self._now, critical=longest, known=self._whole.seconds)
+            )
         return text
 
 

@@ -28,13 +28,15 @@ _LABEL = 9
 """Columns from one number of the axis to the next, at least."""
 
 
-def lane_cells(lane: Lane, length: float, width: int, now: float | None = None, *, critical: bool = False) -> Text:
-    """A thread's bar over the `length` seconds that are known of a rollout; what comes after the moment `now` is
-    dim."""
+def lane_cells(
+    lane: Lane, length: float, width: int, now: float | None = None, *, critical: bool = False, known: float
+) -> Text:
+    """A thread's bar over `length` seconds. `known` is the time up to which there are events; what comes after the
+    moment `now` is dim."""
     text = Text(no_wrap=True, end="")
     if length <= 0 or width <= 0:
         return text.append(" " * max(0, width))
-    kinds = _fill(lane.until(length), length, width)
+    kinds = _fill(lane.until(known), length, width)
     ticks = _ticks(lane, length, width)
     cursor = None if now is None else column(now, length, width)
     for index in range(width):

@@ -126,14 +126,14 @@ class Track:
             self.paused = False
 
     def scrub(self, by: float) -> None:
-        """Show the moment so large a share of the rollout later, or earlier, and stay there."""
+        """Show the moment so many seconds later, or earlier, and stay there."""
         if (player := self._recording()) is not None:
-            player.seek(player.now + by * player.length)
+            player.seek(player.now + by)
 
-    def seek(self, share: float) -> None:
-        """Show the moment after so large a share of the rollout, and stay there."""
+    def seek(self, seconds: float) -> None:
+        """Show this moment, and stay there."""
         if (player := self._recording()) is not None:
-            player.seek(share * player.length)
+            player.seek(seconds)
 
     def to_moment(self, by: int) -> None:
         """Show the last moment before this one, or the first after it, at which a thread opened, spawned, joined or

@@ -13,7 +13,7 @@ from apr.countdown.language import Traces
 from apr.countdown.lessons import Lessons
 from apr.countdown.teacher import Teacher, solves, width
 from apr.fields import build
-from apr.task import Choice, Fault, Form, Method, Split, Verdict
+from apr.task import Choice, Fault, Form, LineKind, Method, Split, Verdict
 from apr.threads.tree import ThreadTree
 
 DIFFICULTIES = (("hard", 4), ("medium", 16))
@@ -151,6 +151,9 @@ class Countdown:
 
     def answer(self, problem: Problem, steps: Sequence[str]) -> str:
         return show.answer(problem, steps)
+
+    def line_kind(self, line: str) -> LineKind | None:
+        return _core.line_kind(line)
 
     def steps(self, claim: str) -> tuple[str, ...]:
         return show.steps(claim)

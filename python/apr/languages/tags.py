@@ -17,7 +17,7 @@ from pathlib import Path
 
 from apr import _core
 from apr.languages.markup import Marked, Markup
-from apr.task import Method, Prompt, asked
+from apr.task import LineKind, Method, Prompt, asked
 from apr.threads.language import Action, Child, Done, Ids, Language, Malformed, Replace, Resumption, Spawn
 
 SPAWN, SPAWN_END = "<spawn>", "</spawn>"
@@ -31,6 +31,11 @@ TAGS = (
     *(RESULT, RESULT_END, NONE, CANCELLED, ANSWER, ANSWER_END),
 )
 
+_KINDS: dict[str, LineKind] = {
+    **dict.fromkeys((SPAWN, SPAWN_END, CHILD, CHILD_END), "spawn"),
+    **dict.fromkeys((JOIN, JOIN_END, RESULT, RESULT_END, NONE, CANCELLED), "join"),
+    **dict.fromkeys((ANSWER, ANSWER_END), "found"),
+}
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _GAP = re.compile(r"\s*")
 
@@ -109,6 +114,10 @@ class Tags:
 
     def claim(self, text: str, begin: int = 0, depth: int = 0) -> str | None:
         return _answer(text)
+
+    def line_kind(self, line: str) -> LineKind | None:
+        found = _TAG.search(line)
+        return None if found is None else _KINDS[found[0]]
 
     def encode(self, text: str) -> Ids:
         return tuple(self.tokenizer.encode(text, specials=False))

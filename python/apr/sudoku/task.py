@@ -19,7 +19,7 @@ from apr.fields import build
 from apr.sudoku import diagnostics
 from apr.sudoku.ask import FORM, Wanted
 from apr.sudoku.teacher import Data, search
-from apr.task import Form, Method, Search, Split, Verdict
+from apr.task import Form, LineKind, Method, Search, Split, Verdict
 from apr.threads.tree import ThreadTree
 
 
@@ -94,6 +94,9 @@ class Sudoku:
 
     def label(self, prompt: str) -> str:
         return _core.sudoku_label(prompt) or ""
+
+    def line_kind(self, line: str) -> LineKind | None:
+        return _core.sudoku_line_kind(line)
 
     def answer(self, problem: SudokuProblem, steps: Sequence[str]) -> str:
         rows = "/".join(steps)

@@ -19,6 +19,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sudoku_read_prompt, module)?)?;
     module.add_function(wrap_pyfunction!(sudoku_vote, module)?)?;
     module.add_function(wrap_pyfunction!(sudoku_label, module)?)?;
+    module.add_function(wrap_pyfunction!(sudoku_line_kind, module)?)?;
     module.add_function(wrap_pyfunction!(sudoku_inspect, module)?)
 }
 
@@ -189,6 +190,16 @@ fn sudoku_vote(answer: &Bound<'_, PyString>) -> Option<String> {
 #[pyfunction]
 fn sudoku_label(prompt: &Bound<'_, PyString>) -> Option<String> {
     text::label(&prompt.to_string_lossy())
+}
+
+/// What a line that threads write tells; None if it is no such line.
+#[pyfunction]
+fn sudoku_line_kind(line: &Bound<'_, PyString>) -> Option<&'static str> {
+    Some(match text::kind(&line.to_string_lossy())? {
+        text::Kind::State => "state",
+        text::Kind::Step => "step",
+        text::Kind::Dead => "dead",
+    })
 }
 
 #[pyfunction]

@@ -219,3 +219,57 @@ pub fn label(prompt: &str) -> Option<String> {
     let (of, digit, _) = read_attempt(split_sum(prompt.trim_ascii()).0)?;
     Some(put(of, digit))
 }
+
+/// What a line tells, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A grid, what is known of its cells, or what is left to try.
+    State,
+    /// A digit that is tried.
+    Step,
+    /// Nothing is to be found this way: a cell has no candidate left.
+    Dead,
+}
+
+/// What a line tells; `None` if no thread writes such a line.
+pub fn kind(line: &str) -> Option<Kind> {
+    let start = split_sum(line).0;
+    if read_attempt(start).is_some() {
+        return Some(Kind::Step);
+    }
+    if read_grid(start).is_some() {
+        return Some(Kind::State);
+    }
+    if let Some(choices) = line.strip_prefix(PICK) {
+        return choices.split(' ').all(|choice| read_choice(choice).is_some()).then_some(Kind::State);
+    }
+    if let Some(sums) = line.strip_prefix(SUMS).and_then(|rest| rest.strip_prefix(' ')) {
+        return sums.split(' ').all(|sum| number(sum, 2).is_some()).then_some(Kind::State);
+    }
+    let entries: Option<Vec<_>> = line.split(' ').map(read_entry).collect();
+    let empty = entries?.iter().any(|(_, candidates)| candidates.is_empty());
+    Some(if empty { Kind::Dead } else { Kind::State })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        for (line, is) in [
+            ("a1..4b.3..c..2.d4... sum=10", Some(Kind::State)),
+            ("bx=1 a1..4b13..c..2.d4...", Some(Kind::Step)),
+            ("ax=2 aw13 by=4", Some(Kind::State)),
+            ("ax=2 by-", Some(Kind::Dead)),
+            ("?bx13 cy24", Some(Kind::State)),
+            ("sum 1 4 6 10", Some(Kind::State)),
+            ("sum 1 4 x", None),
+            ("?", None),
+            ("", None),
+            ("children: 2", None),
+        ] {
+            assert_eq!(kind(line), is, "{line}");
+        }
+    }
+}

@@ -33,6 +33,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(first_state, module)?)?;
     module.add_function(wrap_pyfunction!(first_width, module)?)?;
     module.add_function(wrap_pyfunction!(claimed_steps, module)?)?;
+    module.add_function(wrap_pyfunction!(line_kind, module)?)?;
     module.add_function(wrap_pyfunction!(prompt_budget, module)?)?;
     Ok(())
 }
@@ -276,4 +277,17 @@ pub(super) fn claimed_steps(claim: &Bound<'_, PyString>) -> Vec<String> {
 #[pyfunction]
 pub(super) fn prompt_budget(prompt: &Bound<'_, PyString>) -> Option<u64> {
     read::prompt_budget(&prompt.to_string_lossy())
+}
+
+/// What a line of a trace tells; None if it is not in the grammar.
+#[pyfunction]
+pub(super) fn line_kind(line: &Bound<'_, PyString>) -> Option<&'static str> {
+    Some(match read::Line::parse(&line.to_string_lossy())?.kind() {
+        read::Kind::State => "state",
+        read::Kind::Step => "step",
+        read::Kind::Dead => "dead",
+        read::Kind::Found => "found",
+        read::Kind::Spawn => "spawn",
+        read::Kind::Join => "join",
+    })
 }

@@ -15,7 +15,7 @@ use line::Scan;
 
 mod line;
 
-pub use line::{Line, MAX_DIGITS, State};
+pub use line::{Kind, Line, MAX_DIGITS, State};
 
 /// What keeps a text from being read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

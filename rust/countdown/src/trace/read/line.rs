@@ -62,7 +62,40 @@ pub enum Line<'a> {
     EndJoin,
 }
 
+/// What a line tells, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Where the search is.
+    State,
+    /// An operation: tried, or kept.
+    Step,
+    /// Nothing is to be found this way.
+    Dead,
+    /// The target is reached.
+    Found,
+    /// Children are asked for, or a serial search goes below.
+    Spawn,
+    /// What children found.
+    Join,
+}
+
 impl<'a> Line<'a> {
+    /// What it tells.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Line::State(_) | Line::Move { .. } => Kind::State,
+            Line::Explore { .. } | Line::Generated { .. } => Kind::Step,
+            Line::Dead { .. } | Line::Fail | Line::ExitSubSearch { .. } | Line::NothingInSubSearch => Kind::Dead,
+            Line::Goal { .. } => Kind::Found,
+            Line::StartSubSearch { .. } | Line::Spawn | Line::SpawnChild { .. } | Line::EndSpawn => Kind::Spawn,
+            Line::Join
+            | Line::ChildFailed { .. }
+            | Line::ChildSolved { .. }
+            | Line::ChildCancelled { .. }
+            | Line::EndJoin => Kind::Join,
+        }
+    }
+
     /// Reads one line, its line break left out; `None` if it is not in the grammar.
     pub fn parse(line: &'a str) -> Option<Line<'a>> {
         let mut scan = Scan { rest: line };
