@@ -16,7 +16,7 @@ from apr.engine import API_KEY
 from apr.engine.sglang.server import LOOPBACK
 
 MIB = 1 << 20
-_OF_THREADS = ("server", "task", "method", "max_seconds", "running", "cache")
+_OF_THREADS = ("server", "task", "method", "max_seconds", "running", "cache", "cache_dtype")
 """Arguments that only make sense with --threads."""
 _OF_SERVERS = ("servers", "log")
 """Arguments that only make sense without."""
@@ -46,8 +46,10 @@ def parser() -> Parser:
         "--cache",
         type=_mebibytes,
         metavar="MIB",
-        help="memory for cached prefixes, of the native engine (default 2048)",
+        help="memory for cached prefixes, of the native engine (default: 1024, or a quarter of what is free if less)",
     )
+    add("--cache-dtype", choices=("bfloat16", "float32"), help="what it is kept in: bfloat16 (default), or float32, "
+        "which is slower and gives the model's log-probabilities exactly")  # fmt: skip
     return made
 
 
@@ -60,8 +62,9 @@ def run(arguments: Sequence[str]) -> int:
             raise UsageError(f"--{name.replace('_', '-')} goes {where} --threads")
     if not options.threads and options.engine not in (made.get_default("engine"), "sglang"):
         raise UsageError("without --threads, SGLang serves: another --engine goes with --threads")
-    if options.cache is not None and options.engine != "native":
-        raise UsageError("--cache is for --engine native")
+    for name in ("cache", "cache_dtype"):
+        if getattr(options, name) is not None and options.engine != "native":
+            raise UsageError(f"--{name.replace('_', '-')} is for --engine native")
     options.api_key = options.api_key or os.environ.get(API_KEY) or None
     if options.api_key is not None and not (options.api_key.isascii() and options.api_key.isprintable()):
         raise UsageError("the API key has characters that a header cannot hold: letters, digits and signs of ASCII can")
@@ -91,6 +94,7 @@ def _serve_threads(options: Any) -> int:
             options.cache,
             options.task,
             options.language,
+            options.cache_dtype,
         )
         name = SHIPPED_MODEL if options.model is None else Path(options.model).resolve().name
         limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
