@@ -40,7 +40,14 @@ def rl(rounds: int) -> list[Result]:
     return rl(rounds)
 
 
-ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"sglang": sglang, "rl": rl}
+def rollouts(rounds: int) -> list[Result]:
+    """Minutes of `generate`: run when asked for."""
+    from benchmarks.rollouts import rollouts
+
+    return rollouts(rounds)
+
+
+ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"rollouts": rollouts, "sglang": sglang, "rl": rl}
 
 
 def main() -> int:
@@ -59,7 +66,7 @@ def main() -> int:
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
-        help=f"some of {', '.join(known)} (default: all but {' and '.join(ON_DEMAND)}, which take minutes)",
+        help=f"some of {', '.join(known)} (default: all but {', '.join(ON_DEMAND)}, which take minutes)",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns each side takes (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

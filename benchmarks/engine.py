@@ -48,7 +48,7 @@ def checkpoint() -> Iterator[Path]:
         yield Path(directory)
 
 
-def _prompts(streams: int, length: int, seed: int) -> list[list[int]]:
+def random_prompts(streams: int, length: int, seed: int) -> list[list[int]]:
     draw = random.Random(seed)
     return [[1, *(draw.randrange(3, 60) for _ in range(length - 1))] for _ in range(streams)]
 
@@ -80,7 +80,7 @@ def _against_transformers(rounds: int, threads: int, clock: Callable[[], float])
         native = NativeEngine(directory, cache_bytes=CACHE, threads=threads)
 
         def slow(streams: int) -> int:
-            ids = torch.tensor(_prompts(streams, PROMPT, next(seeds)))
+            ids = torch.tensor(random_prompts(streams, PROMPT, next(seeds)))
             with torch.inference_mode():
                 out = model.generate(
                     ids,
@@ -96,7 +96,7 @@ def _against_transformers(rounds: int, threads: int, clock: Callable[[], float])
         async def all_streams(streams: int) -> int:
             # Fresh prompts each time: nothing is in the cache.
             params = SamplingParams(temperature=0, max_tokens=NEW)
-            prompts = _prompts(streams, PROMPT, next(seeds))
+            prompts = random_prompts(streams, PROMPT, next(seeds))
             calls = [native.generate(p, params, request_id=str(i)) for i, p in enumerate(prompts)]
             return sum(len(completion.token_ids) for completion in await asyncio.gather(*calls))
 
@@ -117,7 +117,7 @@ def prefix(rounds: int) -> list[Result]:
 
     async def run(native: NativeEngine) -> tuple[int, int]:
         params = SamplingParams(temperature=0, max_tokens=24)
-        [parent] = _prompts(1, 300, 0)
+        [parent] = random_prompts(1, 300, 0)
         written = await native.generate(parent, params, request_id="0")
         forks = [[*parent, 3 + i, 10 + i] for i in range(16)]
         calls = [native.generate(fork, params, request_id=f"0.{i}") for i, fork in enumerate(forks)]

@@ -68,8 +68,8 @@ def _steps(config: RlConfig) -> list[dict[str, Any]]:
         run = RunDirectory(stack.enter_context(TemporaryDirectory()))
         run.create("")
         trainer = GrpoTrainer(
-            config, run, Countdown("apr"), Traces("apr"), lambda model, directory: load_engine("native", directory),
-            start_from=start,
+            config, run, Countdown("apr"), Traces("apr"),
+            lambda model, directory: load_engine("native", directory, cache_dtype="float32"), start_from=start,
         )  # fmt: skip
         lines: list[dict[str, Any]] = []
         stack.callback(trainer.close)

@@ -45,7 +45,7 @@ def groups(start: Path) -> list[Group]:
 
     settings = config(numbers=[3, 3], max_tokens=2000, groups=4)
     task = selected(Countdown(), settings.problem_options)
-    policy = Policy(load_engine("native", start), task, Traces(), "apr")
+    policy = Policy(load_engine("native", start, cache_dtype="float32"), task, Traces(), "apr")
     found = asyncio.run(run_groups(draw(task, settings, 0, 4), policy, settings))
     assert {group.signal for group in found} == {True, False}
     assert any(tree.children for group in found for tree in group.trees)
@@ -57,7 +57,7 @@ def config(**changes: Any) -> RlConfig:
 
 
 def native(model: Any, directory: Path) -> Any:
-    return load_engine("native", directory)
+    return load_engine("native", directory, cache_dtype="float32")
 
 
 def with_torch(model: Any, directory: Path) -> Any:
@@ -221,7 +221,7 @@ def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path
     assert metrics["failures"] == sum(tree.failed for group in found for tree in group.trees)
 
     def closed(model: Any, directory: Path) -> Any:
-        engine = load_engine("native", directory)
+        engine = load_engine("native", directory, cache_dtype="float32")
         asyncio.run(engine.close())
         return engine
 

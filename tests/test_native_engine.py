@@ -16,6 +16,7 @@ from apr.engine.native import NativeEngine
 from apr.types import Completion, SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=40)
+DTYPES = ("bfloat16", "float32")
 PROMPT = (1, 5, 7, 33, 2, 90)
 
 
@@ -44,9 +45,9 @@ def checkpoint(tmp_path_factory) -> tuple[Path, LlamaForCausalLM]:
     return directory, save_model(directory)
 
 
-@pytest.fixture
-def engine(checkpoint):
-    engine = NativeEngine(checkpoint[0], threads=2)
+@pytest.fixture(params=DTYPES)
+def engine(checkpoint, request):
+    engine = NativeEngine(checkpoint[0], cache_dtype=request.param, threads=2)
     yield engine
     asyncio.run(engine.close())
 
@@ -79,7 +80,7 @@ def scores(model: LlamaForCausalLM, prompt, completion: Completion, temperature:
 )
 def test_agrees_with_transformers(tmp_path, changes):
     model = save_model(tmp_path, **changes)
-    engine = NativeEngine(tmp_path)
+    engine = NativeEngine(tmp_path, cache_dtype="float32")
     prompts = [PROMPT, tuple(range(70)), tuple(range(90, 40, -1))]
 
     async def run():
@@ -100,6 +101,20 @@ def test_agrees_with_transformers(tmp_path, changes):
             logprobs = scores(model, prompt, completion, temperature)
             expected = logprobs.gather(1, tokens[:, None])[:, 0]
             torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
+
+
+def test_a_bfloat16_cache_is_nearly_as_exact_in_half_the_memory(tmp_path):
+    """Weights of the size that training leaves, not those of the other tests, which enlarge every difference."""
+    model = save_model(tmp_path, initializer_range=0.05)
+    engine, exact = (NativeEngine(tmp_path, cache_dtype=dtype, cache_bytes=1 << 22) for dtype in DTYPES)
+    assert engine.stats.pages == 2 * exact.stats.pages
+    for length in (5, 33, 200):
+        prompt = [(7 * index + length) % 97 for index in range(length)]
+        params = SamplingParams(temperature=1.0, max_tokens=40, seed=length)
+        completion = generate(engine, prompt, params)
+        logprobs = scores(model, prompt, completion).gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(completion.logprobs), logprobs, atol=2e-3, rtol=0)
+        assert generate(exact, prompt, params).token_ids == completion.token_ids
 
 
 def test_result_does_not_depend_on_batch_mates(engine):
@@ -264,6 +279,8 @@ def test_unusable_checkpoints(tmp_path):
     save_model(tmp_path)
     with pytest.raises(ValueError, match="cache_bytes"):
         NativeEngine(tmp_path, cache_bytes=1000)
+    with pytest.raises(ValueError, match="cache_dtype"):
+        NativeEngine(tmp_path, cache_dtype="int8")
 
 
 def test_import_is_light():

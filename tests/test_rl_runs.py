@@ -75,7 +75,12 @@ def trainer(folder: Path, settings: RlConfig, start: Path | None = None) -> Grpo
     run.create("")
     torch.set_num_threads(1)
     return GrpoTrainer(
-        settings, run, Countdown(), Traces(), lambda model, place: load_engine("native", place), start_from=start
+        settings,
+        run,
+        Countdown(),
+        Traces(),
+        lambda model, place: load_engine("native", place, cache_dtype="float32"),
+        start_from=start,
     )
 
 
@@ -329,7 +334,7 @@ def test_entropy_is_of_the_distribution_that_was_drawn_from(start: Path) -> None
     settings = config(temperature=1000.0, max_tokens=20)
     processes = Processes(torch.device("cpu"))
     task = selected(Countdown(), settings.problem_options)
-    policy = Policy(load_engine("native", start), task, Traces(), "apr")
+    policy = Policy(load_engine("native", start, cache_dtype="float32"), task, Traces(), "apr")
     found = asyncio.run(run_groups(draw(task, settings, 0, 1), policy, settings))
     learner = Learner(settings, load_model(start), load_model(start), Traces(), processes)
     rows = rows_of(judged_rollouts(found, settings.loss, share_trunks=True), settings.loss, processes)
@@ -359,7 +364,7 @@ def test_weights_that_are_not_finite_reach_no_engine(start: Path, tmp_path: Path
     from apr import Tokenizer
 
     model = load_model(start)
-    engine = load_engine("native", start)
+    engine = load_engine("native", start, cache_dtype="float32")
     assert isinstance(engine, NativeEngine)
     served = Served(engine, model, Tokenizer(), (1, 2, 3))
     asyncio.run(served.publish(5))

@@ -646,6 +646,8 @@ def test_connections_are_limited() -> None:
         ["--cache", "64"], ["--engine", "torch"], ["--threads", "--log", "x"], ["--threads", "--servers", "2"],
         ["--threads", "--server", "http://127.0.0.1:1"], ["--threads", "--cache", "0"],
         ["--threads", "--cache", "99999999999999999999"], ["--threads", "--engine", "torch", "--cache", "64"],
+        ["--cache-dtype", "float32"], ["--threads", "--engine", "torch", "--cache-dtype", "float32"],
+        ["--threads", "--cache-dtype", "int8"],
         ["--threads", "--temperature", "1"], ["--threads", "--api-key", "cl\udce9"], ["--threads", "--api-key", "a\nb"],
         ["--threads", "--host", "no such host"], ["--threads", "--port", "9" * 5000],
     ],

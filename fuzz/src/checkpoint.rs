@@ -65,7 +65,7 @@ pub fn index(bytes: &[u8]) {
 }
 
 fn open(directory: &Path) {
-    let options = Options { cache_bytes: 1 << 20, threads: 1, max_batch: 4 };
+    let options = Options { cache_bytes: Some(1 << 20), threads: 1, max_batch: 4, ..Options::default() };
     let Ok(mut decoder) = Decoder::open(directory, &options) else {
         return;
     };

@@ -202,6 +202,7 @@ class Decoder:
         directory: str | PathLike[str],
         *,
         cache_bytes: int | None = None,
+        cache_dtype: str | None = None,
         threads: int | None = None,
         max_batch: int | None = None,
     ) -> Decoder: ...

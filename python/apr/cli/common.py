@@ -224,8 +224,9 @@ def open_policy(
     cache_bytes: int | None = None,
     task: str | None = None,
     language: str | None = None,
+    cache_dtype: str | None = None,
 ) -> Policy:
-    """Load a model; `cache_bytes` is the native engine's. UsageError if it cannot be."""
+    """Load a model; `cache_bytes` and `cache_dtype` are the native engine's. UsageError if it cannot be."""
     from apr.policy import PolicyError, load_policy
 
     check_engine(engine, server)
@@ -234,8 +235,8 @@ def open_policy(
     options: dict[str, Any] = {}
     if engine == "sglang":
         options = {"url": server, "log": waiting.log or None, "progress": waiting}
-    if cache_bytes is not None:
-        options["cache_bytes"] = cache_bytes
+    cache = {"cache_bytes": cache_bytes, "cache_dtype": cache_dtype}
+    options |= {name: value for name, value in cache.items() if value is not None}
     try:
         return load_policy(engine, model, method, task=task, language=language, **options)
     except PolicyError as error:

@@ -16,7 +16,7 @@ from apr.engine import API_KEY
 from apr.engine.sglang.server import LOOPBACK
 
 MIB = 1 << 20
-_OF_THREADS = ("server", "task", "method", "max_seconds", "running", "cache")
+_OF_THREADS = ("server", "task", "method", "max_seconds", "running", "cache", "cache_dtype")
 """Arguments that only make sense with --threads."""
 _OF_SERVERS = ("servers", "log")
 """Arguments that only make sense without."""
@@ -48,7 +48,9 @@ def parser() -> Parser:
     add("--max-seconds", type=positive, default=300, metavar="S", help="longest rollout (default: 300)")
     add("--running", type=positive, default=64, metavar="N", help="rollouts at once (default: 64)")
     add("--cache", type=_mebibytes, metavar="MIB", help="memory for cached prefixes, of the native engine (default: "
-        "2048)")  # fmt: skip
+        "1024, or a quarter of what is free if less)")  # fmt: skip
+    add("--cache-dtype", choices=("bfloat16", "float32"), help="what it is kept in: bfloat16 (default), or float32, "
+        "which is slower and gives the model's log-probabilities exactly")  # fmt: skip
     return made
 
 
@@ -63,8 +65,9 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("without --threads, SGLang serves: another --engine goes with --threads")
     if options.threads:
         check_engine(options.engine, options.server)
-    if options.cache is not None and options.engine != "native":
-        raise UsageError("--cache is for --engine native")
+    for name in ("cache", "cache_dtype"):
+        if getattr(options, name) is not None and options.engine != "native":
+            raise UsageError(f"--{name.replace('_', '-')} is for --engine native")
     options.api_key = options.api_key or os.environ.get(API_KEY) or None
     if options.api_key is not None and not (options.api_key.isascii() and options.api_key.isprintable()):
         raise UsageError("the API key has characters that a header cannot hold: letters, digits and signs of ASCII can")
@@ -94,6 +97,7 @@ def _serve_threads(options: Any) -> int:
             options.cache,
             options.task,
             options.language,
+            options.cache_dtype,
         )
         name = SHIPPED_MODELS[policy.method] if options.model is None else Path(options.model).resolve().name
         limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)

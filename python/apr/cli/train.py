@@ -148,7 +148,8 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
             if options.engine == "torch":
                 return load_engine("torch", model)
             if options.engine == "native":
-                return load_engine("native", directory, threads=options.threads)
+                # Ratios are of log-probabilities: those of the engine are the model's own in float32.
+                return load_engine("native", directory, cache_dtype="float32", threads=options.threads)
             return load_engine("sglang", directory, url=options.server, log=log, progress=waits)
 
         watch.phase("loading the model")

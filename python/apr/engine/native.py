@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Literal
 
 from apr._core import Decoder
 from apr.engine.base import NOT_FINITE, OnTokens, forked
@@ -84,12 +85,18 @@ class NativeEngine:
         model: str | os.PathLike[str],
         *,
         cache_bytes: int | None = None,
+        cache_dtype: Literal["bfloat16", "float32"] = "bfloat16",
         threads: int | None = None,
         max_batch: int | None = None,
     ) -> None:
-        """`cache_bytes` limits the memory of cached prefixes, `threads` the processors, `max_batch` the requests that
-        decode at once. A checkpoint that cannot run is a ValueError or a FileNotFoundError."""
-        self._decoder = Decoder(model, cache_bytes=cache_bytes, threads=threads, max_batch=max_batch)
+        """`cache_bytes` limits the memory of cached prefixes (a gibibyte or a quarter of the free memory, whichever is
+        less, but one full context where that is free), `threads` the processors, `max_batch` the requests that decode
+        at once. Keys and values are kept in `cache_dtype`: bfloat16 takes half the memory and time, float32 gives the
+        log-probabilities that a forward pass in float32 has. A checkpoint that cannot run, or an option that cannot be,
+        is a ValueError or a FileNotFoundError."""
+        self._decoder = Decoder(
+            model, cache_bytes=cache_bytes, cache_dtype=cache_dtype, threads=threads, max_batch=max_batch
+        )
         self._lock = threading.Lock()
         self._inbox: list[_Request | int] = []
         self._handles: dict[str, int] = {}

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use apr_decoder::{Config, Elements, Error, FinishReason, Options, Request, Tensor, Timing};
+use apr_decoder::{CacheType, Config, Elements, Error, FinishReason, Options, Request, Tensor, Timing};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -67,17 +67,27 @@ impl Decoder {
 impl Decoder {
     /// Loads a Hugging Face directory.
     #[new]
-    #[pyo3(signature = (directory, *, cache_bytes=None, threads=None, max_batch=None))]
+    #[pyo3(signature = (directory, *, cache_bytes=None, cache_dtype=None, threads=None, max_batch=None))]
     fn new(
         py: Python<'_>,
         directory: PathBuf,
         cache_bytes: Option<usize>,
+        cache_dtype: Option<&str>,
         threads: Option<usize>,
         max_batch: Option<usize>,
     ) -> PyResult<Self> {
         let default = Options::default();
         let options = Options {
-            cache_bytes: cache_bytes.unwrap_or(default.cache_bytes),
+            cache_bytes,
+            cache_type: match cache_dtype {
+                None => default.cache_type,
+                Some("bfloat16") => CacheType::Bfloat16,
+                Some("float32") => CacheType::Float32,
+                Some(other) => {
+                    let reason = format!("cache_dtype must be \"bfloat16\" or \"float32\", not {other:?}");
+                    return Err(PyValueError::new_err(reason));
+                }
+            },
             threads: threads.unwrap_or(default.threads),
             max_batch: max_batch.unwrap_or(default.max_batch),
         };

@@ -1,24 +1,27 @@
-//! Attention of one query over the pages of its sequence.
+//! Attention of one token's queries over the pages of its sequence.
 //!
-//! Two passes: all scores and their softmax, then the weighted values. Each sum runs in the order of the positions,
-//! in four interleaved parts, so the result depends on the sequence alone.
+//! Two walks: all scores and their softmax, then the weighted values. Query heads that share keys and values go in twos,
+//! so that what a walk reads serves both. Each sum runs in the order of the positions (scores: of the dimensions, even
+//! and odd ones apart), so the result depends on the sequence alone.
 
 use crate::cache::PAGE;
 use crate::simd::{Lanes, dispatch, exp, reduce};
-use crate::slab::HeadPages;
+use crate::slab::{CacheType, HeadPages};
 
-/// Pages ahead whose first lines are asked for: where a sequence jumps in memory, the processor's own prefetching
-/// starts only after the first misses.
-const AHEAD: usize = 2;
+/// Pages ahead that are asked for while one is worked on: at every decoded token all of them come from far away.
+const AHEAD: usize = 4;
 
 dispatch! {
-    /// `out = softmax(query · keys / sqrt(dimension)) values` over the first `len` tokens of the pages in `table`.
+    /// `out = softmax(query · keys / sqrt(dimension)) values` over the first `len` tokens of the pages in `table`, for
+    /// each of the `heads` queries.
     ///
-    /// `query` holds as many floats as the head is wide, `out` that many rounded up to whole vectors, `scores` a whole
-    /// page for each begun page of `len` tokens (at least one), all of which are in the table and written.
+    /// `queries` holds as many floats a head as it is wide, `out` that many rounded up to whole vectors, `scores` for
+    /// each of two heads a whole page for each begun page of `len` tokens (at least one), all of which are in the table
+    /// and written.
     attend = attend_body(
-        query: *const f32,
-        head: HeadPages,
+        queries: *const f32,
+        heads: usize,
+        pages: HeadPages,
         table: &[u32],
         len: usize,
         scores: *mut f32,
@@ -30,212 +33,283 @@ dispatch! {
 /// As `attend` says.
 #[inline(always)]
 unsafe fn attend_body<L: Lanes>(
-    query: *const f32,
-    head: HeadPages,
+    queries: *const f32,
+    heads: usize,
+    pages: HeadPages,
     table: &[u32],
     len: usize,
     scores: *mut f32,
     out: *mut f32,
 ) {
-    // SAFETY: blocks of pages in the table lie inside the slab; scores and out are as long as promised.
-    unsafe {
-        let dimension = head.dimension();
-        let count = len.div_ceil(PAGE);
-        let padded = dimension.next_multiple_of(16);
-        let scale = L::splat(1.0 / (dimension as f32).sqrt());
-        let mut most = L::splat(f32::NEG_INFINITY);
-        for (index, page) in table[..count].iter().enumerate() {
-            let keys = head.keys(*page);
-            if let Some(next) = table.get(index + AHEAD) {
-                begin::<L>(head.keys(*next));
+    let padded = pages.dimension().next_multiple_of(16);
+    let walk = Walk { pages, padded, table: &table[..len.div_ceil(PAGE)], len, scores };
+    let mut head = 0;
+    while head < heads {
+        // SAFETY: these heads' own queries and outputs; the rest is passed on to the caller.
+        head += unsafe {
+            let (query, out) = (queries.add(head * pages.dimension()), out.add(head * walk.padded));
+            match pages.kind() {
+                CacheType::Bfloat16 => walk.heads::<L, true>(heads - head, query, out),
+                CacheType::Float32 => walk.heads::<L, false>(heads - head, query, out),
             }
-            let mut sums = [L::splat(0.0); 4];
-            for quarter in 0..dimension / 4 {
-                for (part, sum) in sums.iter_mut().enumerate() {
-                    let at = quarter * 4 + part;
-                    *sum = L::splat(*query.add(at)).fma(L::load(keys.add(at * PAGE)), *sum);
-                }
-            }
-            for at in dimension / 4 * 4..dimension {
-                sums[0] = L::splat(*query.add(at)).fma(L::load(keys.add(at * PAGE)), sums[0]);
-            }
-            let score = sums[0].add(sums[1]).add(sums[2].add(sums[3])).mul(scale);
-            let to = scores.add(index * PAGE);
-            score.store(to);
-            if index + 1 == count {
-                for lane in len - index * PAGE..PAGE {
-                    *to.add(lane) = f32::NEG_INFINITY;
-                }
-            }
-            most = most.max(L::load(to));
-        }
-        let most = L::splat(-reduce(most, f32::max));
-        let mut total = L::splat(0.0);
-        for index in 0..count {
-            let at = scores.add(index * PAGE);
-            exp(L::load(at).add(most)).store(at);
-            if index + 1 == count {
-                for lane in len - index * PAGE..PAGE {
-                    *at.add(lane) = 0.0;
-                }
-            }
-            total = total.add(L::load(at));
-        }
-        let share = L::splat(1.0 / reduce(total, |a, b| a + b));
-        let weighing = Weighing { head, padded, table, len, weights: scores, share };
-        let mut column = 0;
-        while column < padded {
-            // Two vectors of values at once where the registers hold their eight sums.
-            if L::ACCUMULATORS >= 8 && padded - column >= 32 {
-                weighing.run::<2>(column, out);
-                column += 32;
-            } else {
-                weighing.run::<1>(column, out);
-                column += 16;
-            }
-        }
+        };
     }
 }
 
-/// Asks for the first lines of a block.
-///
-/// # Safety
-/// As `Lanes`.
-#[inline(always)]
-unsafe fn begin<L: Lanes>(block: *const f32) {
-    for line in 0..8 {
-        // SAFETY: a hint, which may point anywhere.
-        unsafe { L::prefetch(block.wrapping_add(line * 16).cast()) };
-    }
-}
-
-/// The second pass: values of the first `len` tokens, weighted and summed.
-struct Weighing<'a, L> {
-    head: HeadPages,
-    /// Floats of a token in a block.
+/// What one token attends to.
+struct Walk<'a> {
+    pages: HeadPages,
+    /// Floats of a head in `out`, and words of a row of values.
     padded: usize,
+    /// Pages that hold a token of the first `len`.
     table: &'a [u32],
     len: usize,
-    weights: *const f32,
-    /// Scales the sum.
-    share: L,
+    scores: *mut f32,
 }
 
-impl<L: Lanes> Weighing<'_, L> {
-    /// Writes `B` vectors from `column` on.
+impl Walk<'_> {
+    /// The first heads of `left`: as many as the registers hold the sums of. Returns how many.
     ///
     /// # Safety
     /// As `attend`.
     #[inline(always)]
-    unsafe fn run<const B: usize>(&self, column: usize, out: *mut f32) {
+    unsafe fn heads<L: Lanes, const BRAIN: bool>(&self, left: usize, query: *const f32, out: *mut f32) -> usize {
         // SAFETY: passed on to the caller.
         unsafe {
-            let padded = self.padded;
-            let block = |page: u32| self.head.values(page).wrapping_add(column);
-            let mut sums = [[L::splat(0.0); B]; 4];
-            let whole = self.len / PAGE;
-            for (index, page) in self.table[..whole].iter().enumerate() {
-                if let Some(next) = self.table.get(index + AHEAD) {
-                    begin::<L>(block(*next));
+            if L::ACCUMULATORS < 6 {
+                self.run::<L, BRAIN, 1, 1>(query, out);
+                1
+            } else if left == 1 {
+                self.run::<L, BRAIN, 1, 2>(query, out);
+                1
+            } else {
+                self.run::<L, BRAIN, 2, 1>(query, out);
+                2
+            }
+        }
+    }
+
+    /// `H` heads over keys and values, `P` pages of keys at a time.
+    ///
+    /// # Safety
+    /// As `attend`.
+    #[inline(always)]
+    unsafe fn run<L: Lanes, const BRAIN: bool, const H: usize, const P: usize>(
+        &self,
+        query: *const f32,
+        out: *mut f32,
+    ) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let count = self.table.len();
+            let mut most = [L::splat(f32::NEG_INFINITY); H];
+            let mut page = 0;
+            while page + P <= count {
+                self.score::<L, BRAIN, H, P>(query, page, &mut most);
+                page += P;
+            }
+            while page < count {
+                self.score::<L, BRAIN, H, 1>(query, page, &mut most);
+                page += 1;
+            }
+            let mut shares = [L::splat(0.0); H];
+            for head in 0..H {
+                shares[head] = self.softmax(head, most[head]);
+            }
+            let mut column = 0;
+            while column < self.padded {
+                let vectors = (self.padded - column) / 16;
+                column += if L::ACCUMULATORS >= 6 && H == 1 && vectors >= 4 {
+                    self.weigh::<L, BRAIN, H, 4>(&shares, column, out)
+                } else if L::ACCUMULATORS >= 6 && vectors >= 2 {
+                    self.weigh::<L, BRAIN, H, 2>(&shares, column, out)
+                } else {
+                    self.weigh::<L, BRAIN, H, 1>(&shares, column, out)
+                };
+            }
+        }
+    }
+
+    /// Scores of `P` pages from `page` on, and the largest of each lane so far.
+    ///
+    /// # Safety
+    /// As `attend`; the pages exist.
+    #[inline(always)]
+    unsafe fn score<L: Lanes, const BRAIN: bool, const H: usize, const P: usize>(
+        &self,
+        query: *const f32,
+        page: usize,
+        most: &mut [L; H],
+    ) {
+        // SAFETY: blocks of pages in the table lie inside the slab; scores are as long as promised; a prefetch may point
+        // anywhere.
+        unsafe {
+            let dimension = self.pages.dimension();
+            let mut keys = [std::ptr::null(); P];
+            let mut ahead = [std::ptr::null(); P];
+            for part in 0..P {
+                keys[part] = self.pages.keys(self.table[page + part]);
+                // After the keys come the values.
+                let next = page + part + AHEAD;
+                ahead[part] = match self.table.get(next) {
+                    Some(page) => self.pages.keys(*page),
+                    None => self.pages.values(self.table[(next - self.table.len()).min(self.table.len() - 1)]),
+                };
+            }
+            let mut sums = [[[L::splat(0.0); 2]; P]; H];
+            for index in 0..dimension / 2 {
+                let mut loaded = [(L::splat(0.0), L::splat(0.0)); P];
+                for part in 0..P {
+                    loaded[part] = pair::<L, BRAIN>(keys[part], index, PAGE);
+                    prefetch_pair::<L, BRAIN>(ahead[part], index, PAGE);
                 }
-                let values = block(*page);
-                for quarter in 0..PAGE / 4 {
-                    for (part, sums) in sums.iter_mut().enumerate() {
-                        let token = quarter * 4 + part;
-                        let weight = L::splat(*self.weights.add(index * PAGE + token));
-                        for (vector, sum) in sums.iter_mut().enumerate() {
-                            let value = L::load(values.add(token * padded + vector * 16));
-                            *sum = weight.fma(value, *sum);
+                for (head, sums) in sums.iter_mut().enumerate() {
+                    let at = query.add(head * dimension + 2 * index);
+                    let (even, odd) = (L::splat(*at), L::splat(*at.add(1)));
+                    for (sums, loaded) in sums.iter_mut().zip(&loaded) {
+                        sums[0] = even.fma(loaded.0, sums[0]);
+                        sums[1] = odd.fma(loaded.1, sums[1]);
+                    }
+                }
+            }
+            let scale = L::splat(1.0 / (dimension as f32).sqrt());
+            for head in 0..H {
+                for part in 0..P {
+                    let to = self.scores(head).add((page + part) * PAGE);
+                    sums[head][part][0].add(sums[head][part][1]).mul(scale).store(to);
+                    self.beyond(page + part, to, f32::NEG_INFINITY);
+                    most[head] = most[head].max(L::load(to));
+                }
+            }
+        }
+    }
+
+    /// Turns a head's scores into weights; returns what scales their sum to one.
+    ///
+    /// # Safety
+    /// As `attend`; all scores are written.
+    #[inline(always)]
+    unsafe fn softmax<L: Lanes>(&self, head: usize, most: L) -> L {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let most = L::splat(-reduce(most, f32::max));
+            let mut total = L::splat(0.0);
+            for page in 0..self.table.len() {
+                let at = self.scores(head).add(page * PAGE);
+                exp(L::load(at).add(most)).store(at);
+                self.beyond(page, at, 0.0);
+                total = total.add(L::load(at));
+            }
+            L::splat(1.0 / reduce(total, |a, b| a + b))
+        }
+    }
+
+    /// Writes `C` vectors of weighted values from `column` on, for each head; returns their width.
+    ///
+    /// # Safety
+    /// As `attend`; all weights are written.
+    #[inline(always)]
+    unsafe fn weigh<L: Lanes, const BRAIN: bool, const H: usize, const C: usize>(
+        &self,
+        shares: &[L; H],
+        column: usize,
+        out: *mut f32,
+    ) -> usize {
+        // SAFETY: blocks of pages in the table lie inside the slab, and a block's rows of values come in pairs; a
+        // prefetch may point anywhere.
+        unsafe {
+            let mut sums = [[L::splat(0.0); C]; H];
+            for (page, id) in self.table.iter().enumerate() {
+                let values = self.pages.values(*id).wrapping_add(column);
+                let ahead =
+                    self.pages.values(self.table[(page + AHEAD).min(self.table.len() - 1)]).wrapping_add(column);
+                let tokens = (self.len - page * PAGE).min(PAGE);
+                for index in 0..tokens / 2 {
+                    let mut weights = [(L::splat(0.0), L::splat(0.0)); H];
+                    for (head, weights) in weights.iter_mut().enumerate() {
+                        let at = self.scores(head).add(page * PAGE + 2 * index);
+                        *weights = (L::splat(*at), L::splat(*at.add(1)));
+                    }
+                    for vector in 0..C {
+                        let (even, odd) = pair::<L, BRAIN>(values.add(vector * 16), index, self.padded);
+                        prefetch_pair::<L, BRAIN>(ahead.wrapping_add(vector * 16), index, self.padded);
+                        for (sums, weights) in sums.iter_mut().zip(&weights) {
+                            sums[vector] = weights.0.fma(even, sums[vector]);
+                            sums[vector] = weights.1.fma(odd, sums[vector]);
+                        }
+                    }
+                }
+                if !tokens.is_multiple_of(2) {
+                    for vector in 0..C {
+                        let (even, _) = pair::<L, BRAIN>(values.add(vector * 16), tokens / 2, self.padded);
+                        for (head, sums) in sums.iter_mut().enumerate() {
+                            let weight = L::splat(*self.scores(head).add(page * PAGE + tokens - 1));
+                            sums[vector] = weight.fma(even, sums[vector]);
                         }
                     }
                 }
             }
-            for token in 0..self.len % PAGE {
-                let values = block(self.table[whole]).add(token * padded);
-                let weight = L::splat(*self.weights.add(whole * PAGE + token));
-                // Constant indices keep the sums in registers.
-                for (part, sums) in sums.iter_mut().enumerate() {
-                    if part == token % 4 {
-                        for (vector, sum) in sums.iter_mut().enumerate() {
-                            *sum = weight.fma(L::load(values.add(vector * 16)), *sum);
-                        }
-                    }
+            for (head, (sums, share)) in sums.iter().zip(shares).enumerate() {
+                for (vector, sum) in sums.iter().enumerate() {
+                    sum.mul(*share).store(out.add(head * self.padded + column + vector * 16));
                 }
             }
-            let [first, second, third, fourth] = sums;
-            for vector in 0..B {
-                let sum = first[vector].add(second[vector]);
-                let sum = sum.add(third[vector].add(fourth[vector]));
-                sum.mul(self.share).store(out.add(column + vector * 16));
-            }
+            C * 16
+        }
+    }
+
+    /// A head's scores.
+    #[inline(always)]
+    fn scores(&self, head: usize) -> *mut f32 {
+        self.scores.wrapping_add(head * self.table.len() * PAGE)
+    }
+
+    /// Fills the lanes of a page's scores that lie beyond the sequence.
+    ///
+    /// # Safety
+    /// `scores` holds the page's.
+    #[inline(always)]
+    unsafe fn beyond(&self, page: usize, scores: *mut f32, value: f32) {
+        for lane in (self.len - page * PAGE).min(PAGE)..PAGE {
+            // SAFETY: a lane of the page.
+            unsafe { *scores.add(lane) = value };
+        }
+    }
+}
+
+/// Rows `2 index` and `2 index + 1` of a block whose rows are `stride` numbers.
+///
+/// # Safety
+/// As `Lanes`; the block has them.
+#[inline(always)]
+unsafe fn pair<L: Lanes, const BRAIN: bool>(block: *const u32, index: usize, stride: usize) -> (L, L) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if BRAIN {
+            L::bf16_pairs(block.add(index * stride))
+        } else {
+            let first = block.add(2 * index * stride).cast();
+            (L::load(first), L::load(first.add(stride)))
+        }
+    }
+}
+
+/// Asks for the lines that `pair` reads.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+unsafe fn prefetch_pair<L: Lanes, const BRAIN: bool>(block: *const u32, index: usize, stride: usize) {
+    // SAFETY: a hint, which may point anywhere.
+    unsafe {
+        if BRAIN {
+            L::prefetch(block.wrapping_add(index * stride).cast());
+        } else {
+            L::prefetch(block.wrapping_add(2 * index * stride).cast());
+            L::prefetch(block.wrapping_add((2 * index + 1) * stride).cast());
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::simd::Isa;
-    use crate::slab::Slab;
-
-    #[test]
-    fn attention_agrees_with_plain_arithmetic_on_every_set() {
-        for dimension in [6, 16, 24, 32, 64, 80] {
-            let config = Config {
-                vocab_size: 1,
-                hidden_size: dimension,
-                intermediate_size: 1,
-                layers: 2,
-                heads: 3,
-                kv_heads: 3,
-                head_dim: dimension,
-                context_length: 64,
-                rope_theta: 1.0,
-                rms_norm_eps: 0.0,
-                tied_embeddings: true,
-            };
-            let slab = Slab::new(&config, 40).unwrap();
-            let table = [33, 2, 39, 0];
-            let number = |at: usize, salt: usize| ((at * 7919 + salt * 104_729) % 257) as f32 / 64.0 - 2.0;
-            let row = |token: usize, salt: usize| -> Vec<f32> {
-                (0..3 * dimension).map(|at| number(token * 1000 + at, salt)).collect()
-            };
-            for token in 0..64 {
-                // SAFETY: one thread.
-                unsafe { slab.put(1, table[token / PAGE], token % PAGE, &row(token, 1), &row(token, 2)) };
-            }
-            let query: Vec<f32> = (0..dimension).map(|at| number(at, 3)).collect();
-            for isa in Isa::available() {
-                for len in [1, 2, 15, 16, 17, 40, 64] {
-                    let mut scores = vec![0.0; 64];
-                    let mut out = vec![0.0; dimension.next_multiple_of(16)];
-                    // SAFETY: all 64 tokens are written, the buffers long enough.
-                    unsafe {
-                        let head = slab.head(1, 2);
-                        attend(isa, query.as_ptr(), head, &table, len, scores.as_mut_ptr(), out.as_mut_ptr());
-                    }
-                    let expected = plain(&query, len, |token, salt| row(token, salt)[2 * dimension..].to_vec());
-                    for (out, expected) in out.iter().zip(&expected) {
-                        assert!((f64::from(*out) - expected).abs() < 1e-5, "{isa:?} {dimension} {len}");
-                    }
-                }
-            }
-        }
-    }
-
-    /// The same in float64, the obvious way; `row(token, 1)` are keys, `row(token, 2)` values.
-    fn plain(query: &[f32], len: usize, row: impl Fn(usize, usize) -> Vec<f32>) -> Vec<f64> {
-        let dot = |keys: Vec<f32>| -> f64 { keys.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
-        let scale = (query.len() as f64).sqrt();
-        let weights: Vec<f64> = (0..len).map(|token| (dot(row(token, 1)) / scale).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let mut out = vec![0.0; query.len()];
-        for (token, weight) in weights.iter().enumerate() {
-            for (out, value) in out.iter_mut().zip(row(token, 2)) {
-                *out += weight / total * f64::from(value);
-            }
-        }
-        out
-    }
-}
+mod tests;

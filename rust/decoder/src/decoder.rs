@@ -9,13 +9,13 @@ use crate::cache::PAGE;
 use crate::config::Config;
 use crate::error::Error;
 use crate::llama::Llama;
-use crate::memory::processor_cache;
+use crate::memory::{self, processor_cache};
 use crate::pool::Pool;
 use crate::request::{Request, Stats, Update};
 use crate::sampler::{Sampled, sample};
 use crate::scheduler::Scheduler;
 use crate::simd::Isa;
-use crate::slab::Slab;
+use crate::slab::{CacheType, Slab};
 use crate::weights::{Tensor, Weights};
 
 /// Rows of prompts that a step computes at most: enough to keep the arithmetic units busy, few enough that decoding requests beside a
@@ -26,11 +26,19 @@ const MAX_ROWS: usize = 256;
 const MOST_THREADS: usize = 1024;
 const MOST_BATCH: usize = 1 << 16;
 
+/// The cache unless its size is given: a quarter of a million tokens of the shipped model.
+const CACHE_BYTES: usize = 1 << 30;
+/// Of the free memory, it takes at most one part in so many.
+const FREE_PARTS: usize = 4;
+
 /// How a decoder uses the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Limit of the KV cache. Memory is taken as it is filled.
-    pub cache_bytes: usize,
+    /// Limit of the KV cache; None: a gibibyte or a quarter of the free memory, whichever is less, but one full context
+    /// if that is free. Memory is taken as it is filled.
+    pub cache_bytes: Option<usize>,
+    /// What keys and values are kept in. A request's log-probabilities are the model's in float32 with a float32 cache.
+    pub cache_type: CacheType,
     /// Threads that compute, the caller's among them; 0: one for each processor.
     pub threads: usize,
     /// Requests that decode at once; the others wait.
@@ -39,7 +47,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 2 << 30, threads: 0, max_batch: 128 }
+        Self { cache_bytes: None, cache_type: CacheType::Bfloat16, threads: 0, max_batch: 128 }
     }
 }
 
@@ -64,10 +72,14 @@ impl Decoder {
         if options.threads > MOST_THREADS {
             return out_of_range("threads", format!("must be at most {MOST_THREADS}"));
         }
-        let page_bytes = Slab::page_bytes(&config);
+        let page_bytes = Slab::page_bytes(&config, options.cache_type);
         // One page more, for a shared page that is being copied.
         let least = config.context_length.div_ceil(PAGE) + 1;
-        let pages = (options.cache_bytes / page_bytes).min(u32::MAX as usize - 1);
+        let cache_bytes = options.cache_bytes.unwrap_or_else(|| {
+            let free = memory::free().unwrap_or(CACHE_BYTES * FREE_PARTS);
+            CACHE_BYTES.min(free / FREE_PARTS).max(least.saturating_mul(page_bytes).min(free))
+        });
+        let pages = (cache_bytes / page_bytes).min(u32::MAX as usize - 1);
         if pages < least {
             let needed = least * page_bytes;
             return out_of_range("cache_bytes", format!("must hold one full context, {needed} bytes"));
@@ -77,7 +89,7 @@ impl Decoder {
             threads => threads,
         };
         let system = |source| Error::Io { path: directory.as_ref().to_owned(), source };
-        let slab = Slab::new(&config, pages).map_err(system)?;
+        let slab = Slab::new(&config, options.cache_type, pages).map_err(system)?;
         let pool = Pool::new(threads).map_err(system)?;
         let near_pages = processor_cache().saturating_sub(weights.bytes()) / page_bytes;
         Ok(Self {

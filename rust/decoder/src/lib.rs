@@ -31,4 +31,5 @@ pub use config::Config;
 pub use decoder::{Decoder, Options};
 pub use error::Error;
 pub use request::{FinishReason, Request, Stats, Timing, Update};
+pub use slab::CacheType;
 pub use weights::{Elements, Tensor};

@@ -234,7 +234,7 @@ fn rotate(config: &Config, rotation: &[f32], heads: &mut [f32]) {
 }
 
 thread_local! {
-    /// Scores of one query and, after them, its padded result.
+    /// Scores of two queries and, after them, the padded results of all that share a head of keys.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -251,6 +251,7 @@ fn attend_rows(
 ) {
     let group = config.heads / config.kv_heads;
     let dimension = config.head_dim;
+    let padded = dimension.next_multiple_of(16);
     let parts = Disjoint::new(out);
     // Head by head, row by row: rows that share a prefix find its keys in the cache of the processor.
     let chunk = (rows.len() * config.kv_heads / (8 * pool.threads())).clamp(1, 16);
@@ -262,19 +263,20 @@ fn attend_rows(
                 let row = rows[index];
                 let len = row.position as usize + 1;
                 let table = &tables[row.table as usize..][..len.div_ceil(PAGE)];
-                let scores = table.len() * PAGE;
-                scratch.resize(scores + dimension.next_multiple_of(16), 0.0);
-                let pages = slab.head(layer, kv_head);
-                for head in kv_head * group..(kv_head + 1) * group {
-                    let query = &qkv[index * qkv_stride + head * dimension..][..dimension];
-                    let (scores, padded) = scratch.split_at_mut(scores);
-                    // SAFETY: the table's pages belong to the sequence and all their slots below `len` are written;
-                    // scratch is as long as asked; the head's part of the output is this task's alone.
-                    unsafe {
-                        attend(isa, query.as_ptr(), pages, table, len, scores.as_mut_ptr(), padded.as_mut_ptr());
-                        parts
-                            .part(index * out_stride + head * dimension, dimension)
-                            .copy_from_slice(&padded[..dimension]);
+                let scores = 2 * table.len() * PAGE;
+                scratch.resize(scores + group * padded, 0.0);
+                let (scores, results) = scratch.split_at_mut(scores);
+                let first = kv_head * group;
+                let queries = &qkv[index * qkv_stride + first * dimension..][..group * dimension];
+                // SAFETY: the table's pages belong to the sequence and all their slots below `len` are written; scratch
+                // is as long as asked; these heads' part of the output is this task's alone.
+                unsafe {
+                    let pages = slab.head(layer, kv_head);
+                    let (scores, out) = (scores.as_mut_ptr(), results.as_mut_ptr());
+                    attend(isa, queries.as_ptr(), group, pages, table, len, scores, out);
+                    let part = parts.part(index * out_stride + first * dimension, group * dimension);
+                    for (out, result) in part.chunks_exact_mut(dimension).zip(results.chunks_exact(padded)) {
+                        out.copy_from_slice(&result[..dimension]);
                     }
                 }
             }

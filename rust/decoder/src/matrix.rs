@@ -1,9 +1,10 @@
 //! A weight matrix, packed once for products with any number of rows.
 //!
-//! Sixteen output columns form a panel, up to four panels a group: `[group][step][panel][lane]` words, read front to
-//! back by every product. A word is one float32, or the bfloat16 of two successive inputs (low half first), so a
-//! bfloat16 checkpoint is half the memory traffic at the same float32 result. Each output sums its inputs in ascending
-//! order in one accumulator, whatever the number of rows: a row's result does not depend on its batch mates.
+//! Sixteen output columns form a panel: `[panel][step][lane]` words. A product reads panels front to back, for few rows
+//! up to four at once, each a stream of its own that the processor can follow. A word is one float32, or the bfloat16 of
+//! two successive inputs (low half first), so a bfloat16 checkpoint is half the memory traffic at the same float32
+//! result. Each output sums its inputs in ascending order in one accumulator, whatever the number of rows: a row's
+//! result does not depend on its batch mates.
 
 use crate::memory::Memory;
 use crate::pool::{Disjoint, Pool};
@@ -11,6 +12,7 @@ use crate::simd::{Isa, Lanes, dispatch};
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 16;
+/// Panels of a task.
 const GROUP: usize = 4;
 /// Rows that one task of a large product covers: they and a group of weights stay in the second-level cache.
 const ROWS_PER_TASK: usize = 48;
@@ -62,10 +64,8 @@ impl Matrix {
         let mut words = Memory::zeroed(outputs * steps)?;
         for (output, row) in rows.iter().enumerate() {
             let Some((values, row)) = *row else { continue };
-            let (group, column) = (output / (GROUP * PANEL), output % (GROUP * PANEL));
-            let width = GROUP.min(outputs / PANEL - group * GROUP) * PANEL;
-            let start = group * GROUP * PANEL * steps + column;
-            let target = words.words_mut()[start..].iter_mut().step_by(width);
+            let start = output / PANEL * PANEL * steps + output % PANEL;
+            let target = words.words_mut()[start..].iter_mut().step_by(PANEL);
             match values {
                 Values::Brain(values) if brain => {
                     let source = values[row * inputs..][..inputs].chunks_exact(2);
@@ -206,8 +206,8 @@ unsafe fn product_body<L: Lanes>(
                 let tile = Tile {
                     x: x.add(row * x_stride),
                     x_stride,
-                    weights: weights.add(panel * PANEL),
-                    stride: width * PANEL,
+                    weights: weights.add(panel * PANEL * steps),
+                    stride: PANEL * steps,
                     steps,
                     out: out.add(row * out_stride + panel * PANEL),
                     out_stride,
@@ -239,7 +239,7 @@ struct Tile {
     x: *const f32,
     x_stride: usize,
     weights: *const u32,
-    /// Words between two steps.
+    /// Words between two panels.
     stride: usize,
     steps: usize,
     out: *mut f32,
@@ -266,8 +266,8 @@ impl Tile {
     /// The tile lies inside its three operands.
     #[inline(always)]
     unsafe fn run<L: Lanes, const R: usize, const P: usize, const BRAIN: bool>(&self) {
-        /// Words ahead: two thousand bytes hide the latency of the third-level cache.
-        const AHEAD: usize = 512;
+        /// Words ahead: four thousand bytes of a panel hide the latency of the memory.
+        const AHEAD: usize = 1024;
         // SAFETY: passed on to the caller; a prefetch may point anywhere.
         unsafe {
             let mut sums = [[L::splat(0.0); P]; R];
@@ -277,7 +277,7 @@ impl Tile {
                     let mut low = [L::splat(0.0); P];
                     let mut high = [L::splat(0.0); P];
                     for panel in 0..P {
-                        let at = weights.add(panel * PANEL);
+                        let at = weights.add(panel * self.stride);
                         L::prefetch(at.wrapping_add(AHEAD).cast());
                         (low[panel], high[panel]) = L::bf16_pairs(at);
                     }
@@ -292,7 +292,7 @@ impl Tile {
                 } else {
                     let mut loaded = [L::splat(0.0); P];
                     for (panel, loaded) in loaded.iter_mut().enumerate() {
-                        let at = weights.add(panel * PANEL);
+                        let at = weights.add(panel * self.stride);
                         L::prefetch(at.wrapping_add(AHEAD).cast());
                         *loaded = L::load(at.cast());
                     }
@@ -303,7 +303,7 @@ impl Tile {
                         }
                     }
                 }
-                weights = weights.add(self.stride);
+                weights = weights.add(PANEL);
             }
             for (row, sums) in sums.iter().enumerate() {
                 for (panel, sum) in sums.iter().enumerate() {

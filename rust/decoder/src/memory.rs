@@ -11,6 +11,19 @@ pub(crate) fn processor_cache() -> usize {
     kibibytes.map_or(0, |kibibytes| kibibytes * 1024 / 3 * 2)
 }
 
+/// Bytes that programs can still take before the system has to swap or to kill: of the machine, and of the control
+/// group that this process may be confined to. None where the system does not say.
+pub(crate) fn free() -> Option<usize> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let available = line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()? * 1024;
+    let group = |name: &str| -> Option<usize> {
+        std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?.trim().parse().ok()
+    };
+    let left = group("max").map(|most| most.saturating_sub(group("current").unwrap_or(0)));
+    Some(left.map_or(available, |left| left.min(available)))
+}
+
 /// Zeroed 32-bit words.
 pub(crate) struct Memory {
     map: MmapMut,
@@ -31,10 +44,6 @@ impl Memory {
     }
 
     pub(crate) fn words_mut(&mut self) -> &mut [u32] {
-        bytemuck::cast_slice_mut(&mut self.map[..self.words * 4])
-    }
-
-    pub(crate) fn floats_mut(&mut self) -> &mut [f32] {
         bytemuck::cast_slice_mut(&mut self.map[..self.words * 4])
     }
 }

@@ -1,11 +1,12 @@
 //! The memory of the KV cache: keys and values of sixteen tokens a page.
 //!
-//! `[chunk][layer][head][page of the chunk]` blocks, in each chunk all keys before all values. A block of keys is
-//! `[dimension][16 tokens]`, so that the scores of sixteen tokens are one vector; one of values is `[token][dimension]`
-//! with the dimension padded to a whole vector, and the padding stays zero. The pages of a sequence may lie anywhere,
-//! but they follow each other more often than not: a head's next block is then the next in memory, which the processor
-//! fetches by itself. Chunks keep what a short sequence touches together, a few huge pages instead of one for each
-//! layer and head.
+//! `[chunk][layer][head][page of the chunk]` blocks of words, in each chunk all keys before all values. A block of keys
+//! is `[dimension][16 tokens]`, so that the scores of sixteen tokens are one vector; one of values is
+//! `[token][dimension]` with the dimension padded to a whole vector, and the padding stays zero. A word is one float32,
+//! or the bfloat16 of two successive dimensions (keys) or tokens (values), low half first: half the memory traffic, and
+//! either kind is read as pairs of rows. The pages of a sequence may lie anywhere, but they follow each other more often
+//! than not: a head's next block is then the next in memory, which the processor fetches by itself. Chunks keep what a
+//! short sequence touches together, a few huge pages instead of one for each layer and head.
 
 use crate::cache::PAGE;
 use crate::config::Config;
@@ -15,19 +16,38 @@ use crate::memory::Memory;
 const CHUNK_BYTES: usize = 4 << 20;
 const CHUNK_PAGES: usize = 32;
 
+/// What the cache keeps keys and values in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheType {
+    /// Half the memory; rounded to the nearest, ties to even.
+    Bfloat16,
+    /// As they were computed.
+    Float32,
+}
+
+impl CacheType {
+    /// Numbers in a word.
+    fn packed(self) -> usize {
+        match self {
+            Self::Bfloat16 => 2,
+            Self::Float32 => 1,
+        }
+    }
+}
+
 /// Keys and values of all layers.
 pub(crate) struct Slab {
     /// Owns what `start` points to; every access goes through `start`.
     _memory: Memory,
-    start: *mut f32,
+    start: *mut u32,
     pages: usize,
     kv_heads: usize,
-    /// Keys of all layers and heads in a chunk, in floats.
+    /// Keys of all layers and heads in a chunk, in words.
     chunk_keys: usize,
     blocks: Blocks,
 }
 
-/// The arithmetic of blocks, in floats.
+/// The arithmetic of blocks, in words.
 #[derive(Clone, Copy)]
 struct Blocks {
     /// Pages of a chunk are 2^shift.
@@ -38,6 +58,7 @@ struct Blocks {
     /// A token's values.
     padded: usize,
     head_dim: usize,
+    kind: CacheType,
 }
 
 // SAFETY: shared access writes only through `put` and `copy`, whose callers promise disjoint slots, and reads only
@@ -48,26 +69,27 @@ unsafe impl Send for Slab {}
 
 impl Slab {
     /// Bytes of one page over all layers.
-    pub(crate) fn page_bytes(config: &Config) -> usize {
-        let block = PAGE * (config.head_dim + config.head_dim.next_multiple_of(16));
+    pub(crate) fn page_bytes(config: &Config, kind: CacheType) -> usize {
+        let block = PAGE * (config.head_dim + config.head_dim.next_multiple_of(16)) / kind.packed();
         config.layers * config.kv_heads * block * 4
     }
 
-    pub(crate) fn new(config: &Config, pages: usize) -> std::io::Result<Self> {
-        let page = Self::page_bytes(config);
+    pub(crate) fn new(config: &Config, kind: CacheType, pages: usize) -> std::io::Result<Self> {
+        let page = Self::page_bytes(config, kind);
         let shift = (CHUNK_BYTES / page).clamp(1, CHUNK_PAGES).ilog2();
         let padded = config.head_dim.next_multiple_of(16);
         let blocks = Blocks {
             shift,
             chunk: (page / 4) << shift,
-            keys: PAGE * config.head_dim,
-            values: PAGE * padded,
+            keys: PAGE * config.head_dim / kind.packed(),
+            values: PAGE * padded / kind.packed(),
             padded,
             head_dim: config.head_dim,
+            kind,
         };
         let mut memory = Memory::zeroed(pages.div_ceil(1 << shift) * blocks.chunk)?;
         Ok(Self {
-            start: memory.floats_mut().as_mut_ptr(),
+            start: memory.words_mut().as_mut_ptr(),
             _memory: memory,
             pages,
             kv_heads: config.kv_heads,
@@ -93,18 +115,32 @@ impl Slab {
     /// No other thread reads or writes this slot at the same time; `layer` exists.
     pub(crate) unsafe fn put(&self, layer: usize, page: u32, lane: usize, keys: &[f32], values: &[f32]) {
         assert!((page as usize) < self.pages && lane < PAGE);
-        let Blocks { head_dim, padded, .. } = self.blocks;
+        let Blocks { head_dim, padded, kind, .. } = self.blocks;
         let heads = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim));
         for (head, (keys, values)) in heads.enumerate().take(self.kv_heads) {
             let pages = self.head(layer, head);
-            // SAFETY: the block lies inside the slab by the assertion, the slot is the caller's.
+            let (to_keys, to_values) = (pages.keys(page).cast_mut(), pages.values(page).cast_mut());
+            // SAFETY: the blocks lie inside the slab by the assertion, the slot is the caller's; of a word that two
+            // tokens share, only this token's half is written.
             unsafe {
-                let to = pages.keys(page).cast_mut();
-                for (dimension, key) in keys.iter().enumerate() {
-                    *to.add(dimension * PAGE + lane) = *key;
+                match kind {
+                    CacheType::Float32 => {
+                        for (dimension, key) in keys.iter().enumerate() {
+                            *to_keys.add(dimension * PAGE + lane) = key.to_bits();
+                        }
+                        to_values.add(lane * padded).cast::<f32>().copy_from_nonoverlapping(values.as_ptr(), head_dim);
+                    }
+                    CacheType::Bfloat16 => {
+                        for (index, pair) in keys.chunks_exact(2).enumerate() {
+                            let word = u32::from(round(pair[0])) | u32::from(round(pair[1])) << 16;
+                            *to_keys.add(index * PAGE + lane) = word;
+                        }
+                        let to = to_values.add(lane / 2 * padded).cast::<u16>().add(lane % 2);
+                        for (dimension, value) in values.iter().enumerate() {
+                            *to.add(2 * dimension) = round(*value);
+                        }
+                    }
                 }
-                let to = pages.values(page).cast_mut().add(lane * padded);
-                to.copy_from_nonoverlapping(values.as_ptr(), head_dim);
             }
         }
     }
@@ -115,29 +151,45 @@ impl Slab {
     /// No other thread uses the target's first `count` slots or writes the source's; `layer` exists.
     pub(crate) unsafe fn copy(&self, layer: usize, from: u32, to: u32, count: usize) {
         assert!((from.max(to) as usize) < self.pages && from != to && count <= PAGE);
-        let Blocks { head_dim, padded, .. } = self.blocks;
+        let Blocks { keys, padded, kind, .. } = self.blocks;
         for head in 0..self.kv_heads {
             let pages = self.head(layer, head);
             // SAFETY: two different blocks inside the slab, of keys and of values.
             unsafe {
-                for dimension in 0..head_dim {
-                    let source = pages.keys(from).add(dimension * PAGE);
-                    let target = pages.keys(to).cast_mut().add(dimension * PAGE);
-                    target.copy_from_nonoverlapping(source, count);
+                for row in (0..keys).step_by(PAGE) {
+                    let target = pages.keys(to).cast_mut().add(row);
+                    target.copy_from_nonoverlapping(pages.keys(from).add(row), count);
                 }
-                let target = pages.values(to).cast_mut();
-                target.copy_from_nonoverlapping(pages.values(from), count * padded);
+                let whole = count / kind.packed() * padded;
+                let (source, target) = (pages.values(from), pages.values(to).cast_mut());
+                target.copy_from_nonoverlapping(source, whole);
+                if !count.is_multiple_of(kind.packed()) {
+                    // The other half of these words is a token that the target has already.
+                    let (source, target) = (source.add(whole).cast::<u16>(), target.add(whole).cast::<u16>());
+                    for dimension in 0..padded {
+                        *target.add(2 * dimension) = *source.add(2 * dimension);
+                    }
+                }
             }
         }
     }
+}
+
+/// The bits of the nearest bfloat16, of two the even one; what is not a number stays so.
+fn round(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
 /// Where the keys and values of one layer and head lie.
 #[derive(Clone, Copy)]
 pub(crate) struct HeadPages {
     /// The blocks of page 0.
-    keys: *mut f32,
-    values: *mut f32,
+    keys: *mut u32,
+    values: *mut u32,
     blocks: Blocks,
 }
 
@@ -148,15 +200,20 @@ impl HeadPages {
         self.blocks.head_dim
     }
 
+    #[inline(always)]
+    pub(crate) fn kind(&self) -> CacheType {
+        self.blocks.kind
+    }
+
     /// The page's block of keys.
     #[inline(always)]
-    pub(crate) fn keys(&self, page: u32) -> *const f32 {
+    pub(crate) fn keys(&self, page: u32) -> *const u32 {
         self.keys.wrapping_add(self.offset(page, self.blocks.keys))
     }
 
     /// The page's block of values.
     #[inline(always)]
-    pub(crate) fn values(&self, page: u32) -> *const f32 {
+    pub(crate) fn values(&self, page: u32) -> *const u32 {
         self.values.wrapping_add(self.offset(page, self.blocks.values))
     }
 
@@ -164,5 +221,28 @@ impl HeadPages {
     fn offset(&self, page: u32, block: usize) -> usize {
         let (page, shift) = (page as usize, self.blocks.shift);
         (page >> shift) * self.blocks.chunk + (page & ((1 << shift) - 1)) * block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_bfloat16_is_kept() {
+        for (value, expected) in
+            [(1.0, 1.0), (1.003, 1.0), (1.006, 1.007_812_5), (-3.0, -3.0), (f32::MAX, f32::INFINITY)]
+        {
+            assert_eq!(f32::from_bits(u32::from(round(value)) << 16), expected);
+        }
+        // Halfway between two: 1 + 1/256 goes down to the even one, 1 + 3/256 up to it.
+        assert_eq!(round(1.003_906_25), 0x3f80);
+        assert_eq!(round(1.011_718_75), 0x3f82);
+        for value in [f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0] {
+            assert_eq!(u32::from(round(value)) << 16, value.to_bits());
+        }
+        for bits in [0x7f80_0001, 0x7fff_ffff, 0xff80_0001_u32] {
+            assert!(f32::from_bits(u32::from(round(f32::from_bits(bits))) << 16).is_nan());
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use apr_decoder::{Decoder, Error, FinishReason, Options, Request};
+use apr_decoder::{CacheType, Decoder, Error, FinishReason, Options, Request};
 use common::*;
 use proptest::prelude::*;
 
@@ -19,20 +19,50 @@ fn a_request_does_not_see_its_batch_mates() {
             }
         })
         .collect();
-    let alone: Vec<Outcome> =
-        requests.iter().map(|request| run(&mut open(&SMALL), [request.clone()]).remove(&request.id).unwrap()).collect();
     let directory = write_model(&SMALL);
-    for (threads, max_batch) in [(1, 64), (2, 64), (3, 5)] {
-        let options = Options { threads, max_batch, ..options() };
-        let mut decoder = Decoder::open(directory.path(), &options).unwrap();
-        let together = run(&mut decoder, requests.clone());
-        for (request, alone) in requests.iter().zip(&alone) {
-            let together = &together[&request.id];
-            assert_eq!(together.tokens, alone.tokens);
-            // Bits, not closeness.
-            assert_eq!(together.logprobs, alone.logprobs);
+    for cache_type in [CacheType::Bfloat16, CacheType::Float32] {
+        let options = Options { cache_type, ..options() };
+        let open = |options: &Options| Decoder::open(directory.path(), options).unwrap();
+        let alone = |request: &Request| run(&mut open(&options), [request.clone()]).remove(&request.id).unwrap();
+        let alone: Vec<Outcome> = requests.iter().map(alone).collect();
+        for (threads, max_batch) in [(1, 64), (2, 64), (3, 5)] {
+            let options = Options { threads, max_batch, ..options.clone() };
+            let together = run(&mut open(&options), requests.clone());
+            for (request, alone) in requests.iter().zip(&alone) {
+                let together = &together[&request.id];
+                assert_eq!(together.tokens, alone.tokens);
+                // Bits, not closeness.
+                assert_eq!(together.logprobs, alone.logprobs);
+            }
         }
     }
+}
+
+#[test]
+fn a_cache_of_half_the_memory_is_nearly_as_exact() {
+    let directory = write_model(&SMALL);
+    let requests: Vec<Request> = (0..20).map(|id| greedy(id, prompt(50, id as u32), 1)).collect();
+    let outcomes = |cache_type| {
+        // Nine full contexts of the wider kind.
+        let options = Options { cache_type, cache_bytes: Some(9 * 129 * 2 * 2 * (12 + 16) * 4), ..options() };
+        let mut decoder = Decoder::open(directory.path(), &options).unwrap();
+        (run(&mut decoder, requests.clone()), decoder.stats().pages)
+    };
+    let (exact, few) = outcomes(CacheType::Float32);
+    let (rounded, many) = outcomes(CacheType::Bfloat16);
+    assert_eq!(many / 2, few);
+    let gap = |id| (exact[&id].logprobs[0] - rounded[&id].logprobs[0]).abs();
+    let gaps: Vec<f32> = (0..20).filter(|id| exact[id].tokens == rounded[id].tokens).map(gap).collect();
+    assert!(gaps.len() >= 18 && gaps.iter().all(|gap| *gap < 0.05), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| *gap > 0.0), "nothing was rounded");
+}
+
+#[test]
+fn unless_it_is_told_the_cache_holds_a_context_and_is_no_larger_than_its_bound() {
+    let directory = write_model(&SMALL);
+    let options = Options { cache_bytes: None, ..options() };
+    let pages = Decoder::open(directory.path(), &options).unwrap().stats().pages;
+    assert!(pages > SMALL.context / 16 && pages * 16 * 2 * 2 * (12 + 16) * 4 <= 1 << 30);
 }
 
 #[test]
@@ -162,9 +192,27 @@ fn requests_that_arrive_together_share_their_prompt() {
 }
 
 #[test]
+fn a_page_is_shared_up_to_any_token() {
+    let directory = write_model(&SMALL);
+    for cache_type in [CacheType::Bfloat16, CacheType::Float32] {
+        let open = || Decoder::open(directory.path(), &Options { cache_type, ..options() }).unwrap();
+        for shared in 30..50 {
+            let mut decoder = open();
+            let trunk = prompt(60, 4);
+            run(&mut decoder, [greedy(0, trunk.clone(), 1)]);
+            let fork = greedy(1, [&trunk[..shared], &[(trunk[shared] + 1) % 61, 7, 8]].concat(), 5);
+            let forked = run(&mut decoder, [fork.clone()]).remove(&1).unwrap();
+            assert_eq!(forked.cached_tokens, shared);
+            let fresh = run(&mut open(), [fork]).remove(&1).unwrap();
+            assert_eq!((forked.tokens, forked.logprobs), (fresh.tokens, fresh.logprobs));
+        }
+    }
+}
+
+#[test]
 fn a_prompt_longer_than_a_step_is_shared_too() {
     let shape = Shape { context: 1024, ..SMALL };
-    let options = Options { cache_bytes: 8 << 20, ..options() };
+    let options = Options { cache_bytes: Some(8 << 20), ..options() };
     let mut decoder = Decoder::open(write_model(&shape).path(), &options).unwrap();
     let common = prompt(700, 4);
     let requests = (0..4).map(|id| greedy(id, [&common[..], &[id as u32]].concat(), 5));
@@ -191,9 +239,9 @@ fn little_memory_slows_but_does_not_change_results() {
     let plenty = run(&mut open(&SMALL), requests.clone());
     // One context of 128 tokens and a page: 9 pages of 16 tokens, 2 layers, 24 floats of keys and 32 of values.
     let least = 9 * 16 * 2 * 2 * (12 + 16) * 4;
-    let refused = Options { cache_bytes: least - 1, ..options() };
+    let refused = Options { cache_bytes: Some(least - 1), ..options() };
     assert!(matches!(Decoder::open(directory.path(), &refused), Err(Error::Option { .. })));
-    let tight = Options { cache_bytes: least, ..options() };
+    let tight = Options { cache_bytes: Some(least), ..options() };
     let mut decoder = Decoder::open(directory.path(), &tight).unwrap();
     let scarce = run(&mut decoder, requests);
     assert!(decoder.stats().preemptions > 0);
@@ -215,7 +263,8 @@ proptest! {
         events in prop::collection::vec((0_u8..8, 0_u64..30, 1_usize..90, 0_u32..3, 0_usize..50), 1..60)
     ) {
         let directory = write_model(&SMALL);
-        let tight = Options { cache_bytes: 14 * 16 * 2 * 2 * (12 + 16) * 4, threads: 1, max_batch: 6 };
+        let least = 14 * 16 * 2 * 2 * (12 + 16) * 4;
+        let tight = Options { cache_bytes: Some(least), threads: 1, max_batch: 6, ..options() };
         let mut decoder = Decoder::open(directory.path(), &tight).unwrap();
         let mut requests = std::collections::BTreeMap::new();
         let mut sampled: std::collections::BTreeMap<u64, Vec<u32>> = std::collections::BTreeMap::new();

@@ -172,11 +172,11 @@ fn options_beyond_any_machine_are_refused() {
         Options { threads: usize::MAX, ..options() },
         Options { max_batch: usize::MAX, ..options() },
         Options { max_batch: 0, ..options() },
-        Options { cache_bytes: 0, ..options() },
+        Options { cache_bytes: Some(0), ..options() },
     ] {
         assert!(matches!(Decoder::open(directory.path(), &wrong), Err(Error::Option { .. })), "{wrong:?}");
     }
-    assert!(Decoder::open(directory.path(), &Options { cache_bytes: usize::MAX, ..options() }).is_err());
+    assert!(Decoder::open(directory.path(), &Options { cache_bytes: Some(usize::MAX), ..options() }).is_err());
 }
 
 #[cfg(unix)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use apr_decoder::{Decoder, Elements, FinishReason, Options, Request, Tensor};
+use apr_decoder::{CacheType, Decoder, Elements, FinishReason, Options, Request, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use tempfile::TempDir;
@@ -135,7 +135,7 @@ pub fn state(shape: &Shape) -> HashMap<String, Tensor<'static>> {
 }
 
 pub fn options() -> Options {
-    Options { cache_bytes: 4 << 20, threads: 2, max_batch: 64 }
+    Options { cache_bytes: Some(4 << 20), cache_type: CacheType::Float32, threads: 2, max_batch: 64 }
 }
 
 pub fn open(shape: &Shape) -> Decoder {
