@@ -8,9 +8,10 @@ import pytest
 
 from apr.chat import Chat
 from apr.cli.screen import PlainScreen
+from apr.conversation import Message
 from apr.form import read_text
 from apr.languages.tags import Tags
-from apr.task import Message, load_task
+from apr.task import load_task
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.run import run_threads
 

@@ -28,6 +28,7 @@ import llama_style  # noqa: E402
 from apr._core import check_solution, prompt  # noqa: E402
 from apr.chat import Chat  # noqa: E402
 from apr.cli import main  # noqa: E402
+from apr.conversation import Message  # noqa: E402
 from apr.engine.phrases import PhraseEngine  # noqa: E402
 from apr.engine.sglang.server import free_port  # noqa: E402
 from apr.languages.markup import Marked  # noqa: E402
@@ -37,7 +38,6 @@ from apr.limits import Limits  # noqa: E402
 from apr.policy import Policy  # noqa: E402
 from apr.serving import ServingLimits, thread_server  # noqa: E402
 from apr.serving.turns import Full, Turns  # noqa: E402
-from apr.task import Message  # noqa: E402
 from apr.testing.scripted import Fault, ScriptedEngine  # noqa: E402
 from apr.threads.events import from_json  # noqa: E402
 from apr.threads.tree import ThreadTree  # noqa: E402

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apr.task import Field, Form, Message, Method, Prompt, Split
+from apr.conversation import Message, Prompt
+from apr.task import Field, Form, Method, Split
 
 Conversation = tuple[Message, ...]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
+from apr.conversation import Message, Prompt
 from apr.plugins import find
 
 if TYPE_CHECKING:
@@ -23,27 +24,6 @@ Method = Literal["apr", "sos", "sos+"]
 
 GROUP = "apr.tasks"
 """The entry-point group of tasks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-Prompt: TypeAlias = str | tuple[Message, ...]
-"""What a main thread is asked: a text, or a conversation whose next turn is its answer."""
-
-
-def asked(prompt: Prompt) -> str:
-    """The text that is asked, for languages that hold no conversation. ValueError for one of several turns."""
-    if isinstance(prompt, str):
-        return prompt
-    if len(prompt) != 1:
-        raise ValueError("the language holds no conversations: it is asked by one message")
-    return prompt[0].content
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from apr.task import Message, asked
+from apr.conversation import Message, asked
 
 Render = Callable[[list[dict[str, str]]], str]
 """Messages as text, up to where the assistant's next turn begins."""

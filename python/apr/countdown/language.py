@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from apr import _core
-from apr.task import Method, Prompt, asked
+from apr.conversation import Prompt, asked
+from apr.task import Method
 from apr.threads.language import Action, Child, Done, Ids, Language, Malformed, Replace, Resumption, Spawn
 
 

@@ -11,8 +11,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from apr import _core
+from apr.conversation import Prompt, asked
 from apr.countdown.language import Traces
-from apr.task import Method, Prompt, asked
+from apr.task import Method
 from apr.threads.language import Action, Done, Ids, Replace, Resumption
 from apr.tokenizer import ForeignTokenizer
 

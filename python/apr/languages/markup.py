@@ -15,7 +15,8 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from apr.task import Message, Method, Prompt
+from apr.conversation import Message, Prompt
+from apr.task import Method
 from apr.threads.language import Action, Child, Done, Ids, Malformed, Replace, Resumption, Spawn
 from apr.tokenizer import ForeignTokenizer
 

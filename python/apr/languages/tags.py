@@ -16,8 +16,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from apr import _core
+from apr.conversation import Prompt, asked
 from apr.languages.markup import Marked, Markup
-from apr.task import LineKind, Method, Prompt, asked
+from apr.task import LineKind, Method
 from apr.threads.language import Action, Child, Done, Ids, Language, Malformed, Replace, Resumption, Spawn
 
 SPAWN, SPAWN_END = "<spawn>", "</spawn>"

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
+from apr.conversation import Message
 from apr.limits import Limits
 from apr.policy import Policy
-from apr.task import Converses, Message
+from apr.task import Converses
 from apr.threads.rollout import JoinPolicy
 from apr.types import SamplingParams
 

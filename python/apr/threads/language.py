@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from apr.conversation import Prompt
 from apr.plugins import find
-from apr.task import Method, Prompt
+from apr.task import Method
 
 GROUP = "apr.languages"
 """The entry-point group of languages."""
