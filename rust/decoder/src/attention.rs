@@ -173,10 +173,10 @@ impl Walk<'_> {
                 }
             }
             let scale = L::splat(1.0 / (dimension as f32).sqrt());
-            for head in 0..H {
-                for part in 0..P {
+            for (head, sums) in sums.iter().enumerate() {
+                for (part, [even, odd]) in sums.iter().enumerate() {
                     let to = self.scores(head).add((page + part) * PAGE);
-                    sums[head][part][0].add(sums[head][part][1]).mul(scale).store(to);
+                    even.add(*odd).mul(scale).store(to);
                     self.beyond(page + part, to, f32::NEG_INFINITY);
                     most[head] = most[head].max(L::load(to));
                 }
