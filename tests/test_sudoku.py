@@ -22,6 +22,7 @@ from apr.task import Asks, Diagnoses, Search, Selects, Shows, Solves, Teaches, W
 from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
+from apr.train.rl.credit import child_verdict
 from apr.train.searches import search_samples
 
 TASK = Sudoku("apr")
@@ -195,10 +196,24 @@ def test_a_played_search_is_solved_and_has_no_faults() -> None:
         assert TASK.failure_cause(problem, tree) is None
         assert counts["children"] == len(spawned(search))
         assert counts["hopeful_children"] == counts["joined_claims"]
+        children = [thread for thread in tree.threads.values() if thread.parent is not None]
+        assert [child_verdict(TASK, problem, child) for child in children] == [
+            "nothing" if child.result is None else "found" for child in children
+        ]
         assert counts["cells"] > 0
         assert not sum(
             count for name, count in counts.items() if name.startswith(("wrong", "unread", "short", "false"))
         )
+
+
+def test_a_child_that_misses_the_solution_is_told_from_one_that_lies() -> None:
+    search = next(found for index in range(99) if len(spawned(found := lesson(TASK, index))) == 2)
+    problem, _ = TASK.read_prompt(search.prompt)
+    (right,) = (child for child in spawned(search) if child.answer is not None)
+    for said, verdict in (("", "missed"), ("<answer>1111/2222/3333/4444</answer>", "false")):
+        tree = played(search, Fault("<join>", "text", ""), Fault(right.prompt, "text", said))
+        (child,) = (t for t in tree.threads.values() if t.parent is not None and TASK.solvable(problem, t.prompt_text))
+        assert child_verdict(TASK, problem, child) == verdict
 
 
 def test_what_lost_a_rollout_is_told() -> None:

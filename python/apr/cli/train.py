@@ -119,7 +119,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
     from apr.threads.language import Trainable
-    from apr.train.rl.credit import check
+    from apr.train.rl.check import check
     from apr.train.start import check_start
 
     check_engine(options.engine, options.server)
@@ -130,7 +130,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")
-        _checked(lambda: check(task, config))
+        _checked(lambda: check(task, language, config))
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))

@@ -28,7 +28,7 @@ from itertools import accumulate
 from math import fsum
 from typing import TYPE_CHECKING, Any, Literal
 
-from apr.task import Corrects, Foresees, Sorts, Task, Weighs
+from apr.task import Corrects, Foresees, Task, Weighs
 from apr.threads.language import Trainable
 from apr.threads.tree import Thread, ThreadTree
 from apr.train.recipes import RlConfig
@@ -60,20 +60,6 @@ class Credit:
         own = self.advantages.setdefault(thread.id, [0.0] * count)
         for number in range(count) if numbers is None else numbers:
             own[number] += worth
-
-
-def check(task: Task[Any], config: RlConfig) -> None:
-    """ValueError, in one line, for what the recipe asks for and the task cannot tell."""
-    credit = config.credit
-    for key, wanted, able, lacks in (
-        ("credit.children", credit.children, isinstance(task, Foresees), "tell what children could have found"),
-        ("credit.choices", credit.choices, isinstance(task, Weighs), "tell good choices from bad ones"),
-        ("credit.lines", credit.lines, isinstance(task, Corrects), "find wrong lines"),
-        ("credit.corrections", credit.corrections, isinstance(task, Corrects), "correct wrong lines"),
-        ("edge", config.edge, isinstance(task, Sorts), "tell kinds of problems apart"),
-    ):
-        if wanted and not able:
-            raise ValueError(f"{key}: the task {task.name} cannot {lacks}")
 
 
 def credits_of(groups: Sequence[Group], task: Task[Any], language: Trainable, config: RlConfig) -> list[list[Credit]]:

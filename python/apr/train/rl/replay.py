@@ -6,15 +6,13 @@ Which lessons a step has is a pure function of the run's recipe and of how many 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import dataclass
 
-from apr.limits import request_seed
 from apr.threads.language import Vocabulary
 from apr.train.batches import Batch, batches, share
-from apr.train.lessons import lessons_of
 from apr.train.processes import Processes
-from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
+from apr.train.recipes import Replay, RlConfig
+from apr.train.rl.check import replayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +35,8 @@ class Replayed:
     def __init__(
         self, wanted: Replay, config: RlConfig, tokenizer: Vocabulary, context_length: int, processes: Processes
     ) -> None:
-        """ValueError, in one line, if the recipe has no lessons for this policy."""
-        text = recipe_text(wanted.recipe)
-        try:
-            # The stream that made the policy begins with the recipe's own seed.
-            recipe = sft_recipe(text, config.method, seed=request_seed(config.seed, "replay", 0) // 2)
-            shape = replace(recipe.model, context_length=context_length)
-            self._lessons = lessons_of(replace(recipe, model=shape))
-            if self._lessons.tokenizer.to_json() != tokenizer.to_json():
-                raise ValueError("its lessons are in the tokens of another language")
-            self._lessons.samples(0, 1.0)
-        except ValueError as error:
-            raise ValueError(f"replay.recipe: {wanted.recipe}: {error}") from None
-        self.digest = sha256(text.encode()).hexdigest()
-        """What tells the recipe from another of its name."""
+        """ValueError, in one line, if there are no lessons for this policy."""
+        self._lessons, self.digest = replayed(wanted, config, tokenizer, context_length)
         self._wanted = wanted
         self._pad = tokenizer.pad
         self._tokens_per_batch = config.tokens_per_batch

@@ -32,7 +32,8 @@ from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.phase import Phase, nobody
 from apr.train.processes import Processes
 from apr.train.recipes import CreditConfig, RlConfig
-from apr.train.rl.credit import check, credits_of
+from apr.train.rl.check import check
+from apr.train.rl.credit import credits_of
 from apr.train.rl.edge import Edge
 from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups
 from apr.train.rl.learner import Learner
@@ -70,7 +71,7 @@ class GrpoTrainer:
         self.processes = Processes(torch.device(device))
         if not isinstance(language, Trainable):
             raise ValueError(f"language: no model is trained in {language.name} over a tokenizer of others")
-        check(task, config)
+        check(task, language, config)
         self.language = language
         self.tokenizer = language.tokenizer
         self.origin = Origin(task.name, language.name, config.method)

@@ -1,0 +1,48 @@
+"""Whether a task and a language can give what a recipe asks for, told before anything is made; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+from apr.limits import request_seed
+from apr.task import Corrects, Foresees, Sorts, Task, Weighs
+from apr.threads.language import Trainable, Vocabulary
+from apr.train.lessons import Lessons, lessons_of
+from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
+
+
+def check(task: Task[Any], language: Trainable, config: RlConfig) -> None:
+    """ValueError, in one line and by key, for what cannot be given."""
+    credit = config.credit
+    for key, wanted, able, lacks in (
+        ("credit.children", credit.children, isinstance(task, Foresees), "tell what children could have found"),
+        ("credit.choices", credit.choices, isinstance(task, Weighs), "tell good choices from bad ones"),
+        ("credit.lines", credit.lines, isinstance(task, Corrects), "find wrong lines"),
+        ("credit.corrections", credit.corrections, isinstance(task, Corrects), "correct wrong lines"),
+        ("edge", config.edge, isinstance(task, Sorts), "tell kinds of problems apart"),
+    ):
+        if wanted and not able:
+            raise ValueError(f"{key}: the task {task.name} cannot {lacks}")
+    if config.replay is not None:
+        replayed(config.replay, config, language.tokenizer)
+
+
+def replayed(
+    wanted: Replay, config: RlConfig, tokenizer: Vocabulary, context_length: int | None = None
+) -> tuple[Lessons, str]:
+    """The lessons beside a run's rollouts, of at most so many tokens (None: what their recipe says), and what tells
+    their recipe from another of its name. ValueError, in one line, if there are none in the policy's tokens."""
+    try:
+        text = recipe_text(wanted.recipe)
+        # The stream that made the policy begins with the recipe's own seed.
+        recipe = sft_recipe(text, config.method, seed=request_seed(config.seed, "replay", 0) // 2)
+        length = context_length or recipe.model.context_length
+        lessons = lessons_of(replace(recipe, model=replace(recipe.model, context_length=length)))
+        if lessons.tokenizer.to_json() != tokenizer.to_json():
+            raise ValueError("its lessons are in the tokens of another language")
+        lessons.samples(0, 1.0)
+    except ValueError as error:
+        raise ValueError(f"replay.recipe: {wanted.recipe}: {error}") from None
+    return lessons, sha256(text.encode()).hexdigest()
