@@ -135,6 +135,7 @@ def test_what_is_meant_is_suggested(words: list[str], told: str, capsys: pytest.
         ["train", "rl", "--out", "x", "--server", "http://x"],
         ["solve", "--replay", "x", "--server", "http://x"],
         ["solve", "--replay", "x", "--temperature", "1"],
+        ["solve", "1", "2", "--replay", "x", "--target", "3"],
     ],
 )
 def test_an_option_that_would_change_nothing_is_refused(
@@ -142,7 +143,7 @@ def test_an_option_that_would_change_nothing_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("apr.policy.load_policy", lambda *_, **__: pytest.fail("a model is loaded"))
-    assert words[-2] in said(capsys, *words)
+    assert "a problem" in (told := said(capsys, *words)) or words[-2] in told
     assert not list(tmp_path.iterdir())
 
 
