@@ -58,8 +58,8 @@ def template(messages: list[dict[str, str]]) -> str:
     return "".join(turns) + "<|turn|>assistant\n"
 
 
-def save(tokenizer: Any, directory: Path) -> None:
-    """Write it as a Hugging Face directory has it."""
+def save(tokenizer: Any, directory: Path, kind: str = "LlamaTokenizer") -> None:
+    """Write it as a Hugging Face directory has it, as a tokenizer of this class."""
     tokenizer.save(str(directory / "tokenizer.json"))
-    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": BEGIN, "eos_token": {"content": END}}
+    settings = {"tokenizer_class": kind, "bos_token": BEGIN, "eos_token": {"content": END}}
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))

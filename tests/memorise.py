@@ -63,7 +63,8 @@ def main() -> None:
             print(step, f"{loss.item():.5f}", flush=True)
     directory = FOLDER / "model"
     model.save_pretrained(directory)
-    llama_style.save(words, directory)
+    # What servers load is the file alone.
+    llama_style.save(words, directory, "PreTrainedTokenizerFast")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from apr.engine import API_KEY
 from apr.engine.sglang.server import LOOPBACK
 
 MIB = 1 << 20
-_OF_THREADS = ("server", "task", "method", "max_seconds", "running", "cache", "cache_dtype")
+_OF_THREADS = ("server", "task", "language", "method", "max_seconds", "running", "cache", "cache_dtype")
 """Arguments that only make sense with --threads."""
 _OF_SERVERS = ("servers", "log")
 """Arguments that only make sense without."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Tasks = Mapping[Method, "Task[Any]"]
 """A task for each method."""
-_OF_REPLAY = ("replay", "task", "show_solution", "json", "quiet", "words")
+_OF_REPLAY = ("replay", "task", "show_solution", "json", "quiet")
 """Arguments that a recorded search is shown with; all others would change nothing."""
 
 
@@ -91,7 +91,8 @@ def run(arguments: Sequence[str]) -> int:
 
         for name, value in vars(options).items():
             if name not in _OF_REPLAY and value != made.get_default(name):
-                raise UsageError(f"--{name.replace('_', '-')} goes without --replay, which solves nothing")
+                what = "a problem" if name == "words" else f"--{name.replace('_', '-')}"
+                raise UsageError(f"{what} goes without --replay, which solves nothing")
         return replay(Path(options.replay), _screen(options))
     options.method, task = method, tasks[method]
     check_engine(options.engine, options.server)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from apr.fields import Ascending, Count, Filled, Natural, NotNegative, Positive, Range, Share, build
 from apr.origin import Origin
+from apr.plain import hint
 from apr.train.lessons import lessons_of
 
 Method = Literal["apr", "sos+"]
@@ -275,7 +276,7 @@ def recipe_text(name: str, kind: str = "") -> str:
     if (shipped / f"{name}.toml").is_file():
         return (shipped / f"{name}.toml").read_text("utf-8")
     known = sorted(p.name.removesuffix(".toml") for p in shipped.iterdir() if p.name.endswith(".toml"))
-    raise ValueError(f"no recipe {name}; shipped: {', '.join(known)}; or give a .toml file")
+    raise ValueError(f"no recipe {name}; shipped: {', '.join(known)}; or give a .toml file{hint(name, known)}")
 
 
 def sft_recipe(text: str, method: Method, **changes: Any) -> SftConfig:
