@@ -206,7 +206,7 @@ def caption(view: View, thread: Thread, capacity: int | None = None) -> str:
 
 def name(view: View, thread: str) -> str:
     """What a thread is called: as its parent's text calls it, if it does; else by its id."""
-    return "main" if thread == MAIN else view.names.get(thread) or thread
+    return "main" if thread == MAIN else thread
 
 
 def end_of(reason: CloseReason) -> str:

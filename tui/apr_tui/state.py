@@ -53,8 +53,6 @@ class View:
     """Its problem in words; None before it started."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Child -> its part of the problem, in a few characters."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Child -> what its parent's text calls it; empty: nothing."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     """Closed thread that claims a solution -> what the task's judge says of it, if anybody can tell."""
     lanes: Mapping[str, Lane] = field(default_factory=dict)
@@ -155,7 +153,6 @@ class _Draft:
         self.shown = view.shown
         self.solvable = view.solvable
         self.labels = dict(view.labels)
-        self.names = dict(view.names)
         self.verdicts = dict(view.verdicts)
         self.lanes = dict(view.lanes)
         self._own: set[str] = set()
@@ -178,7 +175,6 @@ class _Draft:
                 if self.shown is not None and event.parent is not None:
                     prompt = self.tree.threads[event.thread].prompt_text
                     self.labels[event.thread] = self.shown.label(prompt)
-                    self.names[event.thread] = self.shown.child_name(prompt)
             case TokensForced():
                 kept = event.kept_text
                 before = ((a, min(b, kept), origin) for a, b, origin in self.forced[event.thread] if a < kept)
@@ -191,7 +187,7 @@ class _Draft:
 
     def view(self) -> View:
         return View(
-            self.tree, self.seconds, self.forced, self.shown, self.labels, self.names, self.verdicts, self.lanes,
+            self.tree, self.seconds, self.forced, self.shown, self.labels, self.verdicts, self.lanes,
             self.solvable,
         )  # fmt: skip
 
