@@ -20,7 +20,7 @@ from rich.console import Console
 import apr
 from apr.cli.solve import parser
 from apr.origin import read_origin
-from apr.policy import SHIPPED_MODELS, Policy
+from apr.policy import SHIPPED_MODELS, Policy, shipped_models
 from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadClosed
 from tiny import SOLVED, teacher_policy
@@ -51,6 +51,19 @@ def test_a_model_ships_for_each_method(method: Any, tmp_path: Path, monkeypatch:
         assert tree.started is not None
         # The defaults that are told.
         assert (tree.started.method, tree.started.temperature, tree.started.condition) == (method, 0.0, None)
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_is_found_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with apr.load(name) as model:
+        (problem,) = model.task.problems("test", 0, 0, 1)
+        tree = model.run(problem, apr.Limits(total_tokens=8))
+        assert 0 < tree.total_tokens <= 8
+    # A directory of that name goes before it.
+    (tmp_path / name).mkdir()
+    with pytest.raises(apr.PolicyError, match="holds no model"):
+        apr.load(name)
 
 
 def test_a_checkpoint_is_run_by_the_method_it_was_trained_for() -> None:

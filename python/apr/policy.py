@@ -28,6 +28,7 @@ SHIPPED_MODEL = "apr-tiny"
 """The checkpoint inside the package that is run when no other is named."""
 SHIPPED_MODELS: Mapping[Method, str] = {"apr": SHIPPED_MODEL, "sos+": "sos-plus-tiny"}
 """Those that are run for a method."""
+_CHECKPOINTS = resources.files("apr") / "checkpoints"
 
 
 class PolicyError(ValueError):
@@ -84,11 +85,12 @@ def load(
 ) -> Policy:
     """Load a model to run searches with: `apr.load().run(problem)`.
 
-    `model` is a checkpoint in Hugging Face layout or a name on its hub; without it the model runs that ships for the
-    method. Method, task and language are those that the checkpoint notes unless they are named, and apr, Countdown and
-    the authors' traces where it notes none. `engine` is "native" (Llama on the CPU), "torch" or "sglang", or one of the
-    entry-point group apr.engines; `options` are its own, such as `threads` (CPU threads) and `cache_bytes` of the
-    native one and `url` of SGLang's. PolicyError, a ValueError in one line, if it cannot be."""
+    `model` is a checkpoint in Hugging Face layout, the name of one that ships (`sudoku-tiny`) or a name on its hub;
+    without it the model runs that ships for the method. Method, task and language are those that the checkpoint
+    notes unless they are named, and apr, Countdown and the authors' traces where it notes none. `engine` is
+    "native" (Llama on the CPU), "torch" or "sglang", or one of the entry-point group apr.engines; `options` are its
+    own, such as `threads` (CPU threads) and `cache_bytes` of the native one and `url` of SGLang's. PolicyError, a
+    ValueError in one line, if it cannot be."""
     return load_policy(engine, None if model is None else str(model), method, task=task, language=language, **options)
 
 
@@ -149,14 +151,28 @@ def language_of(directory: Path, given: str | None = None) -> str:
 
 def checkpoint(model: str | None, files: ExitStack, method: Method | None = None) -> Path:
     """The directory of a checkpoint, by default the one that ships for the method, on disk as long as `files` is open.
-    A name on the Hugging Face hub is fetched from there. PolicyError if there is none."""
-    directory = _shipped(files, method or "apr") if model is None else Path(model)
+    A name may be that of a shipped one; one on the Hugging Face hub is fetched from there. PolicyError if there is
+    none."""
+    if model is None:
+        directory = _shipped(files, method or "apr")
+    elif model in shipped_models() and not Path(model).exists():
+        directory = files.enter_context(resources.as_file(_CHECKPOINTS / model))
+    else:
+        directory = Path(model)
     if model is not None and _HUB_NAME.fullmatch(model) and not directory.parent.exists():
         directory = _download(model)
     if not (directory / "config.json").is_file():
-        what = "holds no model: config.json is missing" if directory.is_dir() else "is not a directory"
-        raise PolicyError(f"{directory} {what}")
+        if directory.is_dir():
+            raise PolicyError(f"{directory} holds no model: config.json is missing")
+        raise PolicyError(f"{directory} is not a directory, nor a model that ships: {', '.join(shipped_models())}")
     return directory
+
+
+def shipped_models() -> list[str]:
+    """The names of the checkpoints inside the package."""
+    if not _CHECKPOINTS.is_dir():
+        return []
+    return sorted(place.name for place in _CHECKPOINTS.iterdir() if (place / "config.json").is_file())
 
 
 def _download(name: str) -> Path:
@@ -186,7 +202,7 @@ def install(extra: str) -> str:
 def _shipped(files: ExitStack, method: Method) -> Path:
     if method not in SHIPPED_MODELS:
         raise PolicyError(f"no model for the method {method} ships; name one with --model DIR")
-    place = resources.files("apr") / "checkpoints" / SHIPPED_MODELS[method]
+    place = _CHECKPOINTS / SHIPPED_MODELS[method]
     if not (place / "config.json").is_file():
         raise PolicyError(f"this installation has no model of its own for {method}; name one with --model DIR")
     return files.enter_context(resources.as_file(place))
