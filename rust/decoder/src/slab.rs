@@ -236,8 +236,8 @@ mod tests {
             assert_eq!(f32::from_bits(u32::from(round(value)) << 16), expected);
         }
         // Halfway between two: 1 + 1/256 goes down to the even one, 1 + 3/256 up to it.
-        assert_eq!(round(1.003_906_25), 0x3f80);
-        assert_eq!(round(1.011_718_75), 0x3f82);
+        assert_eq!(round(1.0 + 1.0 / 256.0), 0x3f80);
+        assert_eq!(round(1.0 + 3.0 / 256.0), 0x3f82);
         for value in [f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0] {
             assert_eq!(u32::from(round(value)) << 16, value.to_bits());
         }
