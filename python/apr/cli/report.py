@@ -101,14 +101,13 @@ def _print(evaluations: Evaluations, quoted: Paper) -> None:
     from rich.console import Console
 
     from apr.report import tables
-    from apr.report.claims import judge
     from apr.report.page import verdict
     from apr.report.results import names
 
     console = Console(highlight=False)
     found = evaluations.results
     lines = names(result.line for result in found)
-    outcomes = [judge(claim, found) for claim in quoted.claims]
+    outcomes = quoted.outcomes(evaluations)
     _table(console, "All conditions (tokens: means, Llama-2 equivalents)", tables.brief_table(found, lines))
     _table(console, "Many samples", tables.samples_table(found, lines))
     _table(console, "Temperatures", tables.temperatures_table(found, lines))

@@ -9,7 +9,7 @@ from importlib import resources
 
 from apr.evaluate.row import ProblemKey
 from apr.evaluate.statistics import Difference, Share, paired_bootstrap, share
-from apr.report.results import Line, Result, at_pace
+from apr.report.results import Evaluations, Line, Result, at_pace
 from apr.report.votes import votes
 
 OURS, RIVAL = "apr", "sos+"
@@ -37,8 +37,16 @@ class Paper:
     """What is quoted of it."""
 
     source: str
+    task: str
+    """What its models were asked."""
     model: str
     claims: tuple[Claim, ...]
+
+    def outcomes(self, evaluations: Evaluations) -> list[Outcome]:
+        """Its claims put to our results; none where models were asked something else."""
+        if evaluations.task != self.task:
+            return []
+        return [judge(claim, evaluations.results) for claim in self.claims]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ def paper() -> Paper:
     for table in values["claims"]:
         accuracies = {method: table.pop(method) for method in (OURS, RIVAL)}
         claims.append(Claim(**table, paper=accuracies))
-    return Paper(values["source"], values["model"], tuple(claims))
+    return Paper(values["source"], values["task"], values["model"], tuple(claims))
 
 
 def judge(claim: Claim, found: Sequence[Result]) -> Outcome:

@@ -15,6 +15,7 @@ from apr.report.series import (
     Point,
     losses,
     profiles,
+    sequential_limits,
     simulations,
     stages,
     temperatures,
@@ -42,6 +43,9 @@ def draw(found: Sequence[Result], directory: Path) -> list[str]:
     drawn = {
         "accuracy-total-tokens": _total(found, lines),
         "accuracy-context": _context(found, lines),
+        "solved-sequential-tokens": _within(
+            found, "llama2_sequential_tokens", sequential_limits(found, 200), lines, f"sequential tokens ({_TOKENS})"
+        ),
         "accuracy-sequential-tokens": _trade_off(
             trade_off(found, "llama2_sequential_tokens"), lines, f"sequential tokens ({_TOKENS})"
         ),
@@ -89,14 +93,22 @@ def _total(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
 
 
 def _context(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
-    figure, axes = _axes("context window (Llama-2 equivalents)")
-    for line, shares in within(found, "llama2_context", _CONTEXTS).items():
+    figure = _within(found, "llama2_context", _CONTEXTS, lines, "context window (Llama-2 equivalents)")
+    if figure is not None:
+        figure.axes[0].axvline(4096, color="#777777", linewidth=0.8, linestyle=":")
+    return figure
+
+
+def _within(
+    found: Sequence[Result], cost: str, limits: Sequence[float], lines: dict[Line, str], label: str
+) -> Figure | None:
+    figure, axes = _axes(label)
+    for line, shares in within(found, cost, limits).items():
         style = {"color": _color(line, lines), "drawstyle": "steps-post"}
-        axes.plot(_CONTEXTS, [one.mean for one in shares], label=lines[line], linestyle=_dashes(line, lines), **style)
+        axes.plot(limits, [one.mean for one in shares], label=lines[line], linestyle=_dashes(line, lines), **style)
         lows, highs = [one.low for one in shares], [one.high for one in shares]
-        axes.fill_between(_CONTEXTS, lows, highs, step="post", color=_color(line, lines), alpha=0.15, linewidth=0)
-    axes.axvline(4096, color="#777777", linewidth=0.8, linestyle=":")
-    axes.set_xlim(0, _CONTEXTS[-1])
+        axes.fill_between(limits, lows, highs, step="post", color=_color(line, lines), alpha=0.15, linewidth=0)
+    axes.set_xlim(0, limits[-1])
     return _finish(figure, axes)
 
 

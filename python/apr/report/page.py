@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from apr.evaluate.statistics import FEW
 from apr.report import tables
-from apr.report.claims import OURS, RIVAL, Claim, Match, Outcome, Paper, judge, matched
+from apr.report.claims import OURS, RIVAL, Claim, Match, Outcome, Paper, matched
 from apr.report.results import NAMES, Evaluations, Line, model_names, names
 from apr.report.series import TITLES
 from apr.report.tables import Table, amount, points
@@ -29,23 +29,27 @@ class Part:
     """What is missing when there are no tables."""
 
 
+_COUNTED = (
+    "Tokens are means, in Llama-2 equivalents; total tokens are counted as the authors' code does, all sequences with "
+    "their prompts, sequential tokens are those sampled on the longest chain of dependent threads. Intervals are at "
+    "95 %: Wilson's for accuracies of one sample a problem, else the bootstrap's over problems; the paired bootstrap "
+    f"for leads; and of fewer than {FEW} problems, and where all came out alike, exact ones (Clopper and Pearson's). "
+    "Of each method the most accurate condition within a limit is taken, on the same problems it is reported on."
+)
+
+
 def page(evaluations: Evaluations, paper: Paper, figures: Sequence[str]) -> str:
     """The whole page; `figures` are those drawn beside it, by name."""
-    outcomes = [judge(claim, evaluations.results) for claim in paper.claims]
+    outcomes = paper.outcomes(evaluations)
     lines = names(result.line for result in evaluations.results)
     texts = [
         "# Evaluation",
         _setting(evaluations),
-        f"The paper's figures are those of {paper.source}, for {paper.model}. Tokens are means, in Llama-2 "
-        "equivalents; total tokens are counted as the authors' code does, all sequences with their prompts, sequential "
-        "tokens are those sampled on the longest chain of dependent threads. Intervals are at 95 %: Wilson's for "
-        "accuracies of one sample a problem, else the bootstrap's over problems; the paired bootstrap for leads; and "
-        f"of fewer than {FEW} problems, and where all came out alike, exact ones (Clopper and Pearson's). Of "
-        "each method the most accurate condition within a limit is taken, on the same problems it is reported on.",
-        "## The claims",
-        "\n".join(f"- {verdict(outcome, evaluations)}" for outcome in outcomes),
-        markdown(tables.claims_table(outcomes, lines)),
+        (f"The paper's figures are those of {paper.source}, for {paper.model}. " if outcomes else "") + _COUNTED,
     ]
+    if outcomes:
+        verdicts = "\n".join(f"- {verdict(outcome, evaluations)}" for outcome in outcomes)
+        texts += ["## The claims", verdicts, markdown(tables.claims_table(outcomes, lines))]
     missing = [f"condition {condition}" for condition in evaluations.unfinished]
     for part in _parts(evaluations):
         shown = [(words, table) for words, table in part.tables if table]
@@ -139,8 +143,15 @@ def _parts(evaluations: Evaluations) -> list[Part]:
                     "the best condition at its lowest temperature is taken:",
                     tables.windows_table(found, lines),
                 ),
+                (
+                    "Share of rollouts solved within so many sequential tokens, likewise:",
+                    tables.sequential_table(found, lines),
+                ),
             ),
-            ("accuracy-total-tokens", "accuracy-context", "accuracy-sequential-tokens"),
+            (
+                *("accuracy-total-tokens", "accuracy-context"),
+                *("accuracy-sequential-tokens", "solved-sequential-tokens"),
+            ),
         ),
         Part(
             "Many samples",

@@ -121,6 +121,8 @@ class Evaluations:
     engines: tuple[str, ...] = ()
     parameters: dict[Line, int | None] = field(default_factory=dict)
     """Weights of each model."""
+    task: str = "countdown"
+    """What the models were asked."""
 
 
 def load(directories: Sequence[str | Path]) -> Evaluations:
@@ -129,12 +131,14 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
     unfinished: list[str] = []
     machines: list[str] = []
     engines: list[str] = []
+    tasks: list[str] = []
     parameters: dict[Line, int | None] = {}
     for directory in dict.fromkeys(Path(directory).resolve() for directory in directories):
         protocol, rows = read_rows(directory)
         setting = read_setting(directory)
         if not setting.holds(load_task(protocol.task), rows):
             raise ValueError(f"{directory} has rows of other problems than {SETTING_FILE} names")
+        tasks.append(protocol.task)
         machines += setting.machines
         engines.append(protocol.engine)
         for place, condition in enumerate(protocol.conditions):
@@ -148,8 +152,10 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
                 identity = setting.identity(condition.model_name)
                 results.append(Result(condition, counted, failures, at_once, identity))
                 parameters[results[-1].line] = setting.parameters.get(condition.model_name)
+    if len(set(tasks)) > 1:
+        raise ValueError(f"evaluations of several tasks in one report: {', '.join(dict.fromkeys(tasks))}")
     once = tuple(dict.fromkeys(machines)), tuple(dict.fromkeys(engines))
-    return Evaluations(tuple(results), tuple(unfinished), *once, parameters)
+    return Evaluations(tuple(results), tuple(unfinished), *once, parameters, tasks[0])
 
 
 def _problems(protocol: Protocol, setting: Setting, rows: Sequence[Row]) -> int:

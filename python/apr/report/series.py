@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, log10
 
 from apr.evaluate.profile import Profile
 from apr.evaluate.row import Row
@@ -15,6 +16,7 @@ from apr.report.results import Line, Result, at_pace
 TITLES = {
     "accuracy-total-tokens": "Accuracy against total tokens (figure 4a)",
     "accuracy-context": "Accuracy within a context window (figure 4b)",
+    "solved-sequential-tokens": "Solved within so many sequential tokens, rollout by rollout",
     "accuracy-sequential-tokens": "Accuracy against sequential tokens (figure 6)",
     "accuracy-latency": "Accuracy against latency, one problem at a time (figure 6)",
     "accuracy-simulated-latency": "Accuracy against simulated latency, one processor a thread",
@@ -63,6 +65,14 @@ def within(found: Sequence[Result], cost: str, limits: Sequence[float]) -> dict[
         before = best.get(result.line, shares)
         best[result.line] = [max(pair, key=lambda one: one.mean) for pair in zip(before, shares, strict=True)]
     return best
+
+
+def sequential_limits(found: Sequence[Result], count: int) -> list[float]:
+    """So many limits of sequential tokens, in round and even steps, the last of which nine rollouts of ten keep to."""
+    spent = sorted(row["llama2_sequential_tokens"] for result in coldest(found, alone=False) for row in result.rows)
+    step = max(1.0, spent[int(0.9 * (len(spent) - 1))] / count)
+    unit = 10 ** int(log10(step)) / 2
+    return [ceil(step / unit) * unit * (place + 1) for place in range(count)]
 
 
 def _fits(cost: str, limit: float) -> Callable[[Row], bool]:

@@ -13,6 +13,7 @@ from apr.report.series import (
     distances,
     losses,
     profiles,
+    sequential_limits,
     simulations,
     stages,
     temperatures,
@@ -30,6 +31,8 @@ _WINDOWS = (512, 1024, 2048, 3072, 4096, 6144, 8192)
 
 
 def claims_table(outcomes: Sequence[Outcome], names: Names) -> Table:
+    if not outcomes:
+        return []
     rows = [["claim", "method", "ours", "interval", "with", "cost", "paper"]]
     for outcome in outcomes:
         for method, theirs in outcome.claim.paper.items():
@@ -99,8 +102,17 @@ def brief_table(found: Sequence[Result], names: Names) -> Table:
 
 
 def windows_table(found: Sequence[Result], names: Names) -> Table:
-    rows = [["solved within a context of", *(f"{window:,}" for window in _WINDOWS)]]
-    for line, shares in within(found, "llama2_context", _WINDOWS).items():
+    return _within_table(found, names, "a context of", "llama2_context", _WINDOWS)
+
+
+def sequential_table(found: Sequence[Result], names: Names) -> Table:
+    limits = sequential_limits(found, 6)
+    return _within_table(found, names, "sequential tokens of", "llama2_sequential_tokens", limits)
+
+
+def _within_table(found: Sequence[Result], names: Names, what: str, cost: str, limits: Sequence[float]) -> Table:
+    rows = [[f"solved within {what}", *(f"{limit:,.0f}" for limit in limits)]]
+    for line, shares in within(found, cost, limits).items():
         rows.append([names[line], *(f"{one.mean:.1%} ({_span(one)})" for one in shares)])
     return rows
 
