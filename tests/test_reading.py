@@ -30,6 +30,7 @@ from apr.testing.scripted import ScriptedEngine
 from apr.train.searches import search_samples
 from apr_tui.app import AprApp
 from apr_tui.dialogs import FindScreen
+from apr_tui.keys import Keys
 from apr_tui.search import SearchScreen
 from apr_tui.settings import Models
 from apr_tui.solve import SolveScreen
@@ -55,12 +56,15 @@ def scripts(search: Search) -> list[str]:
 
 
 def test_every_line_of_a_trace_tells_something() -> None:
+    seen = set()
     for method in ("apr", "sos+"):
-        trace = apr.search(apr.Problem([66, 3, 4, 22], 40), method, seed=3, beam_size=3)
-        told = [Countdown().line_kind(line) for line in trace.text.splitlines()]
-        assert None not in told[2:]
-        assert set(told) >= {"state", "step", "dead"}
-        assert "found" in told or not trace.solved
+        for seed in range(4):
+            trace = apr.search(apr.Problem([66, 3, 4, 22], 40), method, seed=seed, beam_size=3)
+            told = [Countdown().line_kind(line) for line in trace.text.splitlines()]
+            assert None not in told[2:]
+            assert "found" in told or not trace.solved
+            seen.update(told)
+    assert seen >= {"state", "step", "dead", "found", "join"}
     assert Countdown().line_kind("\ud800") is None
 
 
@@ -77,8 +81,9 @@ def test_every_line_of_a_sudoku_tells_something() -> None:
 
     for index in range(12):
         look(lesson(index))
-    assert seen <= {"state", "step", "dead"}
-    assert len(seen) == 3
+    # A teacher comes to no cell without a candidate; a model may.
+    assert seen == {"state", "step"}
+    assert Sudoku().line_kind("ax=2 by-") == "dead"
 
 
 def test_tags_tell_spawns_joins_and_answers() -> None:
@@ -229,6 +234,8 @@ def test_a_sudoku_on_the_screen(size: tuple[int, int]) -> None:
             assert str(solver.query_one(".headline", Static).render()).startswith("solved: ")
             threads, pane = solver.query_one(ThreadList), solver.query_one(ThreadText)
             assert threads.count > 1
+            keys = str(solver.query_one(Keys).render())
+            assert all(word in keys for word in ("Help", "Quit", "Random", "Options", "Compare", "Source", "Save"))
             labels = [label for label in view.labels.values() if label]
             assert labels
             rows = [str(threads.line(i, 130)) for i in range(threads.count)]

@@ -11,9 +11,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, Label, Static
+from textual.widgets import Input, Label, Static
 
 from apr.task import Form, Method
+from apr_tui.keys import Keys
 from apr_tui.plain import one_line
 from apr_tui.settings import METHODS, Settings, after, presets
 from apr_tui.text import ThreadText
@@ -57,7 +58,7 @@ class SettingsScreen(ModalScreen[Settings | None]):
                     means = f"{form.unit or _MEANS[name]}" if name == "budget" else _MEANS[name]
                     yield Static(f"{', '.join(presets(name, form))} · {means}", markup=False, classes="means")
             yield Static("", id="fault", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def _texts(self) -> dict[str, str]:
         return {field.name: self.query_one(f"#set-{field.name}", Input).value for field in fields(Settings)}
@@ -90,7 +91,7 @@ class LeaveScreen(ModalScreen[bool]):
         with VerticalScroll(classes="dialog") as box:
             box.border_title = "leave?"
             yield Static("A search is running. Leaving ends it; its log is lost unless it was saved (w).")
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
 
 class FindScreen(ModalScreen[None]):
@@ -110,7 +111,7 @@ class FindScreen(ModalScreen[None]):
         with Horizontal(id="find"):
             yield Label("/")
             yield Input(compact=True)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         self._text.find(message.value)

@@ -52,7 +52,7 @@ class FieldInput(Input):
             event.stop()
             self.heir.post_message(events.Key(event.key, event.character))
         elif event.is_printable:
-            if self.field.keys and event.character not in self.field.keys:
+            if self.field.keys and (event.character or "") not in self.field.keys:
                 event.prevent_default()
                 event.stop()
                 if event.character == "=":

@@ -74,10 +74,10 @@ def follow(lanes: dict[str, Lane], event: Event) -> None:
     if lane is None:
         return
     match event:
-        case TokensSampled() if lane.first is None:
-            lane = replace(lane, first=time)
-        case TokensSampled() if not lane.streams and time > lane.first:
-            lane = replace(lane, streams=True)
+        case TokensSampled():
+            if lane.streams:
+                return
+            lane = replace(lane, first=time) if lane.first is None else replace(lane, streams=time > lane.first)
         case CallFinished():
             lane = _ended(lane, time, event.timing)
         case TokensForced():

@@ -11,11 +11,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Footer, Static, TabbedContent, TabPane
+from textual.widgets import Static, TabbedContent, TabPane
 
 from apr_tui.base import WatchScreen
 from apr_tui.browser import Browser
 from apr_tui.curves import DOTTED, SOLID, Chart, Curves, Look
+from apr_tui.keys import Keys
 from apr_tui.lines import LineList
 from apr_tui.machine import machine
 from apr_tui.pane import MeterLine
@@ -82,7 +83,7 @@ class MonitorScreen(WatchScreen):
             with TabPane("Recipe", id="recipe-tab"):
                 yield Static("", id="machine", markup=False)
                 yield ThreadText("recipe-text")
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def tick(self, seconds: float) -> None:
         grown = [feed.take() for feed in self.feeds]

@@ -13,11 +13,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Footer
 
 from apr_tui.base import WatchScreen
 from apr_tui.dialogs import LeaveScreen
 from apr_tui.figures import compared, sources
+from apr_tui.keys import Keys
 from apr_tui.lines import LineList
 from apr_tui.pane import MeterLine, SearchPane
 from apr_tui.text import ThreadText
@@ -72,7 +72,7 @@ class SearchScreen(WatchScreen):
             for _ in self.tracks:
                 yield SearchPane(self._invitation)
         yield MeterLine("measured")
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def compose_form(self) -> ComposeResult:
         """What stands above the searches."""

@@ -240,7 +240,8 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
                 break
             here = (a, b) == self._hits[self._hit]
             text.stylize(_HERE if here else _FOUND, max(0, a - position), b - position)
-        segments += text.render(self.app.console)
+        # What has no styles of its own comes out without the text's.
+        segments += (Segment(part, base + style if style else base) for part, style, _ in text.render(self.app.console))
         return Strip(segments).adjust_cell_length(width, plain)
 
 
