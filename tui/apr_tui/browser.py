@@ -143,7 +143,7 @@ class Browser(Vertical):
         thread = None if view is None else view.tree.threads.get(state.thread)
         if view is not None and thread is not None:
             figures = self._figures.get(str(state.rollout))
-            text.border_title = Content(one_line(caption(view, thread)))
+            text.border_title = Content(one_line(caption(thread)))
             text.coloured = f"coloured by {self.colouring}"
             drawn = parts(view, thread, self.colouring, figures)
             key = (str(self._step), str(state.rollout), thread.id)

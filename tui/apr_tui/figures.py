@@ -118,7 +118,7 @@ def row(view: View, thread: Thread, sources: Collection[str] = ()) -> Row:
     passed = until - thread.opened_at
     return Row(
         thread.id,
-        name(view, thread.id),
+        name(thread.id),
         _mark(view, thread),
         thread.sampled_tokens,
         thread.sampled_tokens / passed if passed > 0 else 0.0,
@@ -197,15 +197,15 @@ def compared(first: View, second: View) -> list[str]:
     ]
 
 
-def caption(view: View, thread: Thread, capacity: int | None = None) -> str:
+def caption(thread: Thread, capacity: int | None = None) -> str:
     """What stands above a thread's text; `capacity` is how many tokens fit it."""
     of = "" if capacity is None else f" of {capacity:,}"
     end = "" if thread.reason is None else f", {end_of(thread.reason)}"
-    return f"{name(view, thread.id)}: {thread.sampled_tokens:,} tokens, context {thread.context:,}{of}{end}"
+    return f"{name(thread.id)}: {thread.sampled_tokens:,} tokens, context {thread.context:,}{of}{end}"
 
 
-def name(view: View, thread: str) -> str:
-    """What a thread is called: as its parent's text calls it, if it does; else by its id."""
+def name(thread: str) -> str:
+    """What a thread is called."""
     return "main" if thread == MAIN else thread
 
 

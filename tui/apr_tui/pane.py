@@ -100,7 +100,7 @@ class SearchPane(Vertical):
             text.border_title = ""
             text.show(None, "", (), tail=False)
         else:
-            text.border_title = Content(one_line(caption(view, thread, track.capacity)))
+            text.border_title = Content(one_line(caption(thread, track.capacity)))
             key = (str(state.rollout), thread.id)
             tell = None if view.shown is None else view.shown.line_kind
             text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None, tell=tell)
