@@ -81,7 +81,7 @@ def test_solve_asks_for_a_budget(
 ) -> None:
     play(monkeypatch, budget=budget)
     assert main([*SOLVE, *words, "--json"]) == 0
-    assert from_json(capsys.readouterr().out.splitlines()[0]).condition == budget  # type: ignore[union-attr]
+    assert from_json(capsys.readouterr().out.splitlines()[0]).budget == budget  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("teacher")

@@ -36,7 +36,7 @@ FALSE = searched([HOPEFUL, HOPELESS], [missed("4*6=24"), reached("4+5=10")])
 
 
 def config(**changes: Any) -> RlConfig:
-    return rl_recipe(RECIPE, "apr", **{"loss": {"behaviour": "recompute"}, **changes})
+    return rl_recipe(RECIPE, "apr", **{"loss": {"old_logprobs": "trainer"}, **changes})
 
 
 def credit(one: Group, **weights: float) -> list[Credit]:
@@ -188,7 +188,7 @@ def test_rows_cut_anyhow_and_idle_ones_left_out_give_one_gradient(
     name: str, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = WEIGHTS if name == "all" else {name: WEIGHTS[name]}
-    loss = {"behaviour": "recompute", "weighting": "rollout_mean"}
+    loss = {"old_logprobs": "trainer", "weighting": "rollout_mean"}
     whole = config(credit=weights, loss=loss, share_trunks=False)
     expected = gradient(GROUPS, start, whole)
     close = {"rtol": 1e-4, "atol": 1e-5 * float(expected.abs().max())}

@@ -103,7 +103,7 @@ def test_a_policy_learns(start: Path, tmp_path: Path) -> None:
     lines = train(tmp_path, start, config(steps=14, groups=8, group_size=8))
     rewards = [line["reward"] for line in lines]
     assert sum(rewards[-3:]) / 3 >= sum(rewards[:2]) / 2 + 0.2, rewards
-    assert all(line["gap"]["main"] < 1e-4 for line in lines)
+    assert all(line["logprob_gap"]["main"] < 1e-4 for line in lines)
     assert all(abs(line["ratio"] - 1) < 1e-3 for line in lines)
 
 
@@ -135,7 +135,7 @@ def test_padding_is_little(groups: list[Group]) -> None:
 
 def test_several_updates_with_a_reference(start: Path, tmp_path: Path) -> None:
     gentle = {"learning_rate": 1e-5, "warmup_steps": 1, "decay_share": 0.0}
-    settings = config(steps=2, loss={"updates": 2, "kl": 0.01, "behaviour": "recompute"}, optimizer=gentle)
+    settings = config(steps=2, loss={"updates": 2, "kl": 0.01, "old_logprobs": "trainer"}, optimizer=gentle)
     first, second = train(tmp_path, start, settings)
     assert second["kl"] > first["kl"] > 0
     assert first["ratio"] != 1.0
@@ -145,7 +145,7 @@ def test_overlapping_steps_use_rollouts_one_update_old(start: Path, tmp_path: Pa
     lines = train(tmp_path, start, config(steps=3, overlap=True))
     assert [line["step"] for line in lines] == [1, 2, 3]
     # What sampled step 2 are the weights of step 1: the trainer's have moved on.
-    assert lines[0]["gap"]["main"] < 1e-4 < lines[1]["gap"]["main"]
+    assert lines[0]["logprob_gap"]["main"] < 1e-4 < lines[1]["logprob_gap"]["main"]
     # Sampling took its time, whoever waited for it.
     for line in lines:
         took, speed = line["seconds"]["generate"], line["tokens_per_second"]["generate"]
@@ -165,7 +165,7 @@ def test_refilled_groups_have_signal(start: Path, tmp_path: Path) -> None:
 
 def test_the_torch_engine_shares_the_trainers_weights(start: Path, tmp_path: Path) -> None:
     lines = train(tmp_path, start, config(steps=3), with_torch)
-    gaps = [line["gap"]["main"] for line in lines if "gap" in line]
+    gaps = [line["logprob_gap"]["main"] for line in lines if "logprob_gap" in line]
     assert gaps
     assert max(gaps) < 1e-4
 

@@ -124,7 +124,7 @@ def rollout(*, told: bool = True) -> list[Event]:
         return ThreadOpened(rollout="r", time=time, thread=thread, parent=parent, depth=depth, token_ids=(1,), text="")
 
     started = RolloutStarted(
-        rollout="r", time=0, problem={}, method="apr", condition=None, limits={}, join="all", temperature=0, seed=0,
+        rollout="r", time=0, problem={}, method="apr", budget=None, limits={}, join="all", temperature=0, seed=0,
         policy_version=0,
     )  # fmt: skip
     finished = RolloutFinished(

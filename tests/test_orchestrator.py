@@ -149,7 +149,7 @@ def test_own_join_is_made_a_spawn() -> None:
 def test_condition_is_in_the_prompt() -> None:
     tree = play(script("7?!win"), budget=7)
     assert tree.started is not None
-    assert tree.started.condition == 7
+    assert tree.started.budget == 7
     assert tree.correct is True
 
 

@@ -116,7 +116,7 @@ def test_a_run_in_pieces_is_one_run(
     for until in (1, 3, 4):
         train(tmp_path, settings, start if until == 1 else None, until=until)
     assert told(tmp_path) == unbroken[overlap]
-    assert [line["gap"]["main"] < 1e-4 for line in unbroken[overlap]] == [True, *[not overlap] * 3]
+    assert [line["logprob_gap"]["main"] < 1e-4 for line in unbroken[overlap]] == [True, *[not overlap] * 3]
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -273,7 +273,7 @@ def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: 
         assert not all(torch.equal(before[name], after[name]) for name in before)
     finally:
         trainer.close()
-    assert all(line["failures"] == 0 and line["gap"]["main"] < 1e-3 for line in log.entries())
+    assert all(line["failures"] == 0 and line["logprob_gap"]["main"] < 1e-3 for line in log.entries())
 
 
 def test_what_cannot_start_says_why(served: Served, tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_a_task_of_any_kind_is_solved(
     assert main([*words, '{"word":', '"win"}', "--json"]) == 0
     tree = ThreadTree.fold(map(apr.threads.events.from_json, capsys.readouterr().out.splitlines()))
     assert tree.started is not None
-    assert (tree.started.task, tree.started.condition, tree.correct) == ("test_shown:ShownToy", None, True)
+    assert (tree.started.task, tree.started.budget, tree.correct) == ("test_shown:ShownToy", None, True)
     for more in (
         [],
         ["win"],

@@ -31,7 +31,7 @@ STARTED = RolloutStarted(
     **BASE,
     problem={},
     method="toy",
-    condition=None,
+    budget=None,
     limits={},
     join="all",
     temperature=1.0,

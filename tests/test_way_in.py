@@ -50,7 +50,7 @@ def test_a_model_ships_for_each_method(method: Any, tmp_path: Path, monkeypatch:
         assert 0 < tree.total_tokens <= 8
         assert tree.started is not None
         # The defaults that are told.
-        assert (tree.started.method, tree.started.temperature, tree.started.condition) == (method, 0.0, None)
+        assert (tree.started.method, tree.started.temperature, tree.started.budget) == (method, 0.0, None)
 
 
 @pytest.mark.parametrize("name", shipped_models())

@@ -171,7 +171,7 @@ def title(view: View) -> str:
     if started is None:
         return ""
     asked = view.shown.title() if view.shown is not None else ""
-    budget = "free budget" if started.condition is None else f"budget {started.condition:,}"
+    budget = "free budget" if started.budget is None else f"budget {started.budget:,}"
     heat = f"temperature {started.temperature:g}" if started.temperature else "greedy"
     return f"{asked} · {started.method}, {budget}, {heat}"
 

@@ -19,7 +19,7 @@ _LABELS: Mapping[str, tuple[str, str]] = {
     "kl": ("KL to the start", "nats a token"),
     "clipped": ("clipped", "share of tokens"),
     "ratio": ("importance ratio", ""),
-    "gap": ("engine-trainer gap", "nats a token"),
+    "logprob_gap": ("engine-trainer gap", "nats a token"),
     "zero_signal": ("groups without signal", "share"),
     "truncated": ("truncated", "share of rollouts"),
     "failures": ("engine failures", ""),

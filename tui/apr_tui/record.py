@@ -23,7 +23,17 @@ from apr_tui.log import LineTail
 
 _FIRST = (
     *("reward", "accuracy", "loss", "validation_loss", "validation_results", "children", "depth", "tokens"),
-    *("sequential_tokens", "entropy", "spawn_entropy", "kl", "clipped", "ratio", "gap", "zero_signal", "truncated"),
+    *(
+        "sequential_tokens",
+        "entropy",
+        "spawn_entropy",
+        "kl",
+        "clipped",
+        "ratio",
+        "logprob_gap",
+        "zero_signal",
+        "truncated",
+    ),
     *("wrong_results", "wrong_states", "credit", "correction", "replay", "edge"),
     *("failures", "gradient_norm", "rate", "seconds", "tokens_per_second", "memory"),
 )

@@ -110,7 +110,7 @@ class PlainScreen(QuietScreen):
         started = self.tree.started
         assert started is not None
         unit = self.shown.unit
-        budget = f"budget {started.condition:,} {unit}".rstrip() if started.condition is not None else "free budget"
+        budget = f"budget {started.budget:,} {unit}".rstrip() if started.budget is not None else "free budget"
         heat = f"temperature {started.temperature:g}" if started.temperature else "greedy"
         line = Text(self.shown.title().replace("→", arrow), "bold", no_wrap=True)
         line.append(f"   {one_line(started.method)}, {budget}, {heat}", "not bold dim")

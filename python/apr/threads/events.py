@@ -57,8 +57,8 @@ class RolloutStarted(_Base):
     """The problem as its task describes it."""
     method: str
     """How the model was asked to search."""
-    condition: int | None
-    """The budget named in the prompt; None: unconditioned."""
+    budget: int | None
+    """The one that the prompt names; None: the model's free choice."""
     limits: dict[str, Any]
     """The fields of `Limits`."""
     join: str

@@ -88,7 +88,7 @@ class Rollout:
             task=self.task.name,
             language=self.language.name,
             method=self.method,
-            condition=budget,
+            budget=budget,
             limits=asdict(self.limits),
             join=self.join,
             temperature=self.params.temperature,

@@ -135,7 +135,7 @@ class GrpoConfig:
     """Every so many steps the policy becomes the reference, so that it may move on, and not fast; 0: never."""
     updates: Count = 1
     """Of the weights, by the same rollouts."""
-    behaviour: Literal["engine", "recompute"] = "engine"
+    old_logprobs: Literal["engine", "trainer"] = "engine"
     """Whose log-probabilities the rollouts were drawn by: the engine's, corrected by importance weights, or those that
     the trainer computes anew."""
     importance_cap: Positive = 2.0

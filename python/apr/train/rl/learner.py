@@ -132,7 +132,7 @@ class Learner:
             pack.weights_BT,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
-            importance_BT=importance_BT if config.behaviour == "engine" else None,
+            importance_BT=importance_BT if config.old_logprobs == "engine" else None,
             reference_BT=pack.reference_BT,
             kl_weights_BT=pack.kl_weights_BT,
             kl=config.kl,
@@ -212,7 +212,7 @@ class Learner:
             "clipped": mean("clipped"),
             "ratio": mean("ratio"),
             "importance": mean("importance"),
-            "gap": {role: mean(f"{role}_gap", role) for role in ("main", "child")},
+            "logprob_gap": {role: mean(f"{role}_gap", role) for role in ("main", "child")},
             "gradient_norm": norm,
             "padding": 1 - total["real"] / max(1.0, total["positions"]),
         }
