@@ -221,7 +221,7 @@ def test_a_sudoku_on_the_screen(size: tuple[int, int]) -> None:
             solver = app.first
             assert isinstance(solver, SolveScreen)
             solver.settings[0] = replace(solver.settings[0], budget=budget)
-            assert "fill rows" in str(solver.query_one(".headline", Static).render())
+            assert "fill rows" in str(solver.query_one(".welcome", Static).render())
             assert str(solver.query_one("#form Label", Label).render()).strip() == "grid"
             grid = solver.query_one("#ask-grid", Input)
             await pilot.press(*Sudoku().fill(problem)[0], "enter")

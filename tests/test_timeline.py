@@ -260,8 +260,12 @@ def test_a_search_can_be_gone_through_while_it_runs(tmp_path: Path) -> None:
             assert track.player is not None
             with log.open("a") as file:
                 file.writelines(lines[300:])
-            await pilot.press("escape")
             await until(pilot, lambda: track.state.view is not None and track.state.view.tree.finished is not None)
+            assert track.paused
+            assert track.shown.view is not None
+            assert track.shown.view.tree.finished is None
+            await pilot.press("escape")
+            await until(pilot, lambda: track.shown is track.state)
             assert track.state.view == WHOLE
 
     asyncio.run(look())

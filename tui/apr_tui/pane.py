@@ -24,6 +24,7 @@ _TONES: dict[Tone, str] = {
     "bad": "bold $text-error",
     "warning": "bold $text-warning",
 }
+_ABOUT = "A search is shown as its threads, what each did when, and what it wrote."
 _NARROW = 132
 """Columns below which text stands under the threads."""
 _LOW = 30
@@ -44,6 +45,7 @@ class SearchPane(Vertical):
     def compose(self) -> ComposeResult:
         yield Static("", classes="title", markup=False)
         yield Static("", classes="headline", markup=False)
+        yield Static(f"{self.invitation}\n\n{_ABOUT}" if self.invitation else "", classes="welcome", markup=False)
         with Container(classes="body"):
             with Vertical(classes="tree"):
                 yield ThreadList()
@@ -85,7 +87,9 @@ class SearchPane(Vertical):
         state, view = track.shown, track.shown.view
         asked = one_line(title(view)) if view is not None else ""
         _update(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
-        _update(self.query_one(".headline", Static), _headline(track, complaint, self.invitation, reveal))
+        _update(self.query_one(".headline", Static), _headline(track, complaint, reveal))
+        self.query_one(".welcome").display = view is None
+        self.query_one(".body").display = view is not None
         thread = None if view is None else view.tree.threads.get(state.thread)
         tree, text = self.query_one(ThreadList), self.query_one(ThreadText)
         now = track.player.now if track.player is not None and track.replaying else None
@@ -106,14 +110,14 @@ class SearchPane(Vertical):
             text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None, tell=tell)
 
 
-def _headline(track: Track, complaint: str | None, invitation: str, reveal: bool) -> Content:
+def _headline(track: Track, complaint: str | None, reveal: bool) -> Content:
     tone: Tone
     state = track.shown
     problem = complaint or state.problem or track.complaint
     if problem is not None:
         said, tone = problem, "bad"
     elif state.view is None:
-        said, tone = track.loading or invitation, "plain"
+        said, tone = track.loading or "", "plain"
     else:
         said, tone = headline(state.view, reveal=reveal)
     return Content.styled(one_line(said), _TONES[tone])

@@ -84,9 +84,9 @@ class Track:
 
     def tick(self, seconds: float) -> None:
         """Take in what has come while so many seconds passed."""
-        if self.paused:
+        if self.paused and self.player is None:
             return
-        if self.player is not None:
+        if self.player is not None and not self.paused:
             self.player.advance(seconds)
         match self.feed:
             case LogFeed() as feed:
