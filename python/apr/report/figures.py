@@ -44,7 +44,11 @@ def draw(found: Sequence[Result], directory: Path) -> list[str]:
         "accuracy-total-tokens": _total(found, lines),
         "accuracy-context": _context(found, lines),
         "solved-sequential-tokens": _within(
-            found, "llama2_sequential_tokens", sequential_limits(found, 200), lines, f"sequential tokens ({_TOKENS})"
+            found,
+            "llama2_sequential_tokens",
+            sequential_limits(found, 200),
+            lines,
+            "sequential tokens (Llama-2 equivalents)",
         ),
         "accuracy-sequential-tokens": _trade_off(
             trade_off(found, "llama2_sequential_tokens"), lines, f"sequential tokens ({_TOKENS})"
