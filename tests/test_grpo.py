@@ -317,7 +317,7 @@ corrections = 0.1
 [replay]
 recipe = "tiny"
 weight = 0.1
-tokens = 1000
+tokens = 300
 
 [optimizer]
 """
