@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from apr.task import Field
@@ -30,6 +31,10 @@ class FieldInput(Input):
 
     Keys are handled in the order they come, those that edit too: a screen hears of what a field leaves to it after
     later letters were typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "screen.threads", "Leave the form", tooltip="leave the form; letters are commands then")
+    ]
 
     def __init__(self, field: Field, example: str) -> None:
         super().__init__(placeholder=example, id=f"ask-{field.name}", compact=True)

@@ -36,7 +36,6 @@ class SolveScreen(SearchScreen):
     ABOUT = f"{SearchScreen.ABOUT} Options and settings are of the active one of two searches."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", tooltip="type in another problem"),
-        Binding("escape", "threads", "Leave the form", tooltip="leave the form; letters are commands then"),
         Binding("r,ctrl+r", "random", "Random", tooltip="solve a random problem of the test split"),
         Binding("d", "difficulty", "Kind", tooltip="which problems are drawn at random"),
         Binding("s", "again", "Again", tooltip="solve the same problem again"),
@@ -177,8 +176,6 @@ class SolveScreen(SearchScreen):
         match action:
             case "difficulty":
                 return self.kind is not None
-            case "threads":
-                return isinstance(self.focused, FieldInput)
             case "stop" | "live" if isinstance(self.focused, FieldInput):
                 return False
             case "replay" if any(track.searching for track in self.tracks):
