@@ -231,6 +231,9 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
         segments = [Segment(sign, plain + STYLES["join" if sign[0] == "┃" else "prompt"])]
         if position > 0 and self._shown[position - 1] != "\n":
             segments.append(Segment(" " * _INDENT, plain))
+        if not inside and not self._hits:
+            segments.append(Segment(self._shown[position:end], base))
+            return Strip(segments).adjust_cell_length(width, plain)
         text = Text(self._shown[position:end], base, end="")
         for a, b, name in inside:
             if tells is None or name not in _ORIGINS:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from rich.text import Text
 
@@ -33,12 +35,12 @@ def lane_cells(
 ) -> Text:
     """A thread's bar over `length` seconds. `known` is the time up to which there are events; what comes after the
     moment `now` is dim."""
-    text = Text(no_wrap=True, end="")
     if length <= 0 or width <= 0:
-        return text.append(" " * max(0, width))
+        return Text(" " * max(0, width), no_wrap=True, end="")
     kinds = _fill(lane.until(known), length, width)
     ticks = _ticks(lane, length, width)
     cursor = None if now is None else column(now, length, width)
+    cells = []
     for index in range(width):
         kind = kinds[index]
         glyph, style = (" ", "") if kind is None else GLYPHS[kind]
@@ -48,7 +50,15 @@ def lane_cells(
             glyph, style = ticks[index], _TICK
         if cursor is not None and index > cursor:
             style = "dim"
-        text.append(glyph, f"{style} reverse" if index == cursor else style)
+        cells.append((glyph, f"{style} reverse" if index == cursor else style))
+    return _joined(cells)
+
+
+def _joined(cells: Iterable[tuple[str, str]]) -> Text:
+    """Characters with their styles as a line: a span for all that look alike, as each costs a terminal time."""
+    text = Text(no_wrap=True, end="")
+    for style, alike in groupby(cells, key=itemgetter(1)):
+        text.append("".join(glyph for glyph, _ in alike), style)
     return text
 
 
@@ -124,12 +134,12 @@ def area(steps: Sequence[tuple[float, int]], length: float, width: int, height: 
     lines = []
     for row in range(height):
         base = height - 1 - row
-        text = Text(no_wrap=True, end="")
+        cells = []
         for index, value in enumerate(values):
             eighths = round(8 * (value / most * height - base)) if most else 0
             style = "dim" if cursor is not None and index > cursor else "green"
-            text.append(_LEVELS[max(0, min(8, eighths))], f"{style} reverse" if index == cursor else style)
-        lines.append(text)
+            cells.append((_LEVELS[max(0, min(8, eighths))], f"{style} reverse" if index == cursor else style))
+        lines.append(_joined(cells))
     return lines
 
 
