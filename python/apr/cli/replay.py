@@ -23,7 +23,7 @@ def replay(path: Path, screen: Screen) -> int:
     except KeyboardInterrupt:
         interrupted = True
     screen.finish(interrupted=interrupted)
-    return 0 if screen.tree.solved else 130 if interrupted else 1
+    return 0 if screen.tree.solved or screen.tree.unjudged else 130 if interrupted else 1
 
 
 def _first_rollout(path: Path) -> list[Event]:
