@@ -495,7 +495,7 @@ def test_the_papers_comparison_runs_on_a_clean_clone(
         "(figures 5 and 7)",
         "- the figure `models`: Several models of a method, free and with enforced budgets (figures 5 and 7)",
     ]
-    assert len(list(results.glob("*.svg"))) == len(list(results.glob("*.png"))) == 9
+    assert len(list(results.glob("*.svg"))) == len(list(results.glob("*.png"))) == 10
     assert (results / "rows.parquet").is_file()
     assert main([*words, "--json"]) == 0
     assert "going on after" in capsys.readouterr().err

@@ -277,7 +277,7 @@ def test_lessons_of_searches_are_pure_and_fit() -> None:
         ("sums:Sums", "sums:Idle", "sums:Idle has no teacher"),
         ("sums:Sums", "sums:Nothing", "cannot be found"),
         ("steps = 4", 'steps = 4\nlanguage = "latin"', "unknown language 'latin'"),
-        ('task = "sums:Sums"', "task = 3", "task: 3 is not str"),
+        ('task = "sums:Sums"', "task = 3", "task: 3 is not a text"),
         ('task = "sums:Sums"', 'task = "countdown"\nlanguage = "tags"', "countdown"),
     ],
 )

@@ -91,7 +91,7 @@ def conditions_table(found: Sequence[Result], names: Names) -> Table:
 
 def brief_table(found: Sequence[Result], names: Names) -> Table:
     """The conditions in as many columns as a terminal has."""
-    rows = [["method", "budget", "T", "at once", "solved", "total", "sequential", "context", "latency, s"]]
+    rows = [["method", "budget", "T", "at once", "solved", "total", "sequential", "context", "seconds"]]
     for result in found:
         accuracy = result.accuracy
         tokens = [f"{result.mean(name):,.0f}" for name in COSTS]
