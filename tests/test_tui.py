@@ -225,7 +225,7 @@ def test_a_task_that_nobody_knows_is_shown_by_its_events(task: str) -> None:
     assert view is not None
     assert marks(view) == {"0": "found", "0.0": "claimed", "0.1": "claimed"}
     assert [row.note for row in rows(view)] == ["found win", "claims win", "claims lose"]
-    assert title(view) == '{"word":"win"} · apr, free budget, temperature 1'
+    assert title(view) == '{"word":"win"} · apr, free budget, greedy'
     assert headline(view) == ("solved: win, says the judge", "good")
     assert sources(view) == (MAIN,)
     assert parts(view, view.tree.main, "gap", RolloutFigures()) == view.forced[MAIN]
