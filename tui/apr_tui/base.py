@@ -17,6 +17,8 @@ from apr_tui.text import ThreadText
 
 FRAME = 1 / 15
 """Seconds from one picture to the next. A terminal that is slower is asked less often: nothing queues."""
+_LATEST = 4 * FRAME
+"""What a picture that comes late makes up for at most: a replay skips nothing that nobody saw."""
 
 
 class WatchScreen(Screen[object]):
@@ -46,7 +48,7 @@ class WatchScreen(Screen[object]):
     def _frame(self) -> None:
         now = time.monotonic()
         seconds, self._last = now - self._last, now
-        self.tick(seconds)
+        self.tick(min(seconds, _LATEST))
 
     def tick(self, seconds: float) -> None:
         """Take in what has come in so many seconds, and draw it."""
