@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         from apr.cli.replay import replay
 
         for name, value in vars(options).items():
-            if name not in _OF_REPLAY and value != made.get_default(name):
+            if name not in _OF_REPLAY and value not in (made.get_default(name), []):
                 what = "a problem" if name == "words" else f"--{name.replace('_', '-')}"
                 raise UsageError(f"{what} goes without --replay, which solves nothing")
         return replay(Path(options.replay), _screen(options))
