@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from apr.report.tables import Table
 
 PAGE = "report.md"
+_WIDE = 100
+"""Columns from which on a table's are set further apart."""
+_WORD = 12
+"""Characters of words that stay whole in a table."""
 
 
 def parser() -> Parser:
@@ -124,11 +128,13 @@ def _table(console: Console, title: str, cells: Table) -> None:
 
     if not cells:
         return
-    table = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for place, head in enumerate(cells[0]):
-        # A heading breaks between words alone.
-        longest = max(map(len, head.split()), default=1)
-        table.add_column(head, justify="left" if place == 0 else "right", overflow="fold", min_width=longest)
+    space = 1 if console.width >= _WIDE else 0
+    table = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, space, 0, 0))
+    for place, column in enumerate(zip(*cells, strict=True)):
+        # Lines break between words; long names alone are cut, where there is no room for them.
+        words = [word for cell in column for word in cell.split() if len(word) <= _WORD]
+        least = max(map(len, words), default=1)
+        table.add_column(column[0], justify="right" if place else "left", overflow="fold", min_width=least)
     for row in cells[1:]:
         table.add_row(*row)
     console.print(table)
