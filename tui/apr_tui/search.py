@@ -214,8 +214,11 @@ class SearchScreen(WatchScreen):
                 return any(track.moving for track in tracks)
             case "stop":
                 return any(track.searching for track in tracks) and not any(track.replaying for track in tracks)
-            case "live" | "speed":
+            case "live":
                 return any(track.replaying for track in tracks)
+            case "speed":
+                # An ended replay is played again at its speed.
+                return any(track.player is not None for track in tracks)
             case "replay" | "save" | "scrub" | "moment":
                 return any(track.shown.view is not None for track in tracks)
             case "reveal":
