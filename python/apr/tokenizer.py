@@ -34,21 +34,20 @@ class ForeignTokenizer:
         """`begin` and `end` are the special tokens; ValueError if they are none."""
         self._tokenizer = tokenizer
         self.begin = begin
-        for mark in filter(None, (begin, end)):
-            if tokenizer.token_to_id(mark) is None:
+        marks = {mark: tokenizer.token_to_id(mark) for mark in (begin, end) if mark is not None}
+        for mark, id_ in marks.items():
+            if id_ is None:
                 raise ValueError(f"the tokenizer has no {mark!r}")
-        self.bos: int | None = None if begin is None else tokenizer.token_to_id(begin)
-        self.eos: int = tokenizer.token_to_id(end)
+        self.bos: int | None = None if begin is None else marks[begin]
+        self.eos: int = marks[end]
         self.vocab_size: int = tokenizer.get_vocab_size()
         added = tokenizer.get_added_tokens_decoder()
         special = {id_: token.content for id_, token in added.items() if token.special}
-        self._special = {name: id_ for id_, name in special.items()} | {end: self.eos}
-        if self.bos is not None:
-            self._special[self.begin or ""] = self.bos
+        self._special = {name: id_ for id_, name in special.items()} | marks
         self._names = re.compile(f"({'|'.join(map(re.escape, sorted(self._special, key=len, reverse=True)))})")
         # A tag that a model was given a token for says something.
         self._silent = {id_ for id_, name in special.items() if not _TAG.fullmatch(name) or name in _MARKS}
-        self._silent |= {self.bos, self.eos}
+        self._silent |= set(marks.values())
         # Of its own: a tokenizer may be asked from several threads.
         self._plain = deepcopy(tokenizer)
         self._plain.encode_special_tokens = True
@@ -144,13 +143,11 @@ class ForeignTokenizer:
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """The text of ids, without special tokens that are no tags if `skip_special`; a character that is cut at its
         end is not in it."""
-        if ids and ids[0] in self._silent:
-            kept = [i for i in ids if i not in self._silent] if skip_special else list(ids)
-            whole: str = self._tokenizer.decode(kept, skip_special_tokens=False)
-            return whole.rstrip(_BROKEN)
         kept = [i for i in ids if i not in self._silent] if skip_special else list(ids)
-        text: str = self._tokenizer.decode([*self._line, *kept], skip_special_tokens=False)
-        return text[len(self._line_text) :].rstrip(_BROKEN)
+        begins = bool(ids) and ids[0] in self._silent
+        before, cut = ([], 0) if begins else (self._line, len(self._line_text))
+        text: str = self._tokenizer.decode([*before, *kept], skip_special_tokens=False)
+        return text[cut:].rstrip(_BROKEN)
 
     def _filled(self, text: str, contents: Mapping[str, str]) -> list[int]:
         """A template's own text as it stands, with what stands for messages filled in as text of others."""

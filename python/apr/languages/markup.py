@@ -76,10 +76,9 @@ class Marked:
         self.name = markup.name
         self.method = method
         self.tokenizer = tokenizer
-        refused = () if markup.refused is None else markup.refused[:1]
-        self._stops: tuple[str, ...] = (
-            tuple(filter(None, (markup.spawn, markup.end, *refused))) if method == "apr" else ()
-        )
+        self._refused = "" if markup.refused is None else markup.refused[0]
+        stops = (markup.spawn, markup.end, self._refused) if method == "apr" else ()
+        self._stops: tuple[str, ...] = tuple(filter(None, stops))
         words = {*markup.words, *self._stops, *tokenizer.special_names}
         self._word = re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))))
         ends = {stop[-1] for stop in self._stops}
@@ -97,15 +96,15 @@ class Marked:
 
     def open(self, prompt: Prompt) -> Ids:
         turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-        return self._ask(turns, self.markup.system)
+        return self._ask([Message(turn.role, self.plain(turn.content)) for turn in turns], self.markup.system)
 
-    def _ask(self, turns: Sequence[Message], system: str | None) -> Ids:
+    def _ask(self, turns: list[Message], system: str | None) -> Ids:
         """A conversation, the markup's own system message before the caller's."""
-        own = [Message("system", system)] if system is not None and self.tokenizer.chats else []
-        said = [Message(turn.role, self.plain(turn.content)) for turn in turns]
-        if own and said[0].role == "system":
-            own = [Message("system", f"{system}\n\n{said.pop(0).content}")]
-        return tuple(self.tokenizer.ask([*own, *said]))
+        if system is not None and self.tokenizer.chats:
+            if turns[0].role == "system":
+                system = f"{system}\n\n{turns.pop(0).content}"
+            turns = [Message("system", system), *turns]
+        return tuple(self.tokenizer.ask(turns))
 
     def text(self, token_ids: Sequence[int]) -> str:
         return self.tokenizer.decode(token_ids, skip_special=True)
@@ -116,7 +115,7 @@ class Marked:
 
     def action(self, token_ids: Sequence[int], level: int) -> Action:
         markup, stop = self.markup, self._stopped(token_ids)
-        if markup.refused is not None and stop == markup.refused[0]:
+        if markup.refused is not None and stop == self._refused:
             return Replace(self._instead(token_ids, *markup.refused))
         if stop != markup.spawn or (level > 1 and not markup.nests):
             return Done()
@@ -139,10 +138,9 @@ class Marked:
         return Resumption(len(token_ids), tuple(more))
 
     def settled(self, text: str) -> int:
-        refused = () if self.markup.refused is None else self.markup.refused[:1]
         # It comes in pieces: what may become one is not settled.
-        begun = (length for word in refused for length in range(len(word), 0, -1) if text.endswith(word[:length]))
-        return len(text) - next(begun, 0)
+        word = self._refused
+        return len(text) - next((length for length in range(len(word), 0, -1) if text.endswith(word[:length])), 0)
 
     def claim(self, text: str, begin: int, depth: int) -> str | None:
         if not depth:
@@ -162,8 +160,7 @@ class Marked:
             more = self._behind(token_ids, header)
             return Child((*token_ids, *more), said, len(token_ids), *own)
         system = markup.system if markup.child_system is None else markup.child_system
-        turns = [] if system is None or not self.tokenizer.chats else [Message("system", system)]
-        return Child(tuple(self.tokenizer.ask([*turns, Message("user", header)])), header, 0, *own)
+        return Child(self._ask([Message("user", header)], system), header, 0, *own)
 
     def _instead(self, token_ids: Sequence[int], word: str, instead: str) -> Resumption:
         """Without the tokens that hold the word; what else they hold before it is written again."""
