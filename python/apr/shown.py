@@ -15,11 +15,27 @@ from apr.form import form_of
 from apr.plain import one_line
 from apr.plugins import names
 from apr.task import GROUP, LineKind, Marks, Method, Shows, Solves, Task, Tells, Verdict, load_task
-from apr.threads.events import RolloutStarted
+from apr.threads.events import CloseReason, RolloutStarted
 from apr.threads.language import GROUP as LANGUAGES
 from apr.threads.language import Language, load_language
 
 T = TypeVar("T")
+
+_ENDS: dict[CloseReason, str] = {
+    "answered": "answered",
+    "no_answer": "nothing found",
+    "length": "stopped: context full",
+    "limit_threads": "stopped: limit of threads",
+    "limit_children": "stopped: limit of children a spawn",
+    "limit_rounds": "stopped: limit of spawns a thread",
+    "limit_depth": "stopped: limit of depth",
+    "limit_tokens": "stopped: limit of tokens",
+    "limit_time": "stopped: out of time",
+    "cancelled": "cancelled",
+    "malformed_spawn": "failed: unreadable spawn",
+    "engine_error": "engine failure",
+    "interrupted": "interrupted",
+}
 
 _given: dict[str, Task[Any]] = {}
 
@@ -27,6 +43,11 @@ _given: dict[str, Task[Any]] = {}
 def give(task: Task[Any]) -> None:
     """Show rollouts of this task by it, too: the user named it."""
     _given[task.name] = task
+
+
+def end_of(reason: CloseReason) -> str:
+    """How a thread or a rollout ended, in words."""
+    return _ENDS[reason]
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from apr.threads.events import CloseReason
+from apr.shown import end_of
 from apr.threads.tree import MAIN, Thread
 from apr_tui.plain import one_line
 from apr_tui.state import View
@@ -25,23 +25,6 @@ Mark = Literal[
     "cancelled",
     "failed",  # the engine failed
 ]
-
-_REASONS: dict[CloseReason, str] = {
-    "answered": "answered",
-    "no_answer": "nothing found",
-    "length": "stopped: context full",
-    "limit_threads": "stopped: limit of threads",
-    "limit_children": "stopped: limit of children a spawn",
-    "limit_rounds": "stopped: limit of spawns a thread",
-    "limit_depth": "stopped: limit of depth",
-    "limit_tokens": "stopped: limit of tokens",
-    "limit_time": "stopped: out of time",
-    "cancelled": "cancelled",
-    "malformed_spawn": "failed: unreadable spawn",
-    "engine_error": "engine failure",
-    "interrupted": "interrupted",
-}
-
 
 _LAST = 400
 """Characters of a text in which its last line is looked for."""
@@ -207,11 +190,6 @@ def caption(thread: Thread, capacity: int | None = None) -> str:
 def name(thread: str) -> str:
     """What a thread is called."""
     return "main" if thread == MAIN else thread
-
-
-def end_of(reason: CloseReason) -> str:
-    """How a thread or a rollout ended, in words."""
-    return _REASONS.get(reason, reason)
 
 
 def _mark(view: View, thread: Thread) -> Mark:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from apr.shown import end_of
 from apr.threads.events import RolloutFinished
-from apr_tui.figures import end_of
 from apr_tui.plain import one_line
 from apr_tui.state import View
 

@@ -123,7 +123,7 @@ class PlainScreen(QuietScreen):
         """What came out, in plain words."""
         from rich.text import Text
 
-        from apr.cli.view import end_of
+        from apr.shown import end_of
 
         if self.tree.solved:
             found = Text("solved   ", "bold green")

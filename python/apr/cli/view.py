@@ -12,30 +12,11 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from apr.plain import one_line
-from apr.shown import Shown
+from apr.shown import Shown, end_of
 from apr.threads.tree import MAIN, Thread, ThreadTree
 
-_REASONS = {
-    "no_answer": "nothing found",
-    "length": "stopped: context full",
-    "limit_threads": "stopped: limit of threads",
-    "limit_children": "stopped: limit of children a spawn",
-    "limit_rounds": "stopped: limit of spawns a thread",
-    "limit_depth": "stopped: limit of depth",
-    "limit_tokens": "stopped: limit of tokens",
-    "limit_time": "stopped: out of time",
-    "cancelled": "cancelled",
-    "malformed_spawn": "failed: unreadable spawn",
-    "engine_error": "engine failure",
-    "interrupted": "interrupted",
-}
 _QUIET = ("no_answer", "cancelled")
 """Ends of threads that may be hidden first."""
-
-
-def end_of(reason: str) -> str:
-    """How a thread or a rollout ended, in words."""
-    return _REASONS.get(reason, reason)
 
 
 @dataclass(frozen=True, slots=True)
