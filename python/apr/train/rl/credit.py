@@ -127,8 +127,10 @@ def _choices(task: Weighs, problem: Any, judged: Sequence[_Judged], writing: _Wr
         main = one.tree.main
         places = writing.places(main)
         prompts = [one.tree.threads[child].prompt_text for child in main.children if child in one.tree.threads]
-        for choice in task.choices(problem, main.text, prompts) if places is not None and prompts else ():
-            if choice is not None and places is not None:
+        if places is None or not prompts:
+            continue
+        for choice in task.choices(problem, main.text, prompts):
+            if choice is not None:
                 numbers = places.between(choice.begin, choice.end)
                 one.credit.counts["choices"] += 1
                 one.credit.counts["good_choices"] += choice.good
