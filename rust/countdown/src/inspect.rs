@@ -11,7 +11,7 @@ use crate::arithmetic;
 use crate::problem::{Number, Op, Problem, Step};
 use crate::trace::read::{Line, State};
 use crate::trace::write::Writer;
-use crate::trace::{EQUAL, EXPLORE, GENERATED, MOVE, NODE_TARGET, OPERATION, STATE, TARGET_LIST, UNEQUAL};
+use crate::trace::{EQUAL, EXPLORE, MOVE, STATE, UNEQUAL};
 
 mod allowed;
 mod choices;
@@ -340,15 +340,7 @@ fn explore_line(step: &Step, numbers: &[Number]) -> String {
 
 fn generated_line(id: &str, target: Number, numbers: &[Number], step: &Step) -> String {
     let mut line = Writer::default();
-    line.phrase(GENERATED);
-    line.phrase(id);
-    line.phrase(NODE_TARGET);
-    line.number(target);
-    line.phrase(TARGET_LIST);
-    line.list(numbers);
-    line.phrase(OPERATION);
-    line.step(step);
-    line.phrase("\n");
+    line.generated(target, step, numbers, id);
     line.into_string()
 }
 

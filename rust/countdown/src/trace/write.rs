@@ -156,7 +156,7 @@ impl Writer {
         }
     }
 
-    pub(crate) fn list(&mut self, numbers: &[impl Value]) {
+    fn list(&mut self, numbers: &[impl Value]) {
         let Some((&first, others)) = numbers.split_first() else { return };
         self.number(first);
         for &n in others {
@@ -229,14 +229,30 @@ impl Writer {
     /// The two lines of a step whose node is kept: the tried step and the generated node.
     pub fn explore_and_keep<V: Value>(&mut self, target: V, step: &Step<V>, numbers: &[V], path: &[u16]) {
         let [equation, list] = self.explore_parts(step, numbers);
+        self.node(target, |line| line.id(path), |line| line.again(list), |line| line.again(equation));
+    }
+
+    /// The line of a generated node, by itself.
+    pub(crate) fn generated<V: Value>(&mut self, target: V, step: &Step<V>, numbers: &[V], id: &str) {
+        self.node(target, |line| line.phrase(id), |line| line.list(numbers), |line| line.step(step));
+    }
+
+    #[inline(always)]
+    fn node(
+        &mut self,
+        target: impl Value,
+        id: impl FnOnce(&mut Writer),
+        numbers: impl FnOnce(&mut Writer),
+        step: impl FnOnce(&mut Writer),
+    ) {
         self.phrase(GENERATED);
-        self.id(path);
+        id(self);
         self.phrase(NODE_TARGET);
         self.number(target);
         self.phrase(TARGET_LIST);
-        self.again(list);
+        numbers(self);
         self.phrase(OPERATION);
-        self.again(equation);
+        step(self);
         self.sign(b'\n');
     }
 
