@@ -74,6 +74,17 @@ fn what_leads_too_far_above_the_target_is_left_out() {
 }
 
 #[test]
+fn nothing_is_too_far_where_the_others_make_a_zero() {
+    let solved = |nums: &[Number], target| {
+        let trace = run(nums, target, &waves(Below::Children, None, &[1]), guide(Ranking::Kinds, Some(1)));
+        assert_eq!(solve::can_reach(nums, target), Ok(true));
+        trace.solved
+    };
+    // A zero at hand, one made of two of the others, and one made of three.
+    assert!(solved(&[0, 2, 9, 23], 2) && solved(&[97, 97, 89, 83, 3], 3) && solved(&[2, 3, 5, 9_973, 7], 7));
+}
+
+#[test]
 fn recorded_sizes_are_followed_and_checked() {
     let problem = Problem::new(vec![2, 3, 7], 1000).expect("a problem");
     let method = waves(Below::Children, Some(5), &[1]);

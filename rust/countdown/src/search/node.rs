@@ -85,21 +85,48 @@ impl<V: Value> Node<V> {
 
 /// Whether the numbers after a step at `positions` hold one that is more than `slack` times what the others could bring
 /// down to the target: a number n divides by n at most, and one below two makes another number at most twice as great.
-fn too_far<V: Value>(node: &Node<V>, (i, j): (usize, usize), result: V, target: V, slack: u32) -> bool {
+/// Only a zero brings down any number, by its product, so nothing is too far where the others make one.
+fn too_far<V: Value>(node: &Node<V>, (i, j): (usize, usize), result: V, target: V, slack: u32) -> Result<bool, Error> {
     let two = V::from(2);
-    let left = || (0..node.len).filter(move |&k| k != i && k != j).map(|k| node.numbers[k]).chain([result]);
-    let Some(greatest) = left().max() else { return false };
-    let mut reach = V::from(i64::from(slack)).checked_mul(target.max(two));
-    let mut skipped = false;
-    for n in left() {
-        if n == greatest && !skipped {
-            skipped = true;
-            continue;
-        }
-        reach = reach.and_then(|reach| reach.checked_mul(n.max(two)));
+    let mut left = [result; MAX_NUMBERS];
+    let mut len = 1;
+    for k in (0..node.len).filter(|&k| k != i && k != j) {
+        left[len] = node.numbers[k];
+        len += 1;
     }
+    let left = &mut left[..len];
+    let greatest = (0..len).max_by_key(|&k| left[k]).unwrap_or_default();
+    left.swap(0, greatest);
+    let (greatest, others) = (left[0], &left[1..]);
+    let reach = V::from(i64::from(slack)).checked_mul(target.max(two));
+    let reach = others.iter().fold(reach, |reach, &n| reach.and_then(|reach| reach.checked_mul(n.max(two))));
     // Beyond what fits there is nothing to compare with.
-    reach.is_some_and(|reach| greatest > reach)
+    Ok(reach.is_some_and(|reach| greatest > reach) && !makes_zero(others)?)
+}
+
+/// Whether some of the numbers, each used at most once, make a zero.
+fn makes_zero<V: Value>(numbers: &[V]) -> Result<bool, Error> {
+    let pairs = || (0..numbers.len()).flat_map(|i| (i + 1..numbers.len()).map(move |j| (i, j)));
+    if numbers.contains(&V::default()) || pairs().any(|(i, j)| numbers[i] == numbers[j]) {
+        return Ok(true);
+    }
+    if numbers.len() < 3 {
+        return Ok(false);
+    }
+    for (i, j) in pairs() {
+        for step in combine(numbers[i], numbers[j])?.iter() {
+            let mut rest = [step.result; MAX_NUMBERS];
+            let mut len = 1;
+            for k in (0..numbers.len()).filter(|&k| k != i && k != j) {
+                rest[len] = numbers[k];
+                len += 1;
+            }
+            if makes_zero(&rest[..len])? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Puts an item into a list ordered by keys, after its equals: ties stay in the order of arrival.
@@ -143,8 +170,11 @@ impl<V: Value> Candidates<V> {
             for j in i + 1..node.len {
                 let rest = sum - distances[i] - distances[j];
                 for step in combine(node.numbers[i], node.numbers[j])?.iter() {
-                    if guide.largest.is_some_and(|largest| step.result.into() > largest)
-                        || guide.slack.is_some_and(|slack| too_far(node, (i, j), step.result, scorer.target(), slack))
+                    if guide.largest.is_some_and(|largest| step.result.into() > largest) {
+                        continue;
+                    }
+                    if let Some(slack) = guide.slack
+                        && too_far(node, (i, j), step.result, scorer.target(), slack)?
                     {
                         continue;
                     }
