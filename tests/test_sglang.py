@@ -222,7 +222,7 @@ def test_weights_are_updated_and_checked(served: Served, engine: Any) -> None:
 
 def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> None:
     """Random weights write no spawns, but the same threads of tokens."""
-    native = apr.load_engine("native", str(served.model))
+    native = apr.load_engine("native", str(served.model), cache_dtype="float32")
 
     async def both(problem: apr.Problem) -> list[Any]:
         policies = [Policy(one, Countdown("apr"), Traces("apr"), "apr") for one in (engine, native)]
