@@ -30,10 +30,11 @@ def gguf_file() -> Path | None:
 
 
 def write(file: Path, directory: Path) -> None:
-    """Dequantise the weights to float32 and write them with tokenizer, template and configuration."""
+    """Dequantise the weights and write them in bfloat16, with tokenizer, template and configuration."""
     from gguf import GGUFReader
     from gguf.quants import dequantize
-    from safetensors.numpy import save_file
+    from safetensors.torch import save_file
+    from torch import bfloat16, from_numpy
     from transformers import AutoTokenizer
 
     reader = GGUFReader(file)
@@ -51,7 +52,7 @@ def write(file: Path, directory: Path) -> None:
             rows, columns = matrix.shape
             matrix = matrix.reshape(heads[part], rows // heads[part] // 2, 2, columns).swapaxes(1, 2)
             matrix = matrix.reshape(rows, columns)
-        weights[name] = np.ascontiguousarray(matrix)
+        weights[name] = from_numpy(np.ascontiguousarray(matrix)).to(bfloat16)
     save_file(weights, directory / "model.safetensors", {"format": "pt"})
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     tokenizer.save_pretrained(directory)

@@ -59,7 +59,6 @@ def ask(engine: Any, **changes: Any) -> Completion:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("model_type", "qwen2"),
         ("model_type", "mistral"),
         ("model_type", 3),
         ("architectures", ["Qwen2ForCausalLM"]),
@@ -77,6 +76,7 @@ def ask(engine: Any, **changes: Any) -> Completion:
         ("rope_scaling", {"type": 4, "factor": 4}),
         ("rope_scaling", {"rope_type": "unheard of", "factor": 4}),
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 32}),
+        ("rope_scaling", {"rope_type": "yarn", "factor": 8.0}),
         ("rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
         ("partial_rotary_factor", 0.5),
         ("rope_theta", 1e300),

@@ -19,7 +19,8 @@ from apr.engine import load_engine
 from apr.engine.base import Engine
 from apr.engine.phrases import PhraseEngine
 from apr.languages.markup import Marked
-from apr.languages.published import CLONES
+from apr.languages.published import ANSWERS, CLONES
+from apr.limits import Limits
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.events import Event, ThreadOpened
 from apr.threads.language import Action, Done, Malformed, Replace, Spawn
@@ -181,6 +182,33 @@ def test_children_of_some_do_not_spawn() -> None:
     language = Dialogue.read("threadweaver").written_in(SPELLED)
     assert language.action(spawns, 2) == Done()
     assert language.claim("h 1", 1, 1) == "h 1\n</Thread>"
+
+
+def test_answers_are_asked_for_before_the_main_thread_writes() -> None:
+    tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, llama_style.template)
+    language = Marked(ANSWERS, "apr", tokenizer)
+    asked = Dialogue("answers", "6*7?", [], [], "42")
+    opened = language.open("6*7?")
+    told = language.join(opened, ["41"] * 4, (), 1)
+    assert told.kept == len(opened)
+    whole = language.text((*opened, *told.token_ids))
+    assert whole.endswith("4. 41\n\nAnswer it yourself, with the best of them.\nassistant\n")
+    script = ScriptedEngine([f"{whole}<answer>42", f"{language.text(opened)}41"], Played(tokenizer))
+    task: Any = Asked()
+    events: list[Event] = []
+    tree = run_threads(
+        asked, PhraseEngine(script, language.settled_stop), None, events.append, task=task, language=language
+    )
+    assert (tree.correct, tree.children, tree.rounds) == (True, 4, 1)
+    assert ThreadTree.fold(events) == tree
+    # All with the same ids, at a temperature of their own.
+    assert [request[0] for request in script.requests] == [opened] * 4 + [(*opened, *told.token_ids)]
+    assert {thread.temperature for thread in tree.threads.values() if thread.parent} == {0.7}
+    # A serial one writes by itself, and limits hold for the first spawn as for any.
+    assert Marked(ANSWERS, "sos+", tokenizer).first(opened) is None
+    few = Limits(children=3)
+    ended = run_threads(asked, PhraseEngine(script, language.settled_stop), few, task=task, language=language)
+    assert ended.main.reason == "limit_children"
 
 
 def test_conversations() -> None:

@@ -21,9 +21,9 @@ __all__ = [
     "Traces",
     "Verdict",
     "__version__",
+    "architecture",
     "can_reach",
     "check_claim",
-    "check_config",
     "check_solution",
     "check_trace",
     "child_prompts",
@@ -234,7 +234,7 @@ class Decoder:
     def update_weights(self, state: Mapping[str, Any]) -> int: ...
     def stats(self) -> dict[str, int]: ...
 
-def check_config(directory: str | PathLike[str]) -> None: ...
+def architecture(directory: str | PathLike[str]) -> str: ...
 def combine(a: int, b: int) -> list[tuple[int, str]]: ...
 def heuristic(numbers: Sequence[int], target: int, kind: str) -> int | float: ...
 def expand(

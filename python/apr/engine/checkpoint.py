@@ -1,27 +1,28 @@
-"""A Llama of a Hugging Face directory, in transformers."""
+"""The model of a Hugging Face directory, in transformers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from transformers import LlamaForCausalLM
+import transformers
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from apr._core import check_config
+from apr._core import architecture
 
 # Its bars would break into ours.
 disable_progress_bar()
 
 
-def load_model(directory: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> LlamaForCausalLM:
-    """The Llama in a Hugging Face directory. ValueError if there is none, or one that needs more than a plain Llama, or
-    if its weights are not exactly the model's."""
+def load_model(directory: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> PreTrainedModel:
+    """The Llama, Qwen2 or Qwen3 in a Hugging Face directory. ValueError if there is none, or one that asks for more
+    than the native engine computes, or if its weights are not exactly the model's."""
     if not (Path(directory) / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: config.json is missing")
-    check_config(directory)
+    kind: type[PreTrainedModel] = getattr(transformers, architecture(directory))
     try:
-        model, found = LlamaForCausalLM.from_pretrained(
+        model, found = kind.from_pretrained(
             directory, dtype=dtype, attn_implementation=attention, output_loading_info=True
         )
     except OSError:

@@ -28,8 +28,8 @@ class Markup:
     """A way to fork and join. Functions get text as threads wrote it, which may be any."""
 
     name: str
-    spawn: str
-    """The text at which a thread stops that wants children."""
+    spawn: str | None
+    """The text at which a thread stops that wants children; None: there is no such text."""
     children: Callable[[str], Sequence[str]]
     """What the parent says to each child, in order, from what it wrote since its last join. ValueError, in words, if
     nobody can read it."""
@@ -58,6 +58,8 @@ class Markup:
     """And before a child's."""
     turns: bool = False
     """A join is the next turn of a conversation, where the model has any."""
+    first: bool = False
+    """The main thread begins with a spawn, before it writes anything."""
     nests: bool = True
     """Children may spawn."""
     most: int | None = None
@@ -117,10 +119,19 @@ class Marked:
         markup, stop = self.markup, self._stopped(token_ids)
         if markup.refused is not None and stop == self._refused:
             return Replace(self._instead(token_ids, *markup.refused))
-        if stop != markup.spawn or (level > 1 and not markup.nests):
+        if stop is None or stop != markup.spawn or (level > 1 and not markup.nests):
             return Done()
         text = self.text(token_ids)
-        text = text[: text.rindex(markup.spawn) + len(markup.spawn)]
+        return self._spawned(token_ids, text[: text.rindex(markup.spawn) + len(markup.spawn)])
+
+    def first(self, token_ids: Sequence[int]) -> Spawn | Malformed | None:
+        """The children that its main thread begins with, where it begins with a spawn."""
+        spawns = self.markup.first and self.method == "apr"
+        return self._spawned(token_ids, self.text(token_ids)) if spawns else None
+
+    def _spawned(self, token_ids: Sequence[int], text: str) -> Spawn | Malformed:
+        """The spawn that a thread's text ends in."""
+        markup = self.markup
         try:
             said = markup.children(text)
             if markup.most is not None and len(said) > markup.most:

@@ -263,7 +263,37 @@ FOLDING = Markup(
     nests=False,
 )
 
-MARKUPS = {markup.name: markup for markup in (THREADWEAVER, PARALLEL_R1, LAUNCH_THREADS, CLONES, SUB_AGENTS, FOLDING)}
+# Parallel answers, the simplest of all, which asks nothing of a model but to answer: some answers to the same question,
+# then one that has read them.
+
+
+def answers(count: int) -> Markup:
+    """The markup for so many answers."""
+
+    def told(results: Results, cancelled: Collection[int]) -> str:
+        given = [f"{number}. {text}" for number, text in enumerate(filter(None, results), 1)]
+        return "\n\n".join(["These are answers of others to it:", *given, "Answer it yourself, with the best of them."])
+
+    return Markup(
+        name="answers",
+        spawn=None,
+        children=lambda text: [f"answer {place + 1}" for place in range(count)],
+        words=(),
+        inherits=True,
+        header=lambda place, said, parent: "",
+        join=told,
+        turns=True,
+        first=True,
+        nests=False,
+        child_temperature=0.7,
+    )
+
+
+ANSWERS = answers(4)
+
+MARKUPS = {
+    markup.name: markup for markup in (THREADWEAVER, PARALLEL_R1, LAUNCH_THREADS, CLONES, SUB_AGENTS, FOLDING, ANSWERS)
+}
 
 
 def opens(markup: Markup) -> Callable[[Path | None, Method], Marked]:
@@ -283,3 +313,4 @@ open_launch_threads = opens(LAUNCH_THREADS)
 open_clones = opens(CLONES)
 open_sub_agents = opens(SUB_AGENTS)
 open_folding = opens(FOLDING)
+open_answers = opens(ANSWERS)

@@ -134,6 +134,15 @@ class EndsInText(Protocol):
         ...
 
 
+@runtime_checkable
+class SpawnsFirst(Protocol):
+    """A language whose main thread begins with a spawn, before it writes anything."""
+
+    def first(self, token_ids: Sequence[int]) -> Spawn | Malformed | None:
+        """Its children, for a main thread that was opened with these tokens; None: it writes first, as others do."""
+        ...
+
+
 class Vocabulary(Protocol):
     """The tokenizer of a model that is trained from scratch."""
 

@@ -32,7 +32,7 @@ from apr.threads.events import (
     TokensForced,
     TokensSampled,
 )
-from apr.threads.language import Child, Language, Malformed, Replace, Resumption, Spawn
+from apr.threads.language import Child, Language, Malformed, Replace, Resumption, Spawn, SpawnsFirst
 from apr.threads.tree import MAIN, Thread, ThreadTree
 from apr.types import Completion, SamplingParams
 
@@ -156,6 +156,12 @@ class Rollout:
     async def decode(self, thread: Thread, allowance: int) -> tuple[CloseReason, str | None]:
         bound = self.limits.tokens_per_thread
         context = min(self.engine.context_length, _UNLIMITED if bound is None else bound)
+        if thread.depth == 0 and isinstance(self.language, SpawnsFirst):
+            first = self.language.first(thread.token_ids)
+            if isinstance(first, Malformed):
+                return "malformed_spawn", first.reason
+            if first is not None and (ended := await self.spawn(thread, first.children, allowance)):
+                return ended
         while True:
             room = context - len(thread.token_ids)
             left = allowance - sum(t.sampled_tokens for t in self.family(thread.id))

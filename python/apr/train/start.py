@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from apr._core import Decoder, Tokenizer, check_config
+from apr._core import Decoder, Tokenizer, architecture
 from apr.jsonl import parse
 from apr.threads.language import Vocabulary
 from apr.train.recipes import ModelConfig
@@ -32,7 +32,7 @@ def check_start(directory: Path, shape: ModelConfig | None = None, tokenizer: Vo
     of the run's language; None: that of traces."""
     config = _read(directory)
     # What no engine could sample with is no policy to train.
-    check_config(directory)
+    architecture(directory)
     if not any(file.suffix == ".safetensors" and file.is_file() for file in directory.iterdir()):
         raise ValueError(f"{directory} holds no weights: *.safetensors is missing")
     tokenizer = Tokenizer() if tokenizer is None else tokenizer

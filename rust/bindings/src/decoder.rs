@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyMapping};
 /// Adds this file's classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Decoder>()?;
-    module.add_function(wrap_pyfunction!(check_config, module)?)
+    module.add_function(wrap_pyfunction!(architecture, module)?)
 }
 
 /// The one place where the decoder's errors become Python's.
@@ -30,11 +30,11 @@ fn raise(error: Error) -> PyErr {
     }
 }
 
-/// Refuses a Hugging Face directory whose `config.json` asks for more than a plain Llama, and one that holds anything
-/// but files and directories.
+/// The architecture of a Hugging Face directory, by the name of its class in `transformers`. Refuses one whose
+/// `config.json` asks for more than the forward pass has, and one that holds anything but files and directories.
 #[pyfunction]
-fn check_config(directory: PathBuf) -> PyResult<()> {
-    Config::read(&directory).map(|_| ()).map_err(raise)
+fn architecture(directory: PathBuf) -> PyResult<&'static str> {
+    Config::read(&directory).map(|config| config.family.architecture()).map_err(raise)
 }
 
 /// What one call of `run` brought for one request: id, tokens, log-probabilities, finish reason or None, cached

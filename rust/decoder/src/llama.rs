@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::kernels::{rms_norm, silu_mul};
 use crate::matrix::{PANEL, Store};
 use crate::pool::{Disjoint, Pool};
+use crate::rope;
 use crate::simd::Isa;
 use crate::slab::Slab;
 use crate::weights::Weights;
@@ -76,9 +77,7 @@ struct Buffers {
 
 impl Llama {
     pub(crate) fn new(config: Config, weights: Weights, slab: Slab, pool: Pool, isa: Isa) -> Self {
-        let half = config.head_dim / 2;
-        let frequencies =
-            (0..half).map(|index| 1.0 / config.rope_theta.powf((2 * index) as f32 / config.head_dim as f32)).collect();
+        let frequencies = config.rope.frequencies(config.head_dim);
         Self { config, weights, slab, pool, isa, frequencies, buffers: Buffers::default() }
     }
 
@@ -119,10 +118,7 @@ impl Llama {
             weights.embed(row.token, out);
         }
         for (row, out) in batch.rows.iter().zip(rotation.chunks_exact_mut(config.head_dim)) {
-            let (cosines, sines) = out.split_at_mut(config.head_dim / 2);
-            for (index, frequency) in frequencies.iter().enumerate() {
-                (sines[index], cosines[index]) = (row.position as f32 * frequency).sin_cos();
-            }
+            rope::rotation(frequencies, row.position, out);
         }
         for (index, layer) in weights.layers.iter().enumerate() {
             norm_rows(pool, isa, residual, &layer.attention_norm, config.hidden_size, eps, normed);
@@ -135,8 +131,9 @@ impl Llama {
                     // SAFETY: a row is one task's alone, and its slot of the cache belongs to this row alone.
                     unsafe {
                         let qkv = parts.part(row * stride, stride);
+                        layer.attention_input.apply(&mut qkv[..queries + 2 * config.kv_width()], eps);
                         let rotation = &rotation[row * config.head_dim..][..config.head_dim];
-                        rotate(config, rotation, &mut qkv[..queries + config.kv_width()]);
+                        rope::rotate(rotation, &mut qkv[..queries + config.kv_width()]);
                         let position = batch.rows[row].position as usize;
                         let page = batch.tables[batch.rows[row].table as usize + position / PAGE];
                         let (keys, values) = qkv[queries..].split_at(config.kv_width());
@@ -217,20 +214,6 @@ fn norm_rows(pool: &mut Pool, isa: Isa, x: &[f32], weight: &[f32], width: usize,
         let out = unsafe { parts.part(row * stride, stride) };
         rms_norm(isa, &x[row * stride..][..stride], weight, width, eps, out);
     });
-}
-
-/// Rotates each head's first half against its second.
-fn rotate(config: &Config, rotation: &[f32], heads: &mut [f32]) {
-    let half = config.head_dim / 2;
-    let (cosines, sines) = rotation.split_at(half);
-    for head in heads.chunks_exact_mut(config.head_dim) {
-        let (first, second) = head.split_at_mut(half);
-        for index in 0..half {
-            let (a, b) = (first[index], second[index]);
-            first[index] = a * cosines[index] - b * sines[index];
-            second[index] = b * cosines[index] + a * sines[index];
-        }
-    }
 }
 
 thread_local! {

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use half::f16;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::config::Config;
+use crate::config::{Config, Family};
 use crate::error::Error;
 use crate::files;
 use crate::matrix::{Matrix, PANEL, Values};
@@ -58,11 +59,44 @@ pub(crate) struct Layer {
     pub(crate) attention_norm: Vec<f32>,
     /// Queries, keys, values of all heads.
     pub(crate) qkv: Matrix,
+    pub(crate) attention_input: AttentionInput,
     pub(crate) output: Matrix,
     pub(crate) mlp_norm: Vec<f32>,
     /// Panels of gates and ups in turn.
     pub(crate) gate_up: Matrix,
     pub(crate) down: Matrix,
+}
+
+/// What a family does to queries, keys and values before the keys are rotated and kept.
+pub(crate) enum AttentionInput {
+    /// Nothing.
+    Plain,
+    /// Adds a bias to each of their floats.
+    Biased(Vec<f32>),
+    /// Normalises each head of queries, then of keys, by one weight a float of a head.
+    Normed { queries: (usize, Vec<f32>), keys: (usize, Vec<f32>) },
+}
+
+impl AttentionInput {
+    /// On one row: queries, keys and values without padding.
+    pub(crate) fn apply(&self, qkv: &mut [f32], eps: f32) {
+        match self {
+            Self::Plain => {}
+            Self::Biased(bias) => qkv.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias),
+            Self::Normed { queries, keys } => {
+                let mut rest = qkv;
+                for (heads, weight) in [queries, keys] {
+                    let (part, after) = rest.split_at_mut(heads * weight.len());
+                    for head in part.chunks_exact_mut(weight.len()) {
+                        let mean = head.iter().map(|value| value * value).sum::<f32>() / weight.len() as f32;
+                        let scale = 1.0 / (mean + eps).sqrt();
+                        head.iter_mut().zip(weight).for_each(|(value, weight)| *value = *weight * (*value * scale));
+                    }
+                    rest = after;
+                }
+            }
+        }
+    }
 }
 
 pub(crate) struct Weights {
@@ -117,7 +151,9 @@ impl Weights {
         // As many as there are tensors for: the number alone is only a claim.
         let mut layers = Vec::new();
         for index in 0..config.layers {
-            let mut take = |name: &str, shape: &[usize]| take(format!("model.layers.{index}.{name}.weight"), shape);
+            let mut part = |name: &str, shape: &[usize]| take(format!("model.layers.{index}.{name}"), shape);
+            let attention_input = attention_input(config, &mut part)?;
+            let mut take = |name: &str, shape: &[usize]| part(&format!("{name}.weight"), shape);
             let attention_norm = padded(take("input_layernorm", &[hidden])?);
             let q = rows(take("self_attn.q_proj", &[queries, hidden])?);
             let k = rows(take("self_attn.k_proj", &[keys, hidden])?);
@@ -137,6 +173,7 @@ impl Weights {
             layers.push(Layer {
                 attention_norm,
                 qkv: pack(hidden, &[q, k, v].concat())?,
+                attention_input,
                 output: pack(queries, &output)?,
                 mlp_norm,
                 gate_up: pack(hidden, &gate_up)?,
@@ -188,6 +225,27 @@ impl Weights {
     }
 }
 
+fn attention_input<'a, 'b: 'a>(
+    config: &Config,
+    part: &mut impl FnMut(&str, &[usize]) -> Result<&'a Tensor<'b>, Error>,
+) -> Result<AttentionInput, Error> {
+    let mut vector = |name: &str, len| part(&format!("self_attn.{name}"), &[len]).map(unpadded);
+    let (heads, kv_heads) = (config.heads, config.kv_heads);
+    Ok(match config.family {
+        Family::Llama => AttentionInput::Plain,
+        Family::Qwen2 => {
+            let mut bias = vector("q_proj.bias", heads * config.head_dim)?;
+            bias.extend(vector("k_proj.bias", config.kv_width())?);
+            bias.extend(vector("v_proj.bias", config.kv_width())?);
+            AttentionInput::Biased(bias)
+        }
+        Family::Qwen3 => AttentionInput::Normed {
+            queries: (heads, vector("q_norm.weight", config.head_dim)?),
+            keys: (kv_heads, vector("k_norm.weight", config.head_dim)?),
+        },
+    })
+}
+
 fn rows<'a>(tensor: &'a Tensor<'_>) -> Vec<Option<(Values<'a>, usize)>> {
     (0..tensor.shape[0]).map(|row| Some((tensor.values(), row))).collect()
 }
@@ -196,11 +254,14 @@ fn pack(inputs: usize, rows: &[Option<(Values<'_>, usize)>]) -> Result<Matrix, E
     Matrix::pack(inputs, rows).map_err(|source| Error::Io { path: PathBuf::from("memory"), source })
 }
 
+fn unpadded(tensor: &Tensor<'_>) -> Vec<f32> {
+    (0..tensor.shape[0]).map(|index| tensor.values().get(index)).collect()
+}
+
 /// A vector with zeros up to a whole vector of lanes.
 fn padded(tensor: &Tensor<'_>) -> Vec<f32> {
-    let len = tensor.shape[0];
-    let mut values: Vec<f32> = (0..len).map(|index| tensor.values().get(index)).collect();
-    values.resize(len.next_multiple_of(PANEL), 0.0);
+    let mut values = unpadded(tensor);
+    values.resize(values.len().next_multiple_of(PANEL), 0.0);
     values
 }
 
@@ -209,7 +270,11 @@ fn elements<'a>(name: &str, dtype: Dtype, bytes: &'a [u8]) -> Result<Elements<'a
     match dtype {
         Dtype::F32 => Ok(Elements::Float(cast(bytes))),
         Dtype::BF16 => Ok(Elements::Brain(cast(bytes))),
-        other => Err(Error::weight(name, format!("type {other:?}, expected F32 or BF16"))),
+        // Few models come in it; as float32 their values are exact.
+        Dtype::F16 => {
+            Ok(Elements::Float(cast::<u16>(bytes).iter().map(|bits| f16::from_bits(*bits).to_f32()).collect()))
+        }
+        other => Err(Error::weight(name, format!("type {other:?}, expected F32, BF16 or F16"))),
     }
 }
 

@@ -61,9 +61,10 @@ fn open_with(key: &str, value: serde_json::Value) -> Result<(), Error> {
 fn what_the_forward_pass_lacks_is_refused_by_its_key() {
     for (key, value) in [
         ("model_type", json!("gpt2")),
-        ("model_type", json!("qwen2")),
+        ("model_type", json!("mistral")),
         ("model_type", json!(3)),
         ("architectures", json!(["MistralForCausalLM"])),
+        ("architectures", json!(["Qwen2ForCausalLM"])),
         ("architectures", json!(["LlamaForCausalLM", "Other"])),
         ("architectures", json!("LlamaForCausalLM")),
         ("attention_bias", json!(true)),
@@ -82,12 +83,22 @@ fn what_the_forward_pass_lacks_is_refused_by_its_key() {
         ("rope_scaling", json!({"type": "linear", "factor": 2.0})),
         ("rope_scaling", json!({"factor": 4})),
         ("rope_scaling", json!({"type": 4, "factor": 1})),
-        ("rope_parameters", json!({"rope_type": "llama3", "rope_theta": 1e4})),
+        ("rope_parameters", json!({"rope_type": "yarn", "factor": 4.0})),
         ("rope_parameters", json!({"full_attention": {"rope_theta": 1e4}})),
     ] {
         let error = open_with(key, value.clone()).unwrap_err();
         assert!(matches!(&error, Error::Unsupported(what) if what.contains(key)), "{key} = {value}: {error}");
     }
+}
+
+/// Llama 3's scaling, but for these keys.
+fn llama3(changes: serde_json::Value) -> serde_json::Value {
+    let mut rope = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    });
+    rope.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    rope
 }
 
 #[test]
@@ -117,6 +128,10 @@ fn what_is_no_shape_is_refused_by_its_key() {
         ("rope_parameters", json!(4)),
         ("rope_parameters", json!({"rope_theta": 1e300})),
         ("rope_scaling", json!({"rope_theta": 500})),
+        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0})),
+        ("rope_parameters", llama3(json!({"low_freq_factor": 4.0, "high_freq_factor": 4.0}))),
+        ("rope_parameters", llama3(json!({"original_max_position_embeddings": 8.5}))),
+        ("rope_parameters", llama3(json!({"factor": 0}))),
     ] {
         let error = open_with(key, value.clone()).unwrap_err();
         let names = error.to_string();
@@ -158,6 +173,7 @@ fn what_changes_nothing_is_read() {
         ("rope_scaling", json!({"type": "default", "factor": 1.0})),
         ("rope_scaling", json!({})),
         ("rope_parameters", json!(null)),
+        ("rope_parameters", llama3(json!({}))),
         ("pretraining_tp", json!(2)),
         ("unknown", json!("of no account")),
     ] {

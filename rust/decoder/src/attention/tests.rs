@@ -1,13 +1,15 @@
 //! Attention against plain arithmetic.
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, Family};
+use crate::rope::Rope;
 use crate::simd::Isa;
 use crate::slab::Slab;
 
 /// As many heads of keys as are told, each with its query heads.
 fn shape(head_dim: usize, queries: usize, kv_heads: usize) -> Config {
     Config {
+        family: Family::Llama,
         vocab_size: 1,
         hidden_size: head_dim,
         intermediate_size: 1,
@@ -16,7 +18,7 @@ fn shape(head_dim: usize, queries: usize, kv_heads: usize) -> Config {
         kv_heads,
         head_dim,
         context_length: 112,
-        rope_theta: 1.0,
+        rope: Rope { theta: 1.0, scaling: None },
         rms_norm_eps: 0.0,
         tied_embeddings: true,
     }
