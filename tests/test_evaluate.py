@@ -383,6 +383,10 @@ def test_rows_vote_for_their_solutions() -> None:
                 apr._core.solution(problem, steps) is not None for steps in permutations(row["vote"].split("\n"))
             )
         assert row["teacher"] == row["correct"]
+        # The script plays searches of ten children.
+        assert row["kind"] == Countdown().kind(problem)
+        assert row["teacher_children"] >= row["threads"] - 1
+        assert row["teacher_rounds"] == 1
         assert row["makespan"]["2"] <= row["total_tokens"]
         assert row["makespan"]["16"] == row["sequential_tokens"]
         # A script tells no timings.
@@ -486,6 +490,7 @@ def test_the_papers_comparison_runs_on_a_clean_clone(
         "Latency",
         "Diagnostics",
         "Distance to the teacher",
+        "Effort",
     ):
         assert f"## {title}" in text
     assert "3.49M parameters" in text
@@ -495,7 +500,7 @@ def test_the_papers_comparison_runs_on_a_clean_clone(
         "(figures 5 and 7)",
         "- the figure `models`: Several models of a method, free and with enforced budgets (figures 5 and 7)",
     ]
-    assert len(list(results.glob("*.svg"))) == len(list(results.glob("*.png"))) == 10
+    assert len(list(results.glob("*.svg"))) == len(list(results.glob("*.png"))) == 11
     assert (results / "rows.parquet").is_file()
     assert main([*words, "--json"]) == 0
     assert "going on after" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def model(family: str) -> Any:
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) / 2)
+                parameter.add_(torch.randn_like(parameter) / 5)
             else:
                 parameter.mul_(4 if "embed" not in name else 1)
     return made.eval()

@@ -193,7 +193,7 @@ def test_answers_are_asked_for_before_the_main_thread_writes() -> None:
     assert told.kept == len(opened)
     whole = language.text((*opened, *told.token_ids))
     assert whole.endswith("4. 41\n\nAnswer it yourself, with the best of them.\nassistant\n")
-    script = ScriptedEngine([f"{whole}<answer>42", f"{language.text(opened)}41"], Played(tokenizer))
+    script = ScriptedEngine([f"{language.text(opened)}41", f"{whole}<answer>42</answer>"], Played(tokenizer))
     task: Any = Asked()
     events: list[Event] = []
     tree = run_threads(

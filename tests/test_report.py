@@ -16,10 +16,12 @@ import pytest
 
 from apr.cli import main
 from apr.evaluate.protocol import Condition, Protocol
+from apr.evaluate.row import Row
 from apr.evaluate.rows import Rows
 from apr.evaluate.setting import note_setting
 from apr.evaluate.statistics import FEW, exact
 from apr.policy import checkpoint
+from apr.report import tables
 from apr.report.claims import Claim, judge, matched, paper
 from apr.report.page import page, verdict
 from apr.report.results import Evaluations, Line, Result, load, names
@@ -27,6 +29,7 @@ from apr.report.series import (
     TITLES,
     diagnostics,
     distances,
+    efforts,
     losses,
     profiles,
     simulations,
@@ -267,6 +270,20 @@ def test_distance_to_the_teacher() -> None:
     assert found.kept is not None
     assert found.kept.mean == 0.6
     assert distances([Result(Condition(), (made_row(0, True, teacher=None),))]) == []
+
+
+def test_effort_is_told_by_the_kind_of_problem_in_the_order_of_numbers() -> None:
+    def row(index: int, kind: str, threads: int, rounds: int) -> Row:
+        return made_row(index, True, kind=kind, threads=threads, rounds=rounds, teacher_children=8, teacher_rounds=2)
+
+    rows = (row(0, "4:16", 3, 1), row(1, "4:2", 9, 2), row(2, "4:2", 11, 3), row(3, "3:4", 1, 0))
+    (one,) = efforts([Result(Condition(), rows), Result(Condition(budget=5), rows[:1])])
+    assert [(effort.kind, effort.problems) for effort in one.model] == [("3:4", 1), ("4:2", 2), ("4:16", 1)]
+    assert (one.model[1].children, one.model[1].rounds) == (9, 2.5)
+    assert {(effort.children, effort.rounds) for effort in one.teacher} == {(8, 2)}
+    assert tables.efforts_table([Result(Condition(), rows)], {one.line: "A"})[2] == [
+        *("A", "4:2", "2", "9.0", "8.0", "2.50", "2.00"),
+    ]
 
 
 def test_the_paper_is_quoted_with_its_source() -> None:

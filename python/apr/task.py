@@ -246,6 +246,10 @@ class Compares(Protocol):
         """Whether a search as wide as the rollout's finds a solution."""
         ...
 
+    def teacher_effort(self, teacher: Mapping[str, Any], problem: Any) -> tuple[int, int]:
+        """Children and rounds of a search of its own, as long as it takes."""
+        ...
+
 
 @runtime_checkable
 class Shows(Protocol):

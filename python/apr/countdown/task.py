@@ -11,7 +11,7 @@ from apr._core import Problem
 from apr.countdown import ask, credit, diagnostics, show
 from apr.countdown.language import Traces
 from apr.countdown.lessons import Lessons
-from apr.countdown.teacher import Teacher, solves, width
+from apr.countdown.teacher import Teacher, effort, solves, width
 from apr.fields import build
 from apr.task import Choice, Fault, Form, LineKind, Method, Split, Verdict
 from apr.threads.tree import ThreadTree
@@ -138,6 +138,9 @@ class Countdown:
 
     def teacher_solves(self, teacher: Mapping[str, Any], problem: Problem, tree: ThreadTree) -> bool:
         return solves(build(Teacher, dict(teacher)), problem, self.method, tree)
+
+    def teacher_effort(self, teacher: Mapping[str, Any], problem: Problem) -> tuple[int, int]:
+        return effort(build(Teacher, dict(teacher)), problem, self.method)
 
     def solve(self, problem: Problem) -> list[str] | None:
         found = _core.solve(list(problem.numbers), problem.target)

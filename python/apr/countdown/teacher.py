@@ -8,24 +8,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import apr
-from apr import Ranking
+from apr import Ranking, Trace
 from apr._core import Problem, first_width
 from apr.task import Method
 from apr.threads.tree import ThreadTree
+
+_WIDE = 1000
+"""More steps than any state has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
     """What a model's teacher does beside searching as wide as it."""
 
-    child_beam_size: int = 12
-    """Width of children (apr)."""
+    child_beam_size: int | None = None
+    """Width of children (apr); None: in waves without a bound, else 12."""
     ranking: Ranking = "paper"
     """In which order it keeps steps, see `apr.search`."""
     largest: int | None = None
     """Leaves out steps to a greater result."""
     slack: int | None = None
     """Leaves out steps that lead too far above the target, see `apr.search`."""
+    waves: tuple[int, ...] = ()
+    """How many children it spawns at once (apr); none: all that it will."""
+
+    def search(self, problem: Problem, method: Method, beam_size: int, promising: bool) -> Trace | None:
+        """Its search of this width, with children or without; None where it cannot search, since targets below two and
+        giant numbers have no heuristic."""
+        spawns, waves = method == "apr", list(self.waves) or None
+        narrow = self.child_beam_size if waves or self.child_beam_size else 12
+        try:
+            return apr.search(
+                problem,
+                method,
+                beam_size=beam_size,
+                child_beam_size=narrow if spawns else None,
+                promising=float(promising) if spawns else None,
+                ranking=self.ranking,
+                largest=self.largest,
+                slack=self.slack,
+                waves=waves if spawns else None,
+            )
+        except (ValueError, OverflowError):
+            return None
 
 
 def width(tree: ThreadTree) -> int:
@@ -36,19 +61,12 @@ def width(tree: ThreadTree) -> int:
 def solves(teacher: Teacher, problem: Problem, method: Method, tree: ThreadTree) -> bool:
     """Whether the teacher solves the problem at the width of the rollout's main thread, spawning if it spawned."""
     beam_size = width(tree)
-    if beam_size == 0:
-        return False
-    try:
-        return apr.search(
-            problem,
-            method,
-            beam_size=beam_size,
-            child_beam_size=teacher.child_beam_size if method == "apr" else None,
-            promising=float(tree.rounds > 0) if method == "apr" else None,
-            ranking=teacher.ranking,
-            largest=teacher.largest,
-            slack=teacher.slack,
-        ).solved
-    except (ValueError, OverflowError):
-        # Targets below two and giant numbers have no heuristic.
-        return False
+    found = teacher.search(problem, method, beam_size, tree.rounds > 0) if beam_size else None
+    return found is not None and found.solved
+
+
+def effort(teacher: Teacher, problem: Problem, method: Method) -> tuple[int, int]:
+    """Children and rounds of a search that spawns what it can, until it has found a solution."""
+    found = teacher.search(problem, method, _WIDE, True)
+    rounds = [] if found is None else found.children
+    return sum(map(len, rounds)), len(rounds)

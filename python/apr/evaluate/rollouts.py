@@ -15,11 +15,11 @@ from apr.engine.base import EngineError
 from apr.evaluate.metrics import measure
 from apr.evaluate.profile import Profile, profile
 from apr.evaluate.protocol import Condition, Protocol
-from apr.evaluate.row import ProblemKey, Row, RowKey
+from apr.evaluate.row import TEACHER, ProblemKey, Row, RowKey
 from apr.evaluate.schedule import WORKERS, makespan
 from apr.limits import Limits, request_seed
 from apr.policy import Policy, load_policy
-from apr.task import Compares, Diagnoses, Task, load_task
+from apr.task import Compares, Diagnoses, Sorts, Task, load_task
 from apr.threads.events import Event
 from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
@@ -132,6 +132,7 @@ async def _run(job: _Job, protocol: Protocol, condition: Condition, policy: Poli
         **asdict(measure(tree, policy.language.text)),
         "makespan": {str(workers): makespan(tree, workers) for workers in WORKERS},
         "profile": _plain(profile(events)),
+        "kind": task.kind(problem) if isinstance(task, Sorts) else None,
         **_beside_teacher(tree, task, problem, protocol),
         "ends": {thread.id: thread.reason for thread in tree.threads.values()},
         "loss": task.failure_cause(problem, tree) if isinstance(task, Diagnoses) else None,
@@ -141,10 +142,12 @@ async def _run(job: _Job, protocol: Protocol, condition: Condition, policy: Poli
 
 def _beside_teacher(tree: ThreadTree, task: Task[Any], problem: Any, protocol: Protocol) -> dict[str, Any]:
     if not isinstance(task, Compares):
-        return {"width": None, "teacher": None}
+        return {"width": None, **dict.fromkeys(TEACHER)}
     teacher = protocol.teacher
-    solved = None if teacher is None else task.teacher_solves(teacher, problem, tree)
-    return {"width": task.width(tree), "teacher": solved}
+    beside: tuple[Any, ...] = (None,) * len(TEACHER)
+    if teacher is not None:
+        beside = (task.teacher_solves(teacher, problem, tree), *task.teacher_effort(teacher, problem))
+    return {"width": task.width(tree), **dict(zip(TEACHER, beside, strict=True))}
 
 
 def _outcome(tree: ThreadTree, task: Task[Any]) -> dict[str, Any]:

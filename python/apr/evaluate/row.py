@@ -13,6 +13,10 @@ ProblemKey = str
 RowKey = tuple[int, ProblemKey, int]
 """Condition, problem and sample: there is one row of each."""
 
+TEACHER = ("teacher", "teacher_children", "teacher_rounds")
+"""Where a row tells of the teacher: whether it solves the problem as widely as the rollout searched, and the children
+and rounds of its own search. None where there is none to compare with."""
+
 
 def problem_of(row: Row) -> ProblemKey:
     """The problem of a row."""

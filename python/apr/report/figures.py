@@ -13,6 +13,7 @@ from apr.evaluate.statistics import Share, share
 from apr.report.results import NAMES, Line, Result, model_names, names
 from apr.report.series import (
     Point,
+    efforts,
     losses,
     profiles,
     sequential_limits,
@@ -58,6 +59,7 @@ def draw(found: Sequence[Result], directory: Path) -> list[str]:
         "samples": _samples(found, lines),
         "temperatures": _temperatures(found, lines),
         "models": _models(found),
+        "efforts": _efforts(found, lines),
         "losses": _losses(found, lines),
         "profile": _profile(found, lines),
     }
@@ -220,6 +222,30 @@ def _models(found: Sequence[Result]) -> Figure | None:
     for place in range(most):
         label = ", ".join(called[own[place]] for own in models.values() if place < len(own))
         panels[0].bar(0, 0, color=_PARTS[place % len(_PARTS)], label=label)
+    panels[0].legend(fontsize="small")
+    return figure
+
+
+def _efforts(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
+    made = [one for one in efforts(found) if len(one.model) > 1]
+    if not made:
+        return None
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    kinds = {effort.kind: effort.problems for one in made for effort in one.model}
+    places = {kind: place for place, kind in enumerate(kinds)}
+    for one in made:
+        style = {"color": _color(one.line, lines), "markersize": 5, "linewidth": 1}
+        taught = {**style, "color": "#777777", "linestyle": ":"}
+        for some, look, name in ((one.model, style, lines[one.line]), (one.teacher, taught, "its teacher")):
+            at = [places[effort.kind] for effort in some]
+            panels[0].plot(at, [effort.children for effort in some], marker="o", label=name, **look)
+            panels[1].plot(at, [effort.rounds for effort in some], marker="o", label=name, **look)
+    for axes, title in zip(panels, ("children (mean)", "rounds (mean)"), strict=True):
+        axes.set_xticks(range(len(kinds)), [f"{kind}\n{count}" for kind, count in kinds.items()], fontsize="small")
+        axes.set(xlabel="kind of problem, and how many there are", ylabel=title)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
     panels[0].legend(fontsize="small")
     return figure
 

@@ -217,6 +217,12 @@ def _parts(evaluations: Evaluations) -> list[Part]:
             needs="a protocol with a `teacher` table",
         ),
         Part(
+            "Effort",
+            (("What is spawned at free choice, by the kind of problem:", tables.efforts_table(found, lines)),),
+            ("efforts",),
+            "a condition of free choice, on a task that sorts its problems",
+        ),
+        Part(
             "All conditions",
             (
                 (

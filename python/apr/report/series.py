@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, log10
 
 from apr.evaluate.profile import Profile
-from apr.evaluate.row import Row
+from apr.evaluate.row import Row, problem_of
 from apr.evaluate.schedule import WORKERS
 from apr.evaluate.statistics import Share
 from apr.report.results import Line, Result, at_pace
@@ -23,6 +24,7 @@ TITLES = {
     "samples": "Many samples of a problem: cons@n and pass@n",
     "temperatures": "Accuracy at several temperatures (table 3)",
     "models": "Several models of a method, free and with enforced budgets (figures 5 and 7)",
+    "efforts": "Children and rounds by the kind of problem: its numbers, and its distinct solutions up to so many",
     "losses": "What became of the problems",
     "profile": "Where the wall time of a rollout goes, one problem at a time",
 }
@@ -206,6 +208,55 @@ def losses(rows: Sequence[Row]) -> dict[str, float]:
     """The share of rollouts that each cause lost, the greatest first."""
     causes = Counter(row["loss"] for row in rows if row["loss"] is not None)
     return {cause: count / len(rows) for cause, count in causes.most_common()}
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What searches for problems of one kind took, in the mean."""
+
+    kind: str
+    problems: int
+    children: float
+    rounds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Efforts:
+    """Where a search's effort goes, kind by kind in the order of their numbers."""
+
+    line: Line
+    model: tuple[Effort, ...]
+    teacher: tuple[Effort, ...]
+    """On the same problems; none where a protocol names no teacher."""
+
+
+def efforts(found: Sequence[Result]) -> list[Efforts]:
+    """What models that spawn at their own choice do with problems of each kind."""
+    made = []
+    for result in coldest(found, alone=False):
+        rows = [row for row in result.rows if row["kind"] is not None]
+        if rows and result.condition.method == "apr" and result.condition.budget is None:
+            model = _by_kind(rows, lambda row: (row["threads"] - 1, row["rounds"]))
+            taught = [row for row in rows if row["teacher_children"] is not None]
+            teacher = _by_kind(taught, lambda row: (row["teacher_children"], row["teacher_rounds"]))
+            made.append(Efforts(result.line, model, teacher))
+    return made
+
+
+def _by_kind(rows: Sequence[Row], effort: Callable[[Row], tuple[int, int]]) -> tuple[Effort, ...]:
+    kinds: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        kinds[row["kind"]].append(row)
+    made = []
+    for kind, some in sorted(kinds.items(), key=lambda one: _in_order(one[0])):
+        children, rounds = (sum(values) / len(some) for values in zip(*map(effort, some), strict=True))
+        made.append(Effort(kind, len({problem_of(row) for row in some}), children, rounds))
+    return tuple(made)
+
+
+def _in_order(kind: str) -> list[tuple[int, str]]:
+    """Numbers in a text by their size."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", kind)]
 
 
 @dataclass(frozen=True, slots=True)

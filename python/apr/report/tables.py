@@ -11,6 +11,7 @@ from apr.report.results import NAMES, Line, Result, at_pace, model_names
 from apr.report.series import (
     diagnostics,
     distances,
+    efforts,
     losses,
     profiles,
     sequential_limits,
@@ -206,6 +207,18 @@ def distances_table(found: Sequence[Result], names: Names) -> Table:
     for one in distances(found):
         kept = NOTHING if one.kept is None else f"{one.kept.mean:.1%} ({_span(one.kept)})"
         rows.append([_label(one.result, names), *cells(one.teacher), *cells(one.result.accuracy), kept])
+    return rows if len(rows) > 1 else []
+
+
+def efforts_table(found: Sequence[Result], names: Names) -> Table:
+    head = ["", "kind of problem", "problems", "children", "the teacher's", "rounds", "the teacher's"]
+    rows = [head]
+    for one in efforts(found):
+        taught = {effort.kind: (f"{effort.children:.1f}", f"{effort.rounds:.2f}") for effort in one.teacher}
+        for effort in one.model:
+            children, rounds = taught.get(effort.kind, (NOTHING, NOTHING))
+            own = f"{effort.children:.1f}", f"{effort.rounds:.2f}"
+            rows.append([names[one.line], effort.kind, str(effort.problems), own[0], children, own[1], rounds])
     return rows if len(rows) > 1 else []
 
 
