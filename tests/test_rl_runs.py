@@ -366,7 +366,7 @@ def test_weights_that_are_not_finite_reach_no_engine(start: Path, tmp_path: Path
     model = load_model(start)
     engine = load_engine("native", start, cache_dtype="float32")
     assert isinstance(engine, NativeEngine)
-    served = Served(engine, model, Tokenizer(), (1, 2, 3))
+    served = Served(engine, model, Tokenizer(), (1, 2, 3), Processes(torch.device("cpu")))
     asyncio.run(served.publish(5))
     assert served.policy_version == 5
     with torch.no_grad():

@@ -146,7 +146,9 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
 
         def open_engine(model: Any, directory: Path) -> Any:
             if options.engine == "torch":
-                return load_engine("torch", model)
+                # A share of a model samples nothing.
+                alone = processes.count == 1
+                return load_engine("torch", model if alone else directory, device=None if alone else processes.device)
             if options.engine == "native":
                 # Ratios are of log-probabilities: those of the engine are the model's own in float32.
                 return load_engine("native", directory, cache_dtype="float32", threads=options.threads)

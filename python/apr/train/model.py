@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,33 @@ def new_model(config: ModelConfig, tokenizer: Vocabulary, seed: int) -> LlamaFor
 
 def compiled(model: LlamaForCausalLM) -> Callable[..., Any]:
     """The model through torch.compile; as it is on a CPU without a C++ compiler."""
-    compiles = model.device.type != "cpu" or shutil.which("c++") is not None
-    forward: Callable[..., Any] = torch.compile(model, dynamic=True) if compiles else model
+    forward: Callable[..., Any] = torch.compile(model, dynamic=True) if _compiles(model) else model
     return forward
 
 
+def compile_blocks(model: LlamaForCausalLM) -> None:
+    """Put each block through torch.compile, inside of what is to be hooked around it; likewise."""
+    if _compiles(model):
+        for block in model.model.layers:
+            block.forward = torch.compile(block.forward, dynamic=True)
+
+
+def _compiles(model: LlamaForCausalLM) -> bool:
+    return model.device.type != "cpu" or shutil.which("c++") is not None
+
+
 def save_model(
-    model: LlamaForCausalLM, tokenizer: Vocabulary, directory: str | Path, dtype: torch.dtype | None = None
+    model: LlamaForCausalLM,
+    tokenizer: Vocabulary,
+    directory: str | Path,
+    dtype: torch.dtype | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write model and tokenizer as a Hugging Face directory; `dtype` rounds the written weights."""
+    """Write model and tokenizer as a Hugging Face directory; `dtype` rounds the written weights. `weights` are the
+    model's, where it does not hold them whole."""
     directory = Path(directory)
-    state = {name: value.to(dtype or value.dtype) for name, value in model.state_dict().items()}
+    held = model.state_dict() if weights is None else weights
+    state = {name: value.to(dtype or value.dtype) for name, value in held.items()}
     model.save_pretrained(directory, state_dict=state)
     words = tokenizer.to_json()
     (directory / TOKENIZER_FILE).write_text(words, "utf-8")

@@ -2,7 +2,8 @@
 
 The same update as `torch.optim.Muon`, which always works in bfloat16, a matrix at a time. Matrices of one shape go
 through the iteration together here, and in float32 where the processor has no bfloat16 arithmetic: emulated, a step of
-a small model takes longer than its gradient.
+a small model takes longer than its gradient. A matrix in shares is gathered for its update, which every process
+computes alike and keeps its part of.
 Shapes: N matrices, R rows, C columns.
 """
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from apr.train.precision import has_bfloat16
+from apr.train.shards import shared_as, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -39,11 +41,11 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     alike[parameter.shape].append(parameter)
             for (rows, columns), parameters in alike.items():
-                updates_NRC = orthogonal(torch.stack([self._momentum(parameter) for parameter in parameters]))
+                updates_NRC = orthogonal(torch.stack([whole(self._momentum(parameter)) for parameter in parameters]))
                 rate = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 for parameter, update in zip(parameters, updates_NRC, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update, alpha=-rate)
+                    parameter.add_(shared_as(parameter, update), alpha=-rate)
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
         gradient = parameter.grad

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from apr.train.muon import Muon
+from apr.train.processes import Processes
 from apr.train.recipes import OptimizerConfig
+from apr.train.shards import own, shared_as, whole
 
 
 def keep_freed_memory() -> None:
@@ -42,33 +45,38 @@ class Diverged(FloatingPointError):
 
 
 class Optimizers:
-    """One optimiser, or Muon beside AdamW, under one schedule."""
+    """One optimiser, or Muon beside AdamW, under one schedule; of parameters in shares each process updates its own."""
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(self, model: nn.Module, config: OptimizerConfig, processes: Processes) -> None:
         self._config = config
-        self._parameters = list(model.parameters())
-        hidden: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
-        for name, parameter in model.named_parameters():
+        self._processes = processes
+        self._parameters = dict(model.named_parameters())
+        hidden: dict[str, nn.Parameter] = {}
+        rest: dict[str, nn.Parameter] = {}
+        for name, parameter in self._parameters.items():
             matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
-            (hidden if matrix and config.name == "muon" else rest).append(parameter)
+            (hidden if matrix and config.name == "muon" else rest)[name] = parameter
         decay = config.weight_decay
-        self._all: list[tuple[float, torch.optim.Optimizer]] = [
-            (
-                config.learning_rate,
-                torch.optim.AdamW(rest, lr=config.learning_rate, betas=config.betas, weight_decay=decay),
-            )
-        ]
+        adamw = torch.optim.AdamW(rest.values(), lr=config.learning_rate, betas=config.betas, weight_decay=decay)
+        self._all: list[tuple[float, torch.optim.Optimizer]] = [(config.learning_rate, adamw)]
+        self._holders: dict[str, torch.optim.Optimizer] = dict.fromkeys(rest, adamw)
+        """By the parameter's name, who updates it."""
         if hidden:
-            muon = Muon(hidden, lr=config.muon_learning_rate, weight_decay=decay)
+            muon = Muon(hidden.values(), lr=config.muon_learning_rate, weight_decay=decay)
             self._all.append((config.muon_learning_rate, muon))
+            self._holders |= dict.fromkeys(hidden, muon)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(iter(self._parameters.values())).device
 
     def update(self, step: int, steps: int) -> float:
         """Take step `step` of `steps`, counted from 0, that the gradients say; their norm before they are clipped.
 
         Diverged if it is not finite, and the weights stay; or if the weights are not finite any more.
         """
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.clip or math.inf)
+        norm = whole(nn.utils.clip_grad_norm_(self._parameters.values(), self._config.clip or math.inf))
         if not torch.isfinite(norm):
             raise Diverged(f"step {step + 1}: the gradient is not finite", updated=False)
         rate = rate_at(step, steps, self._config)
@@ -77,7 +85,8 @@ class Optimizers:
                 group["lr"] = peak * rate
             optimizer.step()
         self.forget()
-        if not torch.stack([parameter.isfinite().all() for parameter in self._parameters]).all():
+        finite = torch.stack([own(parameter.detach()).isfinite().all() for parameter in self._parameters.values()])
+        if self._processes.any(not finite.all()):
             raise Diverged(f"step {step + 1}: the weights are not finite any more", updated=True)
         return float(norm)
 
@@ -86,12 +95,30 @@ class Optimizers:
         for _, optimizer in self._all:
             optimizer.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        return [optimizer.state_dict() for _, optimizer in self._all]
+    def state(self) -> dict[str, Tensor]:
+        """What they remember of each parameter, as KIND/PARAMETER, in the parameter's shares."""
+        return {
+            f"{kind}/{name}": value
+            for name, parameter in self._parameters.items()
+            for kind, value in self._holders[name].state[parameter].items()
+        }
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember this instead."""
+        for key, value in state.items():
+            kind, _, name = key.partition("/")
+            self._holders[name].state[self._parameters[name]][kind] = value
+
+    def restore_numbered(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Remember what checkpoints held before parameters had names in them: for each optimiser its `state_dict`, of
+        whole tensors."""
         for (_, optimizer), state in zip(self._all, states, strict=True):
-            optimizer.load_state_dict(state)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            for number, kinds in state["state"].items():
+                parameter = parameters[number]
+                for kind, value in kinds.items():
+                    like = value.shape == parameter.shape
+                    optimizer.state[parameter][kind] = shared_as(parameter, value) if like else value
 
 
 def rate_at(step: int, steps: int, config: OptimizerConfig) -> float:

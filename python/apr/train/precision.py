@@ -12,7 +12,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def autocast(wanted: Autocast, device: torch.device) -> torch.autocast:
-    """What a forward pass runs under."""
-    enabled = has_bfloat16(device) if wanted == "auto" else wanted == "bf16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+def compute_dtype(wanted: Autocast, device: torch.device) -> torch.dtype:
+    """What a forward pass computes in."""
+    bfloat16 = has_bfloat16(device) if wanted == "auto" else wanted == "bf16"
+    return torch.bfloat16 if bfloat16 else torch.float32

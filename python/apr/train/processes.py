@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Processes:
@@ -43,16 +43,6 @@ class Processes:
         dist.all_gather_object(everyone, own)
         return [item for part in everyone for item in part]
 
-    def add_gradients(self, model: nn.Module, loss: float) -> float:
-        """Every process then has the sum of all gradients, and gets the sum of their losses; in one exchange."""
-        if self.count == 1:
-            return loss
-        parameters = list(model.parameters())
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        together = torch.cat([part.flatten() for part in parts] + [parts[0].new_tensor([loss])])
-        dist.all_reduce(together)
-        begin = 0
-        for parameter in parameters:
-            end = begin + parameter.numel()
-            parameter.grad, begin = together[begin:end].view_as(parameter), end
-        return float(together[-1])
+    def most(self, count: int) -> int:
+        """The largest of all processes' counts."""
+        return max(self.gather([count]))

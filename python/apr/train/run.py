@@ -129,11 +129,15 @@ class RunDirectory:
         """What became of that group."""
         return self.path / "groups" / f"{step:06d}.json"
 
+    def draft(self, step: int) -> Path:
+        """Where a checkpoint is written before it has its name."""
+        return self.checkpoints / f".{step}.partial"
+
     def save(self, step: int, write: Callable[[Path], None], keep: int) -> Path:
         """Write a checkpoint: `write` fills a fresh directory, which is then sealed and renamed into place. The newest
         `keep` are kept; 0: all."""
         final = self.checkpoints / str(step)
-        draft = self.checkpoints / f".{step}.partial"
+        draft = self.draft(step)
         _remove(draft)
         draft.mkdir(parents=True)
         try:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from apr.engine.checkpoint import load_model
 from apr.origin import Origin
 from apr.train.batches import Batch, SftData, batches, runs, share
 from apr.train.losses import sft_loss
-from apr.train.model import CAUSAL, compiled, new_model
+from apr.train.model import CAUSAL, new_model
+from apr.train.network import Network
 from apr.train.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
 from apr.train.phase import Phase, nobody
-from apr.train.precision import autocast
 from apr.train.processes import Processes
 from apr.train.recipes import SftConfig
 from apr.train.run import RunDirectory
@@ -88,16 +89,16 @@ class SftTrainer:
         source = latest or run.whole_start()
         model = load_model(source, attention=CAUSAL) if source else new_model(config.model, self.tokenizer, config.seed)
         self.model = model.to(self.device).train()
-        self.optimizers = Optimizers(self.model, config.optimizer)
+        self.network = Network(self.model, self.processes, config.autocast, compile=config.compile)
+        self.optimizers = Optimizers(self.model, config.optimizer, self.processes)
         torch.manual_seed(config.seed)
         if latest:
-            state = TrainerState.restore(latest, self.optimizers, self.device)
+            state = TrainerState.restore(latest, self.model, self.optimizers)
             self.step, self.data.position = state.step, state.position
         self.saved = self.step
         """The step of the newest checkpoint; 0: there is none."""
         if self.processes.rank == 0:
             run.rewind(self.step)
-        self._forward: Callable[..., Any] = compiled(self.model) if config.compile else self.model
         self._compiled = not config.compile
         """Nothing is compiled any more."""
         self._phase: Phase = nobody
@@ -175,14 +176,15 @@ class SftTrainer:
         totals = self.processes.add(totals)
         weight = float(totals[1])
         self._phase("training" if self._compiled else "compiling")
-        for batch, weights_BT in zip(made, weights, strict=True):
+
+        def loss_of(batch: Batch, weights_BT: Tensor) -> Tensor:
             loss, metrics, _ = self._loss(batch, weights_BT)
-            torch.autograd.backward(loss / weight)
             totals[2] += metrics["loss"]
-            if not self._compiled:
-                self._compiled = True
-                self._phase("training")
-        found = self.processes.add_gradients(self.model, float(totals[2]))
+            return loss / weight
+
+        self.network.add_gradients([partial(loss_of, *pair) for pair in zip(made, weights, strict=True)])
+        self._compiled = True
+        found = float(self.processes.add(totals[2:])[0])
         if not math.isfinite(found):
             self.optimizers.forget()
             raise Diverged(f"step {self.step + 1}: the loss is not finite", updated=False)
@@ -195,8 +197,7 @@ class SftTrainer:
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Summed loss, its metrics, and the logits, [B, T, V]."""
         ids = batch.token_ids_BT.to(self.device)
-        with autocast(self.config.autocast, self.device):
-            logits = self._forward(input_ids=ids, use_cache=False).logits
+        logits = self.network.logits(ids)
         loss, metrics = sft_loss(logits, ids, weights_BT)
         return loss, metrics, logits
 
@@ -223,13 +224,11 @@ class SftTrainer:
     def save(self) -> None:
         """Leave a checkpoint of this step."""
         self._phase("saving")
-        if self.processes.rank == 0:
-            state = TrainerState(self.step, self.data.position)
-            origin = Origin(self.config.task, self.config.language, self.config.method)
-            keep = self.config.keep_checkpoints
-            state.save(self.run, self.model, self.tokenizer, self.optimizers, keep, origin)
+        state = TrainerState(self.step, self.data.position)
+        origin = Origin(self.config.task, self.config.language, self.config.method)
+        keep = self.config.keep_checkpoints
+        state.save(self.run, self.model, self.tokenizer, self.optimizers, keep, origin, self.processes)
         self.saved = self.step
-        self.processes.wait()
 
 
 def _entry(progress: Progress) -> dict[str, Any]:

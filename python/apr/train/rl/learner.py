@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,14 +18,16 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from apr.threads.language import Trainable
+from apr.train.batches import Batch
 from apr.train.losses import correction_loss, grpo_loss, sft_loss
-from apr.train.model import all_logprobs, compiled, entropy, of_tokens
+from apr.train.model import all_logprobs, entropy, of_tokens
+from apr.train.network import Network
 from apr.train.optimizers import Diverged, Optimizers, rate_at
-from apr.train.precision import autocast
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig
 from apr.train.rl.packs import ABSENT, Pack, Row, packs_of
 from apr.train.rl.replay import Lessons
+from apr.train.shards import set_weights, weights_of
 
 
 class Learner:
@@ -44,11 +47,12 @@ class Learner:
         self.tokenizer = language.tokenizer
         self.processes = processes
         self.device = model.device
-        self.optimizers = Optimizers(model, config.optimizer)
+        self._network = Network(model, processes, config.autocast, compile=config.compile)
+        self._anchor = None if reference is None else Network(reference, processes, config.autocast)
+        self.optimizers = Optimizers(model, config.optimizer, processes)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """Spent on each phase since it was last cleared."""
         self._spawn_token = language.spawn_token
-        self._forward: Callable[..., Any] = compiled(model) if config.compile else model
 
     def learn(
         self, rows: Sequence[Row], step: int, lessons: Lessons | None = None
@@ -70,22 +74,17 @@ class Learner:
         self.model.train()
         with self.timed("train"):
             for update in range(updates):
-                for pack in packs:
-                    logprobs_BT = self._backward(pack, sums)
-                    if update == 0:
-                        before |= {
-                            id(row): lp[mask]
-                            for row, lp, mask in zip(pack.rows, logprobs_BT, pack.mask_BT, strict=True)
-                        }
+                losses: list[Callable[[], Tensor]] = [partial(self._loss, pack, sums, before) for pack in packs]
                 if lessons is not None:
-                    self._study(lessons, sums)
-                loss = self.processes.add_gradients(self.model, sums["loss"])
+                    losses += [partial(self._lesson_loss, batch, lessons, sums) for batch in lessons.batches]
+                self._network.add_gradients(losses)
+                loss = float(self.processes.add(torch.tensor([sums["loss"]], dtype=torch.float64))[0])
                 norm = self._update(step, loss, first=update == 0)
         self.model.eval()
         metrics = self._tell(packs, sums, norm, updates, step, lessons)
         every = config.renew_reference
         if every and self.reference is not None and (step + 1) % every == 0:
-            self.reference.load_state_dict(self.model.state_dict())
+            set_weights(self.reference, weights_of(self.model))
         return metrics, before
 
     def _update(self, step: int, loss: float, *, first: bool) -> float:
@@ -98,28 +97,31 @@ class Learner:
             error.updated |= not first
             raise
 
+    @torch.no_grad()
     def _score(self, packs: Sequence[Pack]) -> None:
         for pack in packs:
-            with torch.no_grad():
-                ids_BT = pack.batch.token_ids_BT[:, 1:]
-                pack.old_BT = of_tokens(self._logprobs(self._forward, pack), ids_BT)
-                if self.reference is not None:
-                    pack.reference_BT = of_tokens(self._logprobs(self.reference, pack), ids_BT)
+            pack.old_BT = self._token_logprobs(self._network, pack)
+            if self._anchor is not None:
+                pack.reference_BT = self._token_logprobs(self._anchor, pack)
+        for network in (self._network, self._anchor):
+            if network is not None:
+                network.run_along(len(packs))
 
-    def _logprobs(self, forward: Callable[..., Any], pack: Pack) -> Tensor:
+    def _token_logprobs(self, network: Network, pack: Pack) -> Tensor:
+        return of_tokens(self._logprobs(network, pack), pack.batch.token_ids_BT[:, 1:])
+
+    def _logprobs(self, network: Network, pack: Pack) -> Tensor:
         """Log-probability of every token at each predicted place, [B, T - 1, V]."""
         batch = pack.batch
         layout: dict[str, Tensor | None] = {}
         if batch.positions_BT is not None:
             layout = {"position_ids": batch.positions_BT, "attention_mask": batch.visible_B1TT}
-        with autocast(self.config.autocast, self.device):
-            logits_BTV: Tensor = forward(input_ids=batch.token_ids_BT, use_cache=False, **layout).logits
-        return all_logprobs(logits_BTV, self.config.temperature)
+        return all_logprobs(network.logits(batch.token_ids_BT, **layout), self.config.temperature)
 
-    def _backward(self, pack: Pack, sums: defaultdict[str, float]) -> Tensor:
-        """Add a pack's gradient; its log-probabilities, [B, T - 1]."""
+    def _loss(self, pack: Pack, sums: defaultdict[str, float], before: dict[int, Tensor]) -> Tensor:
+        """A pack's part of the loss; its rows' log-probabilities go to `before`, at their first update."""
         config, mask_BT = self.config.loss, pack.mask_BT
-        logprobs_BTV = self._logprobs(self._forward, pack)
+        logprobs_BTV = self._logprobs(self._network, pack)
         logprobs_BT = of_tokens(logprobs_BTV, pack.batch.token_ids_BT[:, 1:])
         now_BT = logprobs_BT.detach()
         old_BT = now_BT if pack.old_BT is None else pack.old_BT
@@ -143,7 +145,6 @@ class Learner:
             loss = loss + self.config.credit.corrections * correction_loss(right_BT, wanted_BT, pack.weights_BT)
             metrics["corrected"] = wanted_BT.sum()
             metrics["correction"] = -right_BT.detach()[wanted_BT].sum()
-        torch.autograd.backward(loss)
         entropy_BT = entropy(logprobs_BTV.detach())
         spawns_BT = mask_BT & (pack.batch.token_ids_BT[:, 1:] == self._spawn_token)
         main_BT, child_BT = mask_BT & pack.main_B1, mask_BT & ~pack.main_B1
@@ -162,20 +163,18 @@ class Learner:
         }
         for name, value in found.items():
             sums[name] += float(value)
-        return now_BT
+        for row, logprobs_T, mask_T in zip(pack.rows, now_BT, mask_BT, strict=True):
+            before.setdefault(id(row), logprobs_T[mask_T])
+        return loss
 
-    def _study(self, lessons: Lessons, sums: defaultdict[str, float]) -> None:
-        """Add the gradient of the lessons."""
-        weights = torch.tensor(lessons.weights)
-        for batch in lessons.batches:
-            weights_BT = weights[batch.codes_BT].to(self.device)
-            ids_BT = batch.token_ids_BT.to(self.device)
-            with autocast(self.config.autocast, self.device):
-                logits_BTV: Tensor = self._forward(input_ids=ids_BT, use_cache=False).logits
-            loss, metrics = sft_loss(logits_BTV, ids_BT, weights_BT)
-            torch.autograd.backward(loss * lessons.share)
-            sums["loss"] += float(loss.detach()) * lessons.share
-            sums["replay"] += float(metrics["loss"])
+    def _lesson_loss(self, batch: Batch, lessons: Lessons, sums: defaultdict[str, float]) -> Tensor:
+        """A batch of lessons' part of the loss."""
+        weights_BT = torch.tensor(lessons.weights)[batch.codes_BT].to(self.device)
+        ids_BT = batch.token_ids_BT.to(self.device)
+        loss, metrics = sft_loss(self._network.logits(ids_BT), ids_BT, weights_BT)
+        sums["loss"] += float(loss.detach()) * lessons.share
+        sums["replay"] += float(metrics["loss"])
+        return loss * lessons.share
 
     def _tell(
         self,

@@ -19,7 +19,9 @@ from apr.engine.torch import TorchEngine
 from apr.threads.language import Vocabulary
 from apr.train.model import save_model, token_logprobs
 from apr.train.optimizers import Diverged
+from apr.train.processes import Processes
 from apr.train.rl.handover import directory_of_weights
+from apr.train.shards import own, weights_of, whole_weights
 from apr.types import Completion, SamplingParams
 
 _HandOver = Callable[[], Awaitable[int]]
@@ -29,11 +31,19 @@ _HandOver = Callable[[], Awaitable[int]]
 class Served:
     """An engine that samples with a trainer's weights, which `publish` hands over."""
 
-    def __init__(self, engine: Engine, model: LlamaForCausalLM, tokenizer: Vocabulary, probe: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        model: LlamaForCausalLM,
+        tokenizer: Vocabulary,
+        probe: tuple[int, ...],
+        processes: Processes,
+    ) -> None:
         """`probe` is a prompt whose log-probabilities a server must compute as the trainer does. TypeError for an
         engine that cannot take weights."""
         self._engine = engine
         self._model = model
+        self._processes = processes
         self._hand_over = _way(engine, model, tokenizer, probe)
         self._ahead = 0
         """Steps of the weights less the engine's own version."""
@@ -74,9 +84,9 @@ class Served:
     async def publish(self, steps: int) -> None:
         """Have the engine serve the weights as they are now, trained for so many steps. Diverged if they are not all
         finite, and it keeps those it has; EngineError if it does not take them."""
-        for name, parameter in self._model.named_parameters():
-            if not parameter.isfinite().all():
-                raise Diverged(f"step {steps}: {name} is not finite", updated=True)
+        spoiled = [name for name, part in weights_of(self._model).items() if not own(part).isfinite().all()]
+        for name in self._processes.gather(spoiled):
+            raise Diverged(f"step {steps}: {name} is not finite", updated=True)
         self._ahead = steps - await self._hand_over()
 
 
@@ -84,9 +94,7 @@ def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Vocabulary, probe: 
     if isinstance(engine, NativeEngine):
 
         async def hand_over() -> int:
-            state = {
-                name: value.detach().float().cpu().contiguous().numpy() for name, value in model.state_dict().items()
-            }
+            state = {name: value.float().cpu().contiguous().numpy() for name, value in whole_weights(model).items()}
             return engine.update_weights(state)
 
         return hand_over
@@ -94,7 +102,7 @@ def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Vocabulary, probe: 
 
         async def tell() -> int:
             shared = engine.model is model
-            return engine.update_weights(None if shared else model.state_dict())
+            return engine.update_weights(None if shared else whole_weights(model))
 
         return tell
     from apr.engine.sglang.client import Probe, SglangEngine

@@ -43,6 +43,7 @@ from apr.train.rl.publish import Served
 from apr.train.rl.replay import Replayed
 from apr.train.rl.watched import write_group
 from apr.train.run import RunDirectory
+from apr.train.shards import set_weights, weights_of
 from apr.train.state import TrainerState
 from apr.train.stop import Stop
 
@@ -125,12 +126,14 @@ class GrpoTrainer:
         task = selected(task, config.problem_options)
         probe = language.open(task.prompt(draw(task, config, 0, 1)[0].problem, None))
         engine = open_engine(model, source)
+        # Whoever opens a shared server late must find it as it was.
+        self.processes.wait()
         try:
             if config.overlap and getattr(engine, "model", None) is model:
                 raise ValueError("overlap: this engine samples with the very weights that train")
             if config.overlap and config.refill and self.processes.count > 1:
                 raise ValueError("overlap and refill: several processes cannot do both")
-            self.engine = Served(engine, model, self.tokenizer, probe)
+            self.engine = Served(engine, model, self.tokenizer, probe, self.processes)
             self.policy = Policy(self.engine, task, language, config.method)
         except BaseException:
             asyncio.run(engine.close())
@@ -199,33 +202,29 @@ class GrpoTrainer:
     def save(self) -> None:
         """Leave a checkpoint of this step."""
         self._phase("saving")
-        if self.processes.rank == 0:
-            learner, replayed = self.learner, self._replayed
-            moved = learner.reference is not None and self.config.loss.renew_reference
-            state = TrainerState(
-                self.step,
-                self.position,
-                self._behind,
-                self._untold,
-                self.sampled,
-                dict(self.edge.kinds),
-                self._lesson,
-                None if replayed is None else replayed.digest,
-                learner.reference.state_dict() if moved and learner.reference is not None else None,
-            )
-            state.save(
-                self.run, learner.model, self.tokenizer, learner.optimizers, self.config.keep_checkpoints, self.origin
-            )
+        learner, replayed, keep = self.learner, self._replayed, self.config.keep_checkpoints
+        moved = learner.reference if self.config.loss.renew_reference else None
+        state = TrainerState(
+            self.step,
+            self.position,
+            self._behind,
+            self._untold,
+            self.sampled,
+            dict(self.edge.kinds),
+            self._lesson,
+            None if replayed is None else replayed.digest,
+            None if moved is None else weights_of(moved),
+        )
+        state.save(self.run, learner.model, self.tokenizer, learner.optimizers, keep, self.origin, self.processes)
         self.saved = self.step
-        self.processes.wait()
 
     def _restore(self, checkpoint: Path) -> None:
-        state = TrainerState.restore(checkpoint, self.learner.optimizers, self.processes.device)
+        state = TrainerState.restore(checkpoint, self.learner.model, self.learner.optimizers)
         self.step, self.position, self.sampled = state.step, state.position, state.sampled
         self._behind, self._untold = state.behind, state.untold
         self.edge, self._lesson = Edge(self.config.edge, state.kinds), state.lessons
         if state.reference is not None and self.learner.reference is not None:
-            self.learner.reference.load_state_dict(state.reference)
+            set_weights(self.learner.reference, state.reference)
         if self._replayed is not None and self._replayed.digest != state.lessons_digest:
             raise ValueError("replay.recipe: it is no longer what the run began with")
 
@@ -248,11 +247,11 @@ class GrpoTrainer:
         if self._behind is not None and not self.done:
             model = self.learner.model
             now = _copy(model)
-            model.load_state_dict(self._behind)
+            set_weights(model, self._behind)
             self._publish(self.step - 1)
             self._ahead = self._draw(sampler, self.step + 1, self.position, self.edge)
             self._ahead.exception()
-            model.load_state_dict(now)
+            set_weights(model, now)
         self._publish(self.step)
 
     def _publish(self, steps: int) -> None:
@@ -378,7 +377,7 @@ class GrpoTrainer:
 
 
 def _copy(model: LlamaForCausalLM) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return {name: value.clone() for name, value in weights_of(model).items()}
 
 
 def _failure(groups: Sequence[Group]) -> str:

@@ -1,0 +1,65 @@
+"""A model as a trainer computes with it: in shares where there are several processes, compiled, in its precision.
+
+Whoever computes with shares needs all the others to compute too. So processes with fewer batches run along on nothing,
+and gradients are exchanged once, with the last batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from apr.train.model import compile_blocks, compiled
+from apr.train.precision import compute_dtype
+from apr.train.processes import Processes
+from apr.train.recipes import Autocast
+from apr.train.shards import exchange_gradients, shard
+
+
+class Network:
+    """A model of one run; `model` itself is changed."""
+
+    def __init__(
+        self, model: LlamaForCausalLM, processes: Processes, precision: Autocast, *, compile: bool = False
+    ) -> None:
+        self.model = model
+        self._processes = processes
+        self._device = model.device
+        self._dtype = compute_dtype(precision, self._device)
+        self._forward: Callable[..., Any] = model
+        if compile and processes.count > 1:
+            compile_blocks(model)
+        elif compile:
+            self._forward = compiled(model)
+        shard(model, processes, self._dtype)
+
+    def logits(self, token_ids_BT: Tensor, **layout: Tensor | None) -> Tensor:
+        """[B, T, V]; `layout` is what the model takes beside tokens."""
+        # Shares are rounded as they are gathered, half the bytes: nothing is left to cast.
+        casts = self._processes.count == 1 and self._dtype != torch.float32
+        with torch.autocast(self._device.type, self._dtype) if casts else nullcontext():
+            found: Tensor = self._forward(input_ids=token_ids_BT, use_cache=False, **layout).logits
+        return found
+
+    def add_gradients(self, losses: Sequence[Callable[[], Tensor]]) -> None:
+        """Compute these losses one after the other and add their gradients to the parameters', summed over all
+        processes' losses."""
+        turns = self._processes.most(len(losses))
+        for turn in range(turns):
+            exchange_gradients(self.model, turn + 1 == turns)
+            torch.autograd.backward(losses[turn]() if turn < len(losses) else self._nothing())
+
+    @torch.no_grad()
+    def run_along(self, batches: int) -> None:
+        """After so many batches without gradients: compute until every process has computed all of its own."""
+        for _ in range(self._processes.most(batches) - batches):
+            self._nothing()
+
+    def _nothing(self) -> Tensor:
+        """A loss that has no gradient."""
+        return self.logits(torch.zeros(1, 2, dtype=torch.long, device=self._device)).sum() * 0.0

@@ -1,0 +1,85 @@
+"""Weights in shares: each process of a run keeps its part of every parameter, of its gradient and of what the optimiser
+remembers of it (FSDP2), and has a block's whole weights only while it computes with them.
+
+A process alone has all there is, as plain tensors, and pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import LlamaForCausalLM
+
+from apr.train.processes import Processes
+
+
+def shard(model: LlamaForCausalLM, processes: Processes, compute: torch.dtype) -> None:
+    """Leave each process its part of every parameter, kept in float32; several compute in `compute`, and gradients are
+    summed over them in float32."""
+    if processes.count == 1:
+        return
+    mesh = init_device_mesh(processes.device.type, (processes.count,))
+    precision = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
+    for module in (*model.model.layers, model):
+        fully_shard(module, mesh=mesh, mp_policy=precision, reshard_after_forward=True)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            # Losses are divided by what the whole step holds, so gradients add up; gloo can take no mean either.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def exchange_gradients(model: LlamaForCausalLM, wanted: bool) -> None:
+    """Whether the next backward passes sum gradients over all processes; until then each adds up its own."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(wanted)
+
+
+def own(tensor: Tensor) -> Tensor:
+    """This process's part."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All parts as one; every process has to ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shared_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A whole tensor, which every process has, in the parts of a parameter of its shape."""
+    if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
+        return value
+    # No process has to tell another what it has itself.
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def weights_of(model: LlamaForCausalLM) -> dict[str, Tensor]:
+    """This process's part of the parameters, by name, one that is used twice once; they share the model's memory."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def whole_weights(model: LlamaForCausalLM, *, here: bool = True) -> dict[str, Tensor]:
+    """All weights, one that is used twice under both its names; every process has to ask for them, and only those get
+    them that want them `here`. Gathered ones are on the CPU, so that no device has to hold them all."""
+    gathered: dict[int, Tensor] = {}
+    names: dict[str, int] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[name] = id(parameter)
+        if id(parameter) in gathered:
+            continue
+        tensor = whole(parameter.detach())
+        if here:
+            gathered[id(parameter)] = tensor.cpu() if isinstance(parameter, DTensor) else tensor
+    return {name: gathered[key] for name, key in names.items() if here}
+
+
+@torch.no_grad()
+def set_weights(model: LlamaForCausalLM, weights: Mapping[str, Tensor]) -> None:
+    """Give the parameters other values, whole ones or parts."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(shared_as(parameter, weights[name].to(parameter.device)))

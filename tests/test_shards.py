@@ -1,0 +1,212 @@
+"""Weights in shares: 2 and 4 processes train as one, hold a share each, and go on from each other's checkpoints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from apr.train.processes import Processes
+from apr.train.recipes import sft_recipe
+from apr.train.run import RunDirectory
+from apr.train.sft import SftTrainer
+from test_rl_runs import RECIPE as RL
+from tiny import save_tiny_model
+from tiny_runs import SFT, sft
+from together import together
+
+MUON = SFT.replace("[optimizer]", '[optimizer]\nname = "muon"').replace("layers = 1", "layers = 2")
+FIGURES = ("loss", "gradient_norm")
+
+
+def figures(run: Path, names: tuple[str, ...] = FIGURES) -> dict[int, list[float]]:
+    return {entry["step"]: [entry[name] for name in names] for entry in RunDirectory(run).entries()}
+
+
+def same(run: Path, other: Path, names: tuple[str, ...] = FIGURES) -> None:
+    one, two = figures(run, names), figures(other, names)
+    assert sorted(one) == sorted(two)
+    for step, told in two.items():
+        assert one[step] == pytest.approx(told, rel=1e-4, abs=1e-6), step
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    assert sft(out, recipe=MUON) == 0
+    return out
+
+
+def trained(out: Path, recipe: str, *words: str) -> int:
+    return sft(out, *words, recipe=recipe)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_train_as_one(count: int, alone: Path, tmp_path: Path) -> None:
+    assert together(count, trained, tmp_path / "run", MUON) == [0] * count
+    same(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("path", [(2, 1), (1, 4), (4, 2, 1)])
+def test_a_run_goes_on_with_another_number_of_processes(path: tuple[int, ...], alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for until, count in enumerate(path, 4 - len(path) + 1):
+        assert together(count, trained, out, MUON, "--until", str(until)) == [0] * count
+    same(out, alone)
+
+
+def held(folder: Path) -> tuple[int, int]:
+    """Bytes of parameters, and of what optimisers remember, in this process after a step."""
+    import torch.distributed as dist
+
+    from apr.train.shards import own
+
+    if int(os.environ["WORLD_SIZE"]) > 1:
+        dist.init_process_group("gloo")
+    run = RunDirectory(folder)
+    config = sft_recipe(MUON.replace("hidden_size = 16", "hidden_size = 64"), "apr")
+    if int(os.environ["RANK"]) == 0:
+        run.create(MUON)
+    Processes(torch.device("cpu")).wait()
+    trainer = SftTrainer(config, run)
+    trainer.train(lambda progress: None, until=1)
+    weights = [own(parameter.detach()) for parameter in trainer.model.parameters()]
+    state = [own(value) for value in trainer.optimizers.state().values()]
+    sizes = [sum(tensor.untyped_storage().nbytes() for tensor in tensors) for tensors in (weights, state)]
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return sizes[0], sizes[1]
+
+
+def test_four_processes_hold_a_quarter_each(tmp_path: Path) -> None:
+    [whole] = together(1, held, tmp_path / "one")
+    parts = together(4, held, tmp_path / "four")
+    for kind in range(2):
+        # Rows that four does not divide go to the first.
+        assert max(part[kind] for part in parts) < 0.27 * whole[kind]
+        assert sum(part[kind] for part in parts) == pytest.approx(whole[kind], rel=0.02)
+
+
+def killed_while_saving(out: Path, recipe: str, step: int) -> int:
+    """The second process dies with its part of a checkpoint half written."""
+    from apr.train import state
+
+    real = state.dcp.save
+
+    def save(tensors: Any, *, storage_writer: Any) -> None:
+        if os.environ["RANK"] == "1" and f".{step}.partial" in str(storage_writer.path):
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(tensors, storage_writer=storage_writer)
+
+    state.dcp.save = save  # type: ignore[assignment]
+    return sft(out, recipe=recipe)
+
+
+def test_a_run_whose_process_is_killed_goes_on(alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="rank 0"):
+        together(2, killed_while_saving, out, MUON, 3)
+    assert RunDirectory(out).steps() == [1, 2]
+    assert together(2, trained, out, MUON) == [0, 0]
+    same(out, alone)
+
+
+def former(checkpoint: Path) -> None:
+    """A checkpoint as they were before several processes wrote them, of AdamW: parameters numbered, one file."""
+    import json
+
+    from apr.engine.checkpoint import load_model
+    from apr.train.seal import seal
+
+    [part] = (checkpoint / "trainer").iterdir()
+    tensors, values = load_file(part), json.loads((checkpoint / "trainer.json").read_text())
+    names = [name for name, _ in load_model(checkpoint).named_parameters()]
+    kinds = ("step", "exp_avg", "exp_avg_sq")
+    numbered = {n: {kind: tensors[f"{kind}/{name}"] for kind in kinds} for n, name in enumerate(names)}
+    torch.save(
+        {**values, "optimizers": [{"state": numbered, "param_groups": []}], "random": tensors["random"]},
+        checkpoint / "trainer.pt",
+    )
+    shutil.rmtree(checkpoint / "trainer")
+    (checkpoint / "trainer.json").unlink()
+    seal(checkpoint, checkpoint.name)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_goes_on_from_a_checkpoint_of_the_former_kind(count: int, tmp_path: Path) -> None:
+    assert sft(tmp_path / "whole") == 0
+    out = tmp_path / "run"
+    assert sft(out, "--until", "2") == 0
+    former(out / "checkpoints" / "2")
+    assert together(count, trained, out, SFT) == [0] * count
+    same(out, tmp_path / "whole")
+
+
+EVERYTHING = """
+overlap = true
+gradient_checkpointing = true
+
+[credit]
+children = 0.5
+lines = 0.5
+corrections = 0.5
+
+[replay]
+recipe = "LESSONS"
+weight = 0.5
+tokens = 300
+
+[loss]
+renew_reference = 2
+updates = 2
+"""
+
+
+def rl(out: Path, recipe: Path, start: Path, *words: str) -> int:
+    from apr.cli import main
+
+    options = ["--recipe", str(recipe), "--start-from", str(start), "--device", "cpu", "--threads", "1"]
+    return main(["train", "rl", "--out", str(out), *options, *words])
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A recipe of two groups with all that a step may hold, weights to begin with, and a run of one process."""
+    folder = tmp_path_factory.mktemp("rl")
+    start = Path(save_tiny_model(folder / "model", context_length=256))
+    (folder / "lessons.toml").write_text(SFT)
+    text = RL.replace("[loss]\n", EVERYTHING.replace("LESSONS", str(folder / "lessons.toml")))
+    (folder / "recipe.toml").write_text(text)
+    assert rl(folder / "run", folder / "recipe.toml", start) == 0
+    return folder / "recipe.toml", start, folder / "run"
+
+
+RL_FIGURES = ("loss", "gradient_norm", "kl", "replay", "entropy", "sampled_tokens", "validation_accuracy")
+
+
+@pytest.mark.parametrize(("count", "engine"), [(2, "native"), (4, "native"), (2, "torch")])
+def test_processes_learn_by_reinforcement_as_one(
+    count: int, engine: str, policy: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """Of four processes two have no rollouts, and run along."""
+    recipe, start, alone = policy
+    assert together(count, rl, tmp_path / "run", recipe, start, "--engine", engine) == [0] * count
+    names = ("loss", "gradient_norm", "kl", "replay", "entropy", "sampled_tokens")
+    # The engines draw by streams of their own: what they share is how a step is taken.
+    same(tmp_path / "run", alone, names if engine == "native" else ("replay",))
+
+
+def test_reinforcement_learning_goes_on_with_another_number_of_processes(
+    policy: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    recipe, start, alone = policy
+    for until, count in ((1, 2), (3, 1), (4, 4)):
+        assert together(count, rl, tmp_path / "run", recipe, start, "--until", str(until)) == [0] * count
+    same(tmp_path / "run", alone, ("loss", "gradient_norm", "kl", "replay", "entropy", "sampled_tokens"))
