@@ -13,6 +13,10 @@ from aiohttp import web
 
 Script = Callable[[dict[str, Any]], AsyncIterator[bytes]]
 """What is sent in answer to a request's body, piece by piece."""
+UPDATES = (
+    *("/pause_generation", "/begin_weight_update", "/update_weights_from_tensor", "/update_weights_from_disk"),
+    *("/end_weight_update", "/continue_generation"),
+)
 VOCABULARY = 150
 CONTEXT = 512
 
@@ -88,9 +92,18 @@ class FakeSglang:
         """The answer to `/server_info`; None: there is none."""
         self.probed: Any = {}
         """The `meta_info` of what is asked without a stream."""
+        self.workers: list[str] | None = None
+        """The servers behind it, as a router tells them; None: it is none."""
+        self.refuses: str | None = None
+        """The path whose requests it refuses."""
+        self.calls: list[str] = []
+        """Paths of what changes weights, in order."""
         self.requests: list[dict[str, Any]] = []
         self.aborted: list[str] = []
         self.updates: list[str] = []
+        self.payloads: list[str] = []
+        """Tensors that came in requests, as they came."""
+        self.paused = False
         self.url = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -114,7 +127,9 @@ class FakeSglang:
         app.router.add_get("/model_info", self._model_info)
         app.router.add_post("/generate", self._generate)
         app.router.add_post("/abort_request", self._abort_request)
-        app.router.add_post("/update_weights_from_disk", self._update)
+        app.router.add_get("/workers", self._workers)
+        for path in UPDATES:
+            app.router.add_post(path, self._update)
         # A script that waits for ever ends with its connection.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -135,17 +150,28 @@ class FakeSglang:
         self.aborted.append((await request.json())["rid"])
         return web.json_response({})
 
+    async def _workers(self, request: web.Request) -> web.StreamResponse:
+        if self.workers is None:
+            return web.Response(status=404)
+        return web.json_response({"workers": [{"url": url} for url in self.workers]})
+
     async def _update(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.updates.append(body["model_path"])
-        self.weights = body["weight_version"]
+        self.calls.append(request.path)
+        if request.path == self.refuses:
+            return web.json_response({"success": False, "message": "no such tensor"}, status=400)
+        self.paused = {"/pause_generation": True, "/continue_generation": False}.get(request.path, self.paused)
+        if "model_path" in body:
+            self.updates.append(body["model_path"])
+        self.payloads += body.get("serialized_named_tensors", [])
+        self.weights = body.get("weight_version", self.weights)
         return web.json_response({"success": True})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.requests.append(body)
         if not body.get("stream"):
-            return web.json_response({"meta_info": self.probed})
+            return web.json_response({"meta_info": {} if self.paused else self.probed})
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         script = self.script(body)
         try:

@@ -236,7 +236,8 @@ def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> No
         ]
 
 
-def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hand_over", ["directory", "tensors"])
+def test_a_trainer_updates_the_server_after_each_step(hand_over: Any, served: Served, tmp_path: Path) -> None:
     """Random weights solve nothing: what moves them is the KL's rows and a strong decay."""
     from apr.engine.sglang.client import SglangEngine
     from apr.train.recipes import rl_recipe
@@ -264,6 +265,7 @@ def test_a_trainer_updates_the_server_after_each_step(served: Served, tmp_path: 
         Traces("apr"),
         lambda model, directory: SglangEngine(urls[0], servers=urls, api_key=KEY, context_length=CONTEXT),
         start_from=served.other,
+        hand_over=hand_over,
     )
     try:
         before = {name: value.clone() for name, value in trainer.learner.model.state_dict().items()}
@@ -339,54 +341,84 @@ def alive(pid: int) -> bool:
     return not status.exists() or "State:\tZ" not in status.read_text()
 
 
-def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: Path) -> None:
-    """Runs last: 64 rollouts, one of two servers killed among them. What the dead one had begun is an engine error
-    and is run again, so that every problem is answered."""
+def test_an_abort_reaches_the_server_behind_a_router(served: Served, tmp_path: Path) -> None:
+    """The router alone is known: whoever asks it finds its servers, and both get aborts."""
     from apr.engine.sglang.client import SglangEngine
 
     urls = [server.url for server in served.servers]
     with start_router(urls, api_key=KEY, log=tmp_path / "router.log") as router:
         router.wait_until_healthy()
-        engine = SglangEngine(router.url, servers=urls, api_key=KEY, context_length=CONTEXT)
-        policy = Policy(engine, Countdown("apr"), Traces("apr"), "apr")
-        victim = served.servers[1]
-        under_way = 0
+        engine = SglangEngine(router.url, api_key=KEY, context_length=CONTEXT)
+        assert sorted(engine.servers) == sorted(urls)
 
-        def watch(event: Event, began: asyncio.Event) -> None:
-            if isinstance(event, TokensSampled):
-                began.set()
+        async def until(tokens: int, name: str) -> tuple[int, Completion]:
+            heard: list[int] = []
+            enough = asyncio.Event()
 
-        async def one(problem: apr.Problem, began: asyncio.Event) -> int:
-            for attempt in range(8):
-                tree = await policy.rollout(
-                    problem,
-                    Limits(tokens_per_thread=100),
-                    params=SamplingParams(0.0),
-                    emit=lambda event: watch(event, began),
-                )
-                assert tree.finished is not None
-                if not tree.failed:
-                    return attempt
-                assert tree.finished.correct is None
-                await asyncio.sleep(0.5)
-            raise AssertionError(f"lost: {tree.main.detail}")
+            def listen(new: Any) -> None:
+                heard.extend(new)
+                if len(heard) >= tokens:
+                    enough.set()
 
-        async def all_of_them() -> list[int]:
-            nonlocal under_way
+            prompt = (1, len(name), *PROMPT[1:])
+            work = engine.generate(prompt, SamplingParams(1.0, 480), request_id=name, on_tokens=listen)
+            running = asyncio.create_task(work)
+            await enough.wait()
+            known = len(heard)
+            engine.abort(name)
+            return known, await running
+
+        async def all_of_them() -> list[tuple[int, Completion]]:
+            return await asyncio.gather(*(until(10, "r" * n) for n in range(1, 5)))
+
+        try:
+            for known, completion in run(all_of_them()):
+                assert completion.finish_reason == "abort"
+                assert len(completion.token_ids) <= known + 20
+        finally:
+            run(engine.close())
+
+
+def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: Path) -> None:
+    """Runs last: 64 rollouts of a step, one of two servers killed among them. What the dead one had begun is done again
+    by the other, which then gets weights by itself."""
+    from apr.engine.sglang.client import SglangEngine
+    from apr.train.recipes import rl_recipe
+    from apr.train.rl.groups import draw, run_groups
+
+    recipe = "steps = 1\ngroups = 16\ngroup_size = 4\nmax_tokens = 100\n[optimizer]"
+    config, task = rl_recipe(recipe, "apr"), Countdown("apr")
+    urls = [server.url for server in served.servers]
+    victim = served.servers[1]
+    with start_router(urls, api_key=KEY, log=tmp_path / "router.log") as router:
+        router.wait_until_healthy()
+        engine = SglangEngine(router.url, api_key=KEY, context_length=CONTEXT)
+        policy = Policy(engine, task, Traces("apr"), "apr")
+
+        async def step() -> list[Any]:
             began = asyncio.Event()
-            tasks = [asyncio.create_task(one(problem, began)) for problem in apr.problems(64, 4)]
+
+            def watch(event: Event) -> None:
+                if isinstance(event, TokensSampled):
+                    began.set()
+
+            running = asyncio.create_task(run_groups(draw(task, config, 0, 16), policy, config, emit=watch))
             await began.wait()
-            under_way = sum(not task.done() for task in tasks)
+            assert not running.done()
             keeper = victim._keeper.pid
             [server] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
             os.killpg(int(server), signal.SIGKILL)
-            tries = await asyncio.gather(*tasks)
+            groups = await running
+            await engine.update_weights(served.other)
             await engine.close()
-            return tries
+            return groups
 
-        tries = run(all_of_them())
-    assert len(tries) == 64
-    assert under_way > 32, "the server died when little was left to lose"
+        groups = run(step())
+    rewards = [reward for group in groups for reward in group.rewards]
+    assert len(rewards) == 64
+    assert None not in rewards
+    names = [tree.started.rollout for group in groups for tree in group.trees]
+    assert any(name.count("-") > 1 for name in names), "the server died when nothing was left to lose"
 
 
 def test_published_languages_on_a_server(tmp_path: Path) -> None:

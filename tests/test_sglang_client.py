@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+import pickle
 import stat
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from apr.engine import API_KEY, load_engine
 from apr.engine.sglang.client import Probe, SglangEngine, WeightMismatch
 from apr.engine.sglang.http import ServerError
 from apr.engine.sglang.server import ServerProcess, StartError
+from apr.engine.sglang.updates import InMemory
 from apr.policy import Policy
 from apr.types import Completion, SamplingParams
 from fake_sglang import (
@@ -307,6 +310,8 @@ def test_equal_weights_have_one_name_whoever_hands_them_over(tmp_path: Path) -> 
             assert await late.update_weights(second) == 1
             # It was left alone: it has them.
             assert server.updates == [str(first)]
+            assert server.calls[:2] == ["/pause_generation", "/update_weights_from_disk"]
+            assert not server.paused
             for engine in (early, late):
                 completion = await engine.generate(PROMPT, params, request_id="r")
                 assert (completion.finish_reason, completion.policy_version) == ("stop", 1)
@@ -342,6 +347,89 @@ def test_a_probe_finds_every_difference(tmp_path: Path, probed: Any, expected: t
             return await engine.generate(PROMPT, SamplingParams(0.0, 5), request_id="r")
 
         assert run(engine, main).error == "the last weight update failed"
+
+
+def test_tensors_go_in_pieces_while_a_server_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from apr.train.rl import handover
+
+    monkeypatch.setattr(handover, "BUCKET_BYTES", 40)
+    shared = torch.arange(6.0).reshape(2, 3)
+    state = {"embed": shared, "norm": torch.ones(3), "wide": torch.arange(20.0), "head": shared}
+    buckets, name = handover.buckets_of(state)
+    assert handover.buckets_of({**state, "norm": torch.zeros(3)})[1] != name
+    with FakeSglang() as server:
+        server.info = {**server.info, "tp_size": 2}
+        engine = opened(server)
+        version = run(engine, lambda: engine.update_weights(InMemory(buckets, name)))
+        assert (version, server.weights, server.paused) == (1, name, False)
+        pieces = ["/update_weights_from_tensor"] * len(buckets)
+        ends = ["/end_weight_update", "/continue_generation"]
+        assert server.calls == ["/pause_generation", "/begin_weight_update", *pieces, *ends]
+    # Every part of the model gets all of a piece; what is larger than one has its own.
+    assert server.payloads[::2] == server.payloads[1::2]
+    came = [dict(pickle.loads(base64.b64decode(payload))) for payload in server.payloads[::2]]
+    assert [list(piece) for piece in came] == [["embed", "norm"], ["wide"]]
+    assert all(torch.equal(tensor, state[key]) for piece in came for key, tensor in piece.items())
+
+
+@pytest.mark.parametrize("path", ["/update_weights_from_tensor", "/end_weight_update", "/continue_generation"])
+def test_a_failed_update_leaves_all_servers_paused(path: str) -> None:
+    with FakeSglang() as sound_one, FakeSglang() as server:
+        server.refuses = path
+        engine = opened(server, servers=[sound_one.url, server.url])
+
+        async def main() -> Completion:
+            with pytest.raises(ServerError, match="no such tensor"):
+                await engine.update_weights(InMemory([b"piece"], "new"))
+            return await engine.generate(PROMPT, SamplingParams(0.0, 5), request_id="r")
+
+        assert run(engine, main).error == "the last weight update failed"
+        assert sound_one.paused
+        assert server.paused
+        # Given sound weights again, both go on.
+        server.refuses = None
+        engine = opened(server, servers=[sound_one.url, server.url])
+        run(engine, lambda: engine.update_weights(InMemory([b"piece"], "newer")))
+        assert (sound_one.weights, server.weights) == ("newer", "newer")
+        assert [sound_one.paused, server.paused] == [False, False]
+
+
+def test_a_routers_servers_are_asked_for_and_told_themselves() -> None:
+    """A router passes on neither aborts nor weights."""
+    with FakeSglang() as one, FakeSglang() as two, FakeSglang() as router:
+        router.workers = [one.url, f"{two.url}/"]
+
+        async def until_aborted(body: dict[str, Any]) -> AsyncIterator[bytes]:
+            yield FIRST
+            engine.abort("r")
+            while not (one.aborted and two.aborted):
+                await asyncio.sleep(0.01)
+            yield chunk([], 1, finish="abort")
+
+        router.script = until_aborted
+        engine = opened(router)
+        assert engine.servers == (one.url, two.url)
+
+        async def main() -> Completion:
+            await engine.update_weights(InMemory([b"piece"], "new"))
+            return await engine.generate(PROMPT, SamplingParams(0.0, 400), request_id="r")
+
+        assert run(engine, main).finish_reason == "abort"
+        assert one.aborted == two.aborted != []
+        assert (one.weights, two.weights, router.calls) == ("new", "new", [])
+
+
+def test_weights_go_on_past_a_server_that_died() -> None:
+    with FakeSglang() as one:
+        with FakeSglang() as two:
+            engine = opened(one, servers=[one.url, two.url])
+        assert run(engine, lambda: engine.update_weights(InMemory([b"piece"], "new"))) == 1
+        assert (one.weights, one.paused) == ("new", False)
+    with FakeSglang() as gone:
+        engine = opened(gone)
+    with pytest.raises(ServerError, match="no server at"):
+        run(engine, lambda: engine.update_weights(InMemory([b"piece"], "new")))
 
 
 @pytest.mark.parametrize("size", [True, -1, 0, 2**40, "150", 1.5, None, [150]])

@@ -70,6 +70,13 @@ def parser() -> Parser:
     rl.add_argument("--start-from", metavar="DIR", help="the policy to begin with (default: the shipped model)")
     rl.add_argument("--engine", choices=ENGINES, default="native", help="what samples the rollouts (default: native)")
     rl.add_argument("--server", metavar="URL", help=SERVER_HELP)
+    rl.add_argument("--servers", type=positive, default=1, metavar="N", help="SGLang servers to start (default: 1)")
+    rl.add_argument(
+        "--hand-over",
+        choices=("directory", "tensors"),
+        default="directory",
+        help="how servers get weights: from a directory that they can read, or in requests (default: directory)",
+    )
     return main
 
 
@@ -152,12 +159,22 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
             if options.engine == "native":
                 # Ratios are of log-probabilities: those of the engine are the model's own in float32.
                 return load_engine("native", directory, cache_dtype="float32", threads=options.threads)
-            return load_engine("sglang", directory, url=options.server, log=log, progress=waits)
+            return load_engine(
+                "sglang", directory, url=options.server, servers=options.servers, log=log, progress=waits
+            )
 
         watch.phase("loading the model")
         try:
             trainer = _checked(
-                lambda: GrpoTrainer(config, plan.run, task, language, open_engine, device=str(processes.device))
+                lambda: GrpoTrainer(
+                    config,
+                    plan.run,
+                    task,
+                    language,
+                    open_engine,
+                    device=str(processes.device),
+                    hand_over=options.hand_over,
+                )
             )
         except EngineError as error:
             raise UsageError(str(error)) from None

@@ -24,7 +24,7 @@ import aiohttp
 
 from apr.engine import API_KEY
 from apr.engine.base import OnTokens, forked
-from apr.engine.sglang.http import ServerError, events, json_or_text, message, reason
+from apr.engine.sglang.http import ServerError, Unreachable, events, json_or_text, message, reason
 from apr.engine.sglang.request import Request
 from apr.engine.sglang.server import (
     START_SECONDS,
@@ -34,6 +34,7 @@ from apr.engine.sglang.server import (
     start_servers,
     vocab_size,
 )
+from apr.engine.sglang.updates import OnDisk, Weights, update
 from apr.engine.sglang.weights import Probe, WeightMismatch, weights_name
 from apr.types import Completion, SamplingParams
 
@@ -67,12 +68,13 @@ class SglangEngine:
         timeout: float = 300.0,
         connections: int = 1024,
     ) -> None:
-        """`servers` are those behind a router at `url`: aborts and weight updates go to each. `processes` are ended
-        by `close`. `context_length` is asked of a server unless given; ids from `vocab_size` on, which would bring a
-        server down, are refused where it is known; `timeout` is the longest a stream may go without a token, in
-        seconds, `connections` the most at once. ServerError if nothing usable is there."""
+        """`servers` are those behind a router at `url`, which is asked for them unless they are given: aborts and
+        weight updates go to each, since a router passes neither on. `processes` are ended by `close`. `context_length`
+        is asked of a server unless given; ids from `vocab_size` on, which would bring a server down, are refused where
+        it is known; `timeout` is the longest a stream may go without a token, in seconds, `connections` the most at
+        once. ServerError if nothing usable is there."""
         self.url = url.rstrip("/")
-        self._servers = [server.rstrip("/") for server in servers] or [self.url]
+        self._servers = [server.rstrip("/") for server in servers]
         self._processes = list(processes)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
@@ -158,12 +160,20 @@ class SglangEngine:
         # What a server holds on to all the same ends with its connection.
         await asyncio.to_thread(self._stop)
 
-    async def update_weights(self, directory: str | Path, probe: Probe | None = None) -> int:
-        """Serve the checkpoint in a directory that every server can read; returns the new policy version. A server that
-        has these weights already is left alone.
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Addresses of those that run requests."""
+        return tuple(self._servers)
+
+    async def update_weights(
+        self, weights: str | Path | Weights, probe: Probe | None = None, servers: Sequence[str] | None = None
+    ) -> int:
+        """Serve other weights: a checkpoint in a directory that every server can read, or tensors; returns the new
+        policy version. A server that has these weights already is left alone. `servers` are those to hand them to, the
+        others being another client's to update; None: all.
 
         The prefix caches are emptied. RuntimeError while requests are open. ServerError if a server refuses,
-        WeightMismatch if one then computes other log-probabilities than `probe` has: the servers may then differ, and
+        WeightMismatch if one then computes other log-probabilities than `probe` has: the servers are then paused, and
         every later request is an error until an update succeeds.
         """
         if fault := forked(self._process):
@@ -171,11 +181,16 @@ class SglangEngine:
         if self._open:
             raise RuntimeError("weights may not change while requests are open")
         self._fault = "the last weight update failed"
-        path = Path(directory).resolve()
-        weights = await asyncio.to_thread(weights_name, path)
-        work = self._update(str(path), weights, probe)
+        if isinstance(weights, str | Path):
+            path = Path(weights).resolve()
+            weights = OnDisk(path, await asyncio.to_thread(weights_name, path))
+        work = update(self._ask, self._servers if servers is None else servers, weights, probe)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-        self._version, self._weights, self._fault = self._version + 1, weights, None
+        return self.note_weights(weights.name)
+
+    def note_weights(self, name: str) -> int:
+        """Take note that another client has had all servers serve weights of this name; the new policy version."""
+        self._version, self._weights, self._fault = self._version + 1, name, None
         return self._version
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -209,7 +224,19 @@ class SglangEngine:
             )
         return self._session
 
+    async def _behind(self) -> list[str]:
+        """The servers behind a router; a server by itself knows of none."""
+        try:
+            workers = (await self._ask("GET", self.url, "/workers")).get("workers")
+        except Unreachable:
+            raise
+        except ServerError:
+            workers = None
+        found = [worker.get("url") for worker in workers if isinstance(worker, dict)] if workers else []
+        return [url.rstrip("/") for url in found if isinstance(url, str)] or [self.url]
+
     async def _ask_length_and_weights(self) -> tuple[int, str | None]:
+        self._servers = self._servers or await self._behind()
         info = await self._ask("GET", self._servers[0], "/server_info")
         most = info.get("max_req_input_len")
         if type(most) is not int or most < 2:
@@ -230,21 +257,12 @@ class SglangEngine:
                 if response.status != 200:
                     raise ServerError(f"{server}: {message(answer, response.status)}")
         except aiohttp.ClientError as error:
-            raise ServerError(f"no server at {server}: {reason(error)}") from None
+            raise Unreachable(f"no server at {server}: {reason(error)}") from None
         except TimeoutError:
             raise ServerError(f"{server} gave no answer to {path} within {seconds:g} s") from None
         if not isinstance(answer, dict):
             raise ServerError(f"{server} is no SGLang server")
         return answer
-
-    async def _update(self, directory: str, weights: str, probe: Probe | None) -> None:
-        body = {"model_path": directory, "weight_version": weights, "flush_cache": True}
-        for server in self._servers:
-            if await self._served_weights(server) != weights:
-                await self._ask("POST", server, "/update_weights_from_disk", body)
-        if probe is not None:
-            for server in self._servers:
-                probe.check(server, await self._ask("POST", server, "/generate", probe.request()))
 
     async def _run(self, request: Request, version: int) -> Completion:
         try:

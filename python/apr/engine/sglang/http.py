@@ -19,6 +19,10 @@ class ServerError(EngineError):
     """A server that cannot be used, or refused something."""
 
 
+class Unreachable(ServerError):
+    """A server that is not there."""
+
+
 async def events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
     """The JSON objects of server-sent events."""
     while line := await _line(stream):

@@ -204,6 +204,11 @@ def _tried(task: Task[Any], config: RlConfig, groups: Sequence[Group]) -> tuple[
     return tuple((task.kind(group.drawn.problem), group.split) for group in groups if len(group.judged) > 1)
 
 
+REDONE_AFTER_S = (0.5, 1.0, 2.0)
+"""Pauses before a rollout whose engine failed is done again: of several servers one may have died, and a router takes a
+moment to send nothing more to it."""
+
+
 async def run_groups(
     wanted: Sequence[Drawn],
     policy: Policy,
@@ -213,21 +218,27 @@ async def run_groups(
     temperature: float | None = None,
     emit: Emit | None = None,
 ) -> list[Group]:
-    """All rollouts of these problems; `size` of each and at `temperature` instead of the configured ones. `emit` gets
-    the events of the first problem's rollouts; what it raises comes out here."""
+    """All rollouts of these problems; `size` of each and at `temperature` instead of the configured ones. One whose
+    engine failed is done again, under a name of its own. `emit` gets the events of the first problem's rollouts; what
+    it raises comes out here."""
     limits = Limits(threads=config.max_threads, total_tokens=config.max_tokens)
     heat = config.temperature if temperature is None else temperature
 
     async def run(drawn: Drawn, member: int, emit: Emit | None) -> ThreadTree:
-        return await policy.rollout(
-            drawn.problem,
-            limits,
-            params=SamplingParams(temperature=heat, seed=request_seed(config.seed, f"task {drawn.index}", member)),
-            budget=drawn.budget,
-            emit=emit,
-            rollout_id=f"{drawn.index}-{member}",
-            stream=emit is not None,
-        )
+        for again in itertools.count():
+            tree = await policy.rollout(
+                drawn.problem,
+                limits,
+                params=SamplingParams(temperature=heat, seed=request_seed(config.seed, f"task {drawn.index}", member)),
+                budget=drawn.budget,
+                emit=emit,
+                rollout_id=f"{drawn.index}-{member}" + (f"-{again}" if again else ""),
+                stream=emit is not None,
+            )
+            if not tree.failed or again == len(REDONE_AFTER_S):
+                return tree
+            await asyncio.sleep(REDONE_AFTER_S[again])
+        raise AssertionError("unreachable")
 
     members = range(config.group_size if size is None else size)
     try:

@@ -1,15 +1,25 @@
-"""Directories of weights for servers to read: in memory where a system has such a place, and gone after a kill too."""
+"""Weights for servers: directories that they read, in memory where a system has such a place and gone after a kill too;
+or tensors in pieces that a request can hold."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
+from torch import Tensor
+
+HandOver = Literal["directory", "tensors"]
+"""How servers get weights: from a directory that they can read, or in requests, wherever they are."""
+BUCKET_BYTES = 256 << 20
+"""Of tensors in one request, but for a larger one by itself."""
 
 MEMORY = Path("/dev/shm")
 """Where a directory costs no disk, on systems that have it."""
@@ -44,3 +54,24 @@ def _sweep(place: Path) -> None:
         with suppress(OSError, Timeout), FileLock(lock, timeout=0):
             shutil.rmtree(directory, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def buckets_of(weights: Mapping[str, Tensor]) -> tuple[list[bytes], str]:
+    """The tensors as pickles of some of them each, one that is used twice once, and a digest of all."""
+    digest = hashlib.blake2b(digest_size=16)
+    buckets: list[list[tuple[str, Tensor]]] = []
+    size = 0
+    seen: set[int] = set()
+    for name, value in weights.items():
+        if value.data_ptr() in seen:
+            continue
+        seen.add(value.data_ptr())
+        # A view would take its whole storage along.
+        tensor = value.detach().cpu().contiguous().clone()
+        digest.update(name.encode() + tensor.numpy().tobytes())
+        if not buckets or size + tensor.nbytes > BUCKET_BYTES:
+            buckets.append([])
+            size = 0
+        buckets[-1].append((name, tensor))
+        size += tensor.nbytes
+    return [pickle.dumps(bucket) for bucket in buckets], digest.hexdigest()

@@ -6,21 +6,19 @@ engine by itself counts how often it got weights.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-import torch
 from transformers import LlamaForCausalLM
 
 from apr.engine.base import Engine, OnTokens
 from apr.engine.native import NativeEngine
 from apr.engine.torch import TorchEngine
 from apr.threads.language import Vocabulary
-from apr.train.model import save_model, token_logprobs
 from apr.train.optimizers import Diverged
 from apr.train.processes import Processes
-from apr.train.rl.handover import directory_of_weights
+from apr.train.rl.handover import HandOver
 from apr.train.shards import own, weights_of, whole_weights
 from apr.types import Completion, SamplingParams
 
@@ -38,13 +36,14 @@ class Served:
         tokenizer: Vocabulary,
         probe: tuple[int, ...],
         processes: Processes,
+        by: HandOver = "directory",
     ) -> None:
-        """`probe` is a prompt whose log-probabilities a server must compute as the trainer does. TypeError for an
-        engine that cannot take weights."""
+        """`probe` is a prompt whose log-probabilities a server must compute as the trainer does; servers get weights
+        `by` a directory or in requests. TypeError for an engine that cannot take weights."""
         self._engine = engine
         self._model = model
         self._processes = processes
-        self._hand_over = _way(engine, model, tokenizer, probe)
+        self._hand_over = _way(engine, model, tokenizer, probe, processes, by)
         self._ahead = 0
         """Steps of the weights less the engine's own version."""
 
@@ -90,7 +89,14 @@ class Served:
         self._ahead = steps - await self._hand_over()
 
 
-def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Vocabulary, probe: tuple[int, ...]) -> _HandOver:
+def _way(
+    engine: Engine,
+    model: LlamaForCausalLM,
+    tokenizer: Vocabulary,
+    probe: tuple[int, ...],
+    processes: Processes,
+    by: HandOver,
+) -> _HandOver:
     if isinstance(engine, NativeEngine):
 
         async def hand_over() -> int:
@@ -105,19 +111,9 @@ def _way(engine: Engine, model: LlamaForCausalLM, tokenizer: Vocabulary, probe: 
             return engine.update_weights(None if shared else whole_weights(model))
 
         return tell
-    from apr.engine.sglang.client import Probe, SglangEngine
+    from apr.engine.sglang.client import SglangEngine
+    from apr.train.rl.servers import publish
 
     if not isinstance(engine, SglangEngine):
         raise TypeError(f"{type(engine).__name__} takes no weights")
-
-    async def write() -> int:
-        ids = torch.tensor([probe], device=model.device)
-        with torch.no_grad():
-            expected_T = token_logprobs(model(input_ids=ids, use_cache=False).logits, ids)[0]
-        if not expected_T.isfinite().all():
-            raise Diverged("the weights make log-probabilities that are not finite", updated=True)
-        with directory_of_weights() as directory:
-            await asyncio.to_thread(save_model, model, tokenizer, directory)
-            return await engine.update_weights(directory, Probe(probe, tuple(expected_T.tolist())))
-
-    return write
+    return partial(publish, engine, model, tokenizer, probe, processes, by)

@@ -36,6 +36,7 @@ from apr.train.rl.check import check
 from apr.train.rl.credit import credits_of
 from apr.train.rl.edge import Edge
 from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups
+from apr.train.rl.handover import HandOver
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, credited, records, summarise
 from apr.train.rl.packs import Row, judged_rollouts, rows_of
@@ -64,9 +65,10 @@ class GrpoTrainer:
         *,
         start_from: str | Path | None = None,
         device: str = "cpu",
+        hand_over: HandOver = "directory",
     ) -> None:
         """Begin with the weights in `start_from`, or those that the run keeps as its start; or go on from the run's
-        newest checkpoint."""
+        newest checkpoint. `hand_over` is how servers get weights."""
         self.config = config
         self.run = run
         self.processes = Processes(torch.device(device))
@@ -133,7 +135,7 @@ class GrpoTrainer:
                 raise ValueError("overlap: this engine samples with the very weights that train")
             if config.overlap and config.refill and self.processes.count > 1:
                 raise ValueError("overlap and refill: several processes cannot do both")
-            self.engine = Served(engine, model, self.tokenizer, probe, self.processes)
+            self.engine = Served(engine, model, self.tokenizer, probe, self.processes, hand_over)
             self.policy = Policy(self.engine, task, language, config.method)
         except BaseException:
             asyncio.run(engine.close())

@@ -1,0 +1,213 @@
+"""What one GPU makes of APR, within a time: `bash benchmarks/gpu.sh`.
+
+Each part prints its figures as one line of JSON, which also go to results.jsonl in the directory that is asked for; a
+part that fails says so in its line, and the others run. The trained model goes there too, in bfloat16 and in pieces
+that are easy to carry: `cat small.tar.* | tar x`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from apr.countdown.language import Traces
+from apr.countdown.task import Countdown
+from apr.engine import load_engine
+from apr.engine.checkpoint import load_model
+from apr.origin import Origin, write_origin
+from apr.policy import checkpoint
+from apr.train.model import save_model
+from apr.train.precision import compute_dtype
+from apr.train.recipes import ModelConfig, SftConfig, recipe_text, rl_recipe, sft_recipe
+from apr.train.rl.trainer import GrpoTrainer
+from apr.train.run import RunDirectory
+from apr.train.sft import Progress, SftTrainer
+
+PIECE = 15 << 20
+SPARE_S = 60.0
+"""Kept for validating and saving at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is done."""
+
+    sft: SftConfig
+    steps: int
+    """Timed, after two that warm up."""
+    groups: int
+    rl_steps: int
+    product: int
+    """Rows of the square matrices whose product is the measure."""
+
+
+def sizes(cpu: bool) -> Sizes:
+    """Those of a GPU, or such as a CPU does in a minute."""
+    sft = sft_recipe(recipe_text("small"), "apr", validate_every=0, checkpoint_every=0)
+    if not cpu:
+        return Sizes(sft, 10, 16, 4, 8192)
+    shape = ModelConfig(hidden_size=32, layers=2, heads=2, mlp_size=64, context_length=8192)
+    few = replace(sft, model=shape, tokens_per_step=2048, tokens_per_batch=2048, validation_lessons=1)
+    return Sizes(few, 2, 1, 1, 512)
+
+
+def tests() -> dict[str, Any]:
+    """Those that need a GPU; without one they skip themselves."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "tests/test_gpu.py"], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stdout[-2000:])
+    return {"said": done.stdout.strip().splitlines()[-1]}
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
+    """Operations a second of a large product, the best of ten."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(12):
+        _finish(device)
+        begun = time.perf_counter()
+        a @ b
+        _finish(device)
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best
+
+
+def supervised(device: str, size: Sizes, compile: bool) -> dict[str, Any]:
+    """Steps of a recipe's last stage: tokens a second, and their operations over those of a large product."""
+    with TemporaryDirectory() as place:
+        trainer = SftTrainer(replace(size.sft, compile=compile), RunDirectory(place), device=device)
+        trainer.step = trainer.config.steps - size.steps - 2
+        seconds, tokens = [], 0
+        for turn in range(size.steps + 2):
+            begun = time.perf_counter()
+            _, _, count = trainer._train_step()
+            _finish(trainer.device)
+            trainer.step += 1
+            if turn >= 2:
+                seconds.append(time.perf_counter() - begun)
+                tokens += count
+        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+        dtype = compute_dtype(trainer.config.autocast, trainer.device)
+        rate = tokens / sum(seconds)
+        peak = product_rate(trainer.device, dtype, size.product)
+        return {
+            "parameters": parameters,
+            "dtype": str(dtype),
+            "tokens_per_second": round(rate),
+            "step_seconds": round(median(seconds), 3),
+            # Two operations a weight forward, four backward; attention is left out.
+            "utilisation": round(6 * parameters * rate / peak, 4),
+            "product_operations_per_second": peak,
+            "memory_bytes": torch.cuda.max_memory_allocated() if trainer.device.type == "cuda" else None,
+        }
+
+
+def reinforcement(device: str, size: Sizes) -> dict[str, Any]:
+    """Steps of the recipe `tiny` on the shipped model, which the torch engine samples with."""
+    changes = {"groups": size.groups, "steps": size.rl_steps, "validate_every": 0, "max_tokens": 4000}
+    with ExitStack() as stack:
+        start = checkpoint(None, stack)
+        run = RunDirectory(stack.enter_context(TemporaryDirectory()))
+        run.create("")
+        trainer = GrpoTrainer(
+            rl_recipe(recipe_text("tiny", "rl"), "apr", **changes),
+            *(run, Countdown("apr"), Traces("apr"), lambda model, _: load_engine("torch", model)),
+            start_from=start,
+            device=device,
+        )
+        stack.callback(trainer.close)
+        lines: list[dict[str, Any]] = []
+        trainer.train(lines.append)
+    names = ("tokens", "solved", "seconds", "tokens_per_second", "logprob_gap", "failures")
+    return {"steps": [{name: line[name] for name in names if name in line} for line in lines]}
+
+
+def training(device: str, size: Sizes, out: Path, seconds: float, step_seconds: float, compile: bool) -> dict[str, Any]:
+    """A model of the recipe, trained for so many steps as fit."""
+    steps = max(2, min(size.sft.steps, int(seconds / (step_seconds * 1.1))))
+    with TemporaryDirectory() as place:
+        run = RunDirectory(Path(place) / "run")
+        run.create("")
+        told: list[Progress] = []
+        config = replace(size.sft, steps=steps, validate_every=steps, compile=compile)
+        trainer = SftTrainer(config, run, device=device)
+        trainer.train(told.append)
+        last = run.latest()
+        assert last is not None
+        model = load_model(last)
+        small = Path(place) / "small"
+        save_model(model, trainer.tokenizer, small, torch.bfloat16)
+        write_origin(Origin(config.task, config.language, config.method), small)
+        archive = Path(place) / "small.tar"
+        with tarfile.open(archive, "w") as file:
+            file.add(small, "small")
+        content = archive.read_bytes()
+    for number, begin in enumerate(range(0, len(content), PIECE)):
+        (out / f"small.tar.{number:02d}").write_bytes(content[begin : begin + PIECE])
+    (out / "losses.json").write_text(json.dumps([round(progress.loss, 5) for progress in told]))
+    kinds = dict(told[-1].validation_kinds)
+    return {"steps": steps, "loss": told[-1].loss, "validation_loss": told[-1].validation_loss, "right": kinds}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the parts; 1 if one of them failed."""
+    parser = argparse.ArgumentParser(prog="bash benchmarks/gpu.sh", description=__doc__)
+    parser.add_argument("--cpu", action="store_true", help="at tiny sizes on the CPU, to try the script")
+    parser.add_argument("--minutes", type=float, default=12.0, metavar="N", help="for all of it (default 12)")
+    parser.add_argument("--out", type=Path, default=Path("gpu-results"), metavar="DIR")
+    options = parser.parse_args(arguments)
+    begun = time.monotonic()
+    if not (options.cpu or torch.cuda.is_available()):
+        parser.error("there is no GPU; --cpu tries the script")
+    device, size = "cpu" if options.cpu else "cuda", sizes(options.cpu)
+    options.out.mkdir(parents=True, exist_ok=True)
+    failed = False
+
+    def part(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        nonlocal failed
+        started = time.monotonic()
+        try:
+            found = work()
+        except Exception as error:
+            found, failed = {"error": f"{type(error).__name__}: {error}"}, True
+        line = json.dumps({"part": name, "seconds": round(time.monotonic() - started, 1), **found})
+        print(line, flush=True)
+        with (options.out / "results.jsonl").open("a") as file:
+            file.write(line + "\n")
+        return found
+
+    def machine() -> dict[str, Any]:
+        named = "a CPU" if options.cpu else torch.cuda.get_device_name()
+        return {"device": named, "torch": torch.__version__, "python": sys.version.split()[0]}
+
+    part("machine", machine)
+    part("tests", tests)
+    plain = part("supervised", lambda: supervised(device, size, compile=False))
+    compiled = part("supervised, compiled", lambda: supervised(device, size, compile=True))
+    part("reinforcement", lambda: reinforcement(device, size))
+    best = min((plain, compiled), key=lambda found: found.get("step_seconds", float("inf")))
+    left = 20.0 if options.cpu else 60 * options.minutes - (time.monotonic() - begun) - SPARE_S
+    if left > 0 and "step_seconds" in best:
+        timed, faster = best["step_seconds"], best is compiled
+        part("training", lambda: training(device, size, options.out, left, timed, faster))
+    return int(failed)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

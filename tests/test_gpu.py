@@ -1,0 +1,54 @@
+"""What a GPU must do as the CPU does; without one there is nothing to test."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+
+from apr.engine import load_engine
+from apr.train.recipes import sft_recipe
+from apr.train.run import RunDirectory
+from apr.train.sft import SftTrainer
+from apr.types import Completion, SamplingParams
+from tiny import save_tiny_model
+from tiny_runs import SFT
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+def losses(folder: Path, device: str, recipe: str, until: int | None = None) -> list[float]:
+    run = RunDirectory(folder)
+    run.create(recipe)
+    SftTrainer(sft_recipe(recipe, "apr"), run, device=device).train(lambda progress: None, until=until)
+    return [entry["loss"] for entry in run.entries()]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(("autocast", "apart"), [("none", 1e-3), ("bf16", 3e-2)])
+def test_steps_are_those_of_the_cpu(autocast: str, apart: float, optimizer: str, tmp_path: Path) -> None:
+    recipe = SFT.replace("steps = 4", f'steps = 4\nautocast = "{autocast}"')
+    recipe = recipe.replace("[optimizer]", f'[optimizer]\nname = "{optimizer}"')
+    expected = losses(tmp_path / "cpu", "cpu", recipe.replace('"bf16"', '"none"'))
+    assert losses(tmp_path / "gpu", "cuda", recipe) == pytest.approx(expected, rel=apart)
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    whole = losses(tmp_path / "whole", "cuda", SFT)
+    losses(tmp_path / "pieces", "cuda", SFT, until=2)
+    assert losses(tmp_path / "pieces", "cuda", SFT) == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_torch_engine_samples_what_the_native_one_does(tmp_path: Path) -> None:
+    directory = save_tiny_model(tmp_path / "model", context_length=96)
+    engines = [load_engine("torch", directory, device="cuda"), load_engine("native", directory, cache_dtype="float32")]
+
+    async def all_of_them() -> list[Completion]:
+        params = SamplingParams(0.0, 60)
+        return [await engine.generate((1, 28, 3), params, request_id="r") for engine in engines]
+
+    ours, theirs = asyncio.run(all_of_them())
+    assert ours.token_ids == theirs.token_ids
+    assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
