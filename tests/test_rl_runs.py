@@ -360,6 +360,37 @@ def test_a_gradient_that_is_not_finite_leaves_the_step_before(
     assert told(tmp_path) == unbroken[False]
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_rollouts_of_an_engine_that_fails_are_done_again(
+    times: int, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few times: an engine that fails for ever is no fault of the policy's."""
+    from dataclasses import replace
+
+    from apr.types import Completion
+
+    monkeypatch.setattr("apr.train.rl.groups.REDONE_AFTER_S", (0.0, 0.0))
+    native = load_engine("native", start, cache_dtype="float32")
+    real, asked = native.generate, []
+
+    async def fails(*arguments: Any, **options: Any) -> Completion:
+        asked.append(arguments)
+        completion = await real(*arguments, **options)
+        return replace(completion, finish_reason="error", error="died") if len(asked) <= times else completion
+
+    monkeypatch.setattr(native, "generate", fails)
+    settings = config(max_tokens=20)
+    task = selected(Countdown(), settings.problem_options)
+    [found] = asyncio.run(run_groups(draw(task, settings, 0, 1), Policy(native, task, Traces(), "apr"), settings))
+    names = sorted(tree.started.rollout for tree in found.trees if tree.started is not None)
+    if times == 1:
+        assert None not in found.rewards
+        assert sum(name.endswith("-1-1") or name.endswith("-0-1") for name in names) == 1
+    else:
+        assert found.rewards == (None, None)
+        assert len(asked) == 6
+
+
 def test_weights_that_are_not_finite_reach_no_engine(start: Path, tmp_path: Path) -> None:
     from apr import Tokenizer
 

@@ -13,6 +13,7 @@ import torch
 
 from apr import Tokenizer
 from apr.engine.checkpoint import load_model
+from apr.engine.sglang.server import free_port
 from apr.train.batches import SftData, batches, collate
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, save_model, token_logprobs
@@ -82,10 +83,14 @@ def losses(directory: Path) -> dict[int, tuple[float, float | None]]:
     return {e["step"]: (e["loss"], e.get("validation_loss")) for e in entries}
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    finish(train(tmp_path / "one", "--until", "6"))
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517")
-    finish(train(tmp_path / "two", "--until", "6", launcher=torchrun))
+def test_two_machines_in_a_box_train_as_one(tmp_path: Path) -> None:
+    """Two agents of `torchrun`, of a process each, that meet as those of two machines do."""
+    words = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-id", "box")
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}")
+    # A step of arithmetic and one of whole searches.
+    agents = [train(tmp_path / "two", "--steps", "2", launcher=(*words, *meeting)) for _ in range(2)]
+    for process in (*agents, train(tmp_path / "one", "--steps", "2")):
+        finish(process)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert sorted(two) == sorted(one)
     for step in one:

@@ -54,6 +54,14 @@ def test_processes_train_as_one(count: int, alone: Path, tmp_path: Path) -> None
     same(tmp_path / "run", alone)
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no compiler")
+def test_blocks_are_compiled_in_shares(tmp_path: Path) -> None:
+    compiled = MUON.replace("steps = 4", "steps = 2\ncompile = true")
+    assert sft(tmp_path / "plain", recipe=compiled.replace("compile = true", "")) == 0
+    assert together(2, trained, tmp_path / "run", compiled) == [0, 0]
+    same(tmp_path / "run", tmp_path / "plain")
+
+
 @pytest.mark.parametrize("path", [(2, 1), (1, 4), (4, 2, 1)])
 def test_a_run_goes_on_with_another_number_of_processes(path: tuple[int, ...], alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"

@@ -10,7 +10,7 @@ from typing import Any
 from apr.engine.sglang.server import free_port
 
 LOADED = ["torch", "transformers", "apr.cli.train", "apr.train.sft", "apr.train.rl.trainer", "apr.engine.native"]
-SECONDS = 300.0
+SECONDS = 110.0
 
 
 def together(count: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -43,8 +43,12 @@ def _heard(channel: Any) -> Any:
 
 
 def _run(rank: int, count: int, port: int, answer: Any, work: Callable[..., Any], arguments: Any) -> None:
+    import faulthandler
+
     import torch
 
+    # A process that waits for ever says where.
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
     torch.set_num_threads(1)
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in told.items()})

@@ -55,10 +55,13 @@ class Network:
             torch.autograd.backward(losses[turn]() if turn < len(losses) else self._nothing())
 
     @torch.no_grad()
-    def run_along(self, batches: int) -> None:
-        """After so many batches without gradients: compute until every process has computed all of its own."""
-        for _ in range(self._processes.most(batches) - batches):
+    def compute(self, batches: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
+        """What these come to, without gradients."""
+        turns = self._processes.most(len(batches))
+        found = [batch() for batch in batches]
+        for _ in range(len(batches), turns):
             self._nothing()
+        return found
 
     def _nothing(self) -> Tensor:
         """A loss that has no gradient."""

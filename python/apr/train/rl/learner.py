@@ -97,18 +97,21 @@ class Learner:
             error.updated |= not first
             raise
 
-    @torch.no_grad()
     def _score(self, packs: Sequence[Pack]) -> None:
-        for pack in packs:
-            pack.old_BT = self._token_logprobs(self._network, pack)
-            if self._anchor is not None:
-                pack.reference_BT = self._token_logprobs(self._anchor, pack)
-        for network in (self._network, self._anchor):
-            if network is not None:
-                network.run_along(len(packs))
+        # One network after the other: all processes compute with the same one at a time.
+        for pack, logprobs_BT in zip(packs, self._token_logprobs(self._network, packs), strict=True):
+            pack.old_BT = logprobs_BT
+        if self._anchor is not None:
+            for pack, logprobs_BT in zip(packs, self._token_logprobs(self._anchor, packs), strict=True):
+                pack.reference_BT = logprobs_BT
 
-    def _token_logprobs(self, network: Network, pack: Pack) -> Tensor:
-        return of_tokens(self._logprobs(network, pack), pack.batch.token_ids_BT[:, 1:])
+    def _token_logprobs(self, network: Network, packs: Sequence[Pack]) -> list[Tensor]:
+        """Of each pack's tokens from the second on, without a gradient."""
+
+        def of_pack(pack: Pack) -> Tensor:
+            return of_tokens(self._logprobs(network, pack), pack.batch.token_ids_BT[:, 1:])
+
+        return network.compute([partial(of_pack, pack) for pack in packs])
 
     def _logprobs(self, network: Network, pack: Pack) -> Tensor:
         """Log-probability of every token at each predicted place, [B, T - 1, V]."""
