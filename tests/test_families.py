@@ -81,7 +81,7 @@ def test_tokens_and_logprobs_are_those_of_transformers(
         expected = torch.log_softmax(made(ids).logits[0, len(PROMPT) - 1 : -1], -1)
     assert completion.token_ids == tuple(expected.argmax(-1).tolist())
     assert completion.logprobs == pytest.approx(expected.max(-1).values.tolist(), abs=1e-3)
-    assert len(set(completion.token_ids)) > 5
+    assert len(set(completion.token_ids)) > 3
 
 
 def test_a_cached_prefix_changes_nothing(checkpoint: tuple[Any, Path]) -> None:

@@ -381,7 +381,7 @@ def test_command_writes_every_figure_and_table(
     assert "Same total tokens" in out
     # Headings are broken between words alone.
     assert {"sequential", "context", "seconds", "interval"} <= set(out.split())
-    assert "report.md and 11 figures" in err
+    assert f"report.md and {len(TITLES)} figures" in err
     written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(written) == {"report.md", *(f"{name}.{kind}" for name in TITLES for kind in ("svg", "png"))}
     text = written["report.md"].decode()

@@ -13,6 +13,7 @@ from typing import Any
 
 from apr.engine import load_engine
 from apr.engine.base import Engine, EngineError
+from apr.engine.phrases import PhraseEngine
 from apr.limits import Limits
 from apr.origin import ORIGIN_FILE, read_origin
 from apr.plugins import noted, vouch
@@ -110,11 +111,7 @@ def load_policy(
         method = method_of(directory, method)
         asked = load_task(task_of(directory, task), method)
         spoken = load_language(language_of(directory, language), directory, method)
-        sampling = load_engine(engine, str(directory), **options)
-        if isinstance(spoken, EndsInText):
-            from apr.engine.phrases import PhraseEngine
-
-            sampling = PhraseEngine(sampling, spoken.settled_stop)
+        sampling = stopping(load_engine(engine, str(directory), **options), spoken)
         return Policy(sampling, asked, spoken, method, files)
     except PolicyError:
         raise
@@ -125,6 +122,11 @@ def load_policy(
         raise PolicyError(str(error)) from None
     except (ValueError, OSError, RuntimeError) as error:
         raise PolicyError(f"cannot load {directory}: {_first_line(error)}") from None
+
+
+def stopping(engine: Engine, language: Language) -> Engine:
+    """The engine, which goes on behind stop tokens that end nothing in the language."""
+    return PhraseEngine(engine, language.settled_stop) if isinstance(language, EndsInText) else engine
 
 
 def method_of(directory: Path, given: Method | None = None) -> Method:

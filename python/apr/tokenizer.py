@@ -20,6 +20,11 @@ Render = Callable[[list[dict[str, str]]], str]
 """Messages as text, up to where the assistant's next turn begins."""
 
 _LINE = "\n"
+_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt", "generation_config.json"),
+)
+"""What a directory says of its tokenizer."""
 _BROKEN = "\ufffd"
 """What a character stands for of which only some bytes are there."""
 _TAG = re.compile(r"</?[A-Za-z][\w-]*/?>", re.ASCII)
@@ -30,9 +35,18 @@ _MARKS = {"<s>", "</s>", "<pad>", "<unk>", "<mask>"}
 class ForeignTokenizer:
     """What a thread is written in, token by token."""
 
-    def __init__(self, tokenizer: Any, begin: str | None, end: str, render: Render | None = None) -> None:
-        """`begin` and `end` are the special tokens; ValueError if they are none."""
+    def __init__(
+        self,
+        tokenizer: Any,
+        begin: str | None,
+        end: str,
+        render: Render | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """`begin` and `end` are the special tokens; ValueError if they are none. `files` are those that it was read
+        from, by name."""
         self._tokenizer = tokenizer
+        self._files = dict(files or {})
         self.begin = begin
         marks = {mark: tokenizer.token_to_id(mark) for mark in (begin, end) if mark is not None}
         for mark, id_ in marks.items():
@@ -40,6 +54,8 @@ class ForeignTokenizer:
                 raise ValueError(f"the tokenizer has no {mark!r}")
         self.bos: int | None = None if begin is None else marks[begin]
         self.eos: int = marks[end]
+        self.pad: int = self.eos
+        """What fills rows on their right, where nothing looks."""
         self.vocab_size: int = tokenizer.get_vocab_size()
         added = tokenizer.get_added_tokens_decoder()
         special = {id_: token.content for id_, token in added.items() if token.special}
@@ -76,7 +92,18 @@ class ForeignTokenizer:
         begin, end = (_mark(directory, tokenizer, name) for name in ("bos", "eos"))
         if end is None:
             raise ValueError(f"{directory} does not say which token is eos_token")
-        return cls(tokenizer, begin, end, _template(directory))
+        files = {name: (directory / name).read_bytes() for name in _FILES if (directory / name).is_file()}
+        return cls(tokenizer, begin, end, _template(directory), files)
+
+    def to_json(self) -> str:
+        """As a `tokenizer.json`."""
+        text: str = self._tokenizer.to_str()
+        return text
+
+    def save(self, directory: Path) -> None:
+        """Write the files that it was read from into another directory."""
+        for name, content in {"tokenizer.json": self.to_json().encode(), **self._files}.items():
+            (directory / name).write_bytes(content)
 
     def open(self, prompt: str) -> list[int]:
         """The ids of a text that a thread begins with: the begin token is written out, as in the authors' training

@@ -106,8 +106,8 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
     with ExitStack() as files:
         plan = _plan(options, "sft")
         config = _checked(plan.recipe.sft)
-        lessons = _checked(lambda: lessons_of(config))
         start = _start(options, files)
+        lessons = _checked(lambda: lessons_of(config, start or plan.run.kept_start()))
         if start is not None:
             _checked(lambda: check_start(start, config.model, lessons.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
@@ -189,7 +189,7 @@ def _taught(config: RlConfig, start: Path) -> tuple[Task[Any], Language]:
     from apr.threads.language import load_language
 
     task, language = task_of(start, config.task), language_of(start, config.language)
-    return load_task(task, config.method), load_language(language, None, config.method)
+    return load_task(task, config.method), load_language(language, start, config.method)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,10 @@ class Markup:
     """And before a child's."""
     turns: bool = False
     """A join is the next turn of a conversation, where the model has any."""
+    spawns: Callable[[Sequence[str]], str] | None = None
+    """What a thread writes to spawn children with these prompts; None: no teacher's search can be written in it."""
+    ends: Callable[[str], str] = lambda answer: answer
+    """What a thread writes last, if it has this answer."""
     first: bool = False
     """The main thread begins with a spawn, before it writes anything."""
     nests: bool = True
@@ -87,10 +91,25 @@ class Marked:
         tokens = ((i, self.text([i])) for i in range(tokenizer.vocab_size) if ends and i != tokenizer.eos)
         self.stop_token_ids: Ids = (tokenizer.eos, *(i for i, text in tokens if ends.intersection(text)))
 
+    spawn_token: None = None
+    """Several tokens spell it."""
+
     @property
     def vocab_size(self) -> int:
         """Token ids that have a text."""
         return self.tokenizer.vocab_size
+
+    def encode(self, text: str) -> Ids:
+        return tuple(self.tokenizer.encode(text, special=False))
+
+    def spawn(self, prompts: Sequence[str]) -> Ids:
+        if self.markup.spawns is None or self.method != "apr":
+            raise ValueError(f"language: no search that spawns is written in {self.name} by the method {self.method}")
+        return self.encode(self.markup.spawns([self.plain(prompt) for prompt in prompts]))
+
+    def end(self, answer: str | None) -> Ids:
+        written = "" if answer is None or not answer.strip() else self.markup.ends(self.plain(answer.strip()))
+        return (*self.encode(written), self.tokenizer.eos)
 
     def plain(self, text: str) -> str:
         """Text of others: each word in it is broken by a space behind its first character."""

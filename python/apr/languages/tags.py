@@ -126,13 +126,10 @@ class Tags:
     def spawn(self, prompts: Sequence[str]) -> Ids:
         if self.method != "apr":
             raise ValueError(f"a search by {self.method} spawns nothing")
-        if not prompts or not all(map(str.strip, prompts)):
-            raise ValueError("a spawn needs children, and every child a prompt")
-        children = (CHILD + plain(prompt) + CHILD_END for prompt in prompts)
-        return self.encode("\n".join((SPAWN, *children, SPAWN_END)))
+        return self.encode(_spawn([plain(prompt) for prompt in prompts]))
 
     def end(self, answer: str | None) -> Ids:
-        written = "" if answer is None or not answer.strip() else ANSWER + plain(answer.strip()) + ANSWER_END
+        written = "" if answer is None or not answer.strip() else _concluded(plain(answer.strip()))
         return (*self.encode(written), self.tokenizer.eos)
 
 
@@ -147,6 +144,16 @@ def open_tags(directory: Path | None, method: Method) -> Language:
         from apr.tokenizer import ForeignTokenizer
 
         return Marked(MARKUP, method, ForeignTokenizer.read(directory))
+
+
+def _spawn(prompts: Sequence[str]) -> str:
+    if not prompts or not all(map(str.strip, prompts)):
+        raise ValueError("a spawn needs children, and every child a prompt")
+    return "\n".join((SPAWN, *(f"{CHILD}{prompt}{CHILD_END}" for prompt in prompts), SPAWN_END))
+
+
+def _concluded(answer: str) -> str:
+    return f"{ANSWER}{answer}{ANSWER_END}"
 
 
 def _joined(results: Sequence[str | None], cancelled: Collection[int]) -> str:
@@ -206,6 +213,8 @@ MARKUP = Markup(
     join=_joined,
     result=_answer,
     answer=_answer,
+    spawns=_spawn,
+    ends=_concluded,
     refused=(JOIN, SPAWN),
     system=(
         f"To have parts worked out at the same time, write {SPAWN}, {CHILD}a question{CHILD_END} for each part and "

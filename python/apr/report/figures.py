@@ -227,7 +227,7 @@ def _models(found: Sequence[Result]) -> Figure | None:
 
 
 def _efforts(found: Sequence[Result], lines: dict[Line, str]) -> Figure | None:
-    made = [one for one in efforts(found) if len(one.model) > 1]
+    made = efforts(found)
     if not made:
         return None
     figure = Figure(figsize=(8, 4), layout="constrained")

@@ -233,9 +233,10 @@ class Efforts:
 def efforts(found: Sequence[Result]) -> list[Efforts]:
     """What models that spawn at their own choice do with problems of each kind."""
     made = []
-    for result in coldest(found, alone=False):
+    free = [one for one in found if one.condition.method == "apr" and one.condition.budget is None]
+    for result in coldest(free, alone=False):
         rows = [row for row in result.rows if row["kind"] is not None]
-        if rows and result.condition.method == "apr" and result.condition.budget is None:
+        if rows:
             model = _by_kind(rows, lambda row: (row["threads"] - 1, row["rounds"]))
             taught = [row for row in rows if row["teacher_children"] is not None]
             teacher = _by_kind(taught, lambda row: (row["teacher_children"], row["teacher_rounds"]))

@@ -144,14 +144,14 @@ class SpawnsFirst(Protocol):
 
 
 class Vocabulary(Protocol):
-    """The tokenizer of a model that is trained from scratch."""
+    """The tokenizer of a model that is trained."""
 
     @property
     def vocab_size(self) -> int: ...
     @property
     def pad(self) -> int: ...
     @property
-    def bos(self) -> int: ...
+    def bos(self) -> int | None: ...
     @property
     def eos(self) -> int: ...
     def encode(self, text: str, /) -> Sequence[int]:
@@ -173,8 +173,8 @@ class Trainable(Protocol):
         ...
 
     @property
-    def spawn_token(self) -> int:
-        """The token that a spawn begins with."""
+    def spawn_token(self) -> int | None:
+        """The token that a spawn begins with; None: several spell it."""
         ...
 
 

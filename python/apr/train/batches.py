@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -64,10 +65,11 @@ class Batch:
 class SftData:
     """Lessons of a run, step by step."""
 
-    def __init__(self, config: SftConfig) -> None:
-        """ValueError if there is no lesson somewhere in the run, or none that fits the model."""
+    def __init__(self, config: SftConfig, start: Path | None = None) -> None:
+        """`start` is what the run begins with. ValueError if there is no lesson somewhere in the run, or none that fits
+        the model."""
         self._config = config
-        self.lessons = lessons_of(config)
+        self.lessons = lessons_of(config, start)
         self.lessons.check()
         self.position = 0
         """The first lesson that no step has taken yet."""

@@ -7,6 +7,7 @@ made from a teacher's searches (`searches`), unless the task brings lessons of i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from apr.task import Teaches, load_task
@@ -64,15 +65,18 @@ class BringsLessons(Protocol):
         ...
 
 
-def lessons_of(config: SftConfig) -> Lessons:
-    """The lessons of a recipe. ValueError for a task without any in its language, and as they say themselves."""
-    data, weights, seed, max_tokens = config.data, config.weights, config.seed, config.model.context_length
+def lessons_of(config: SftConfig, start: Path | None = None) -> Lessons:
+    """The lessons of a recipe, in the tokens of the checkpoint that a run begins with (None: of a new model).
+    ValueError for a task without any in its language, and as they say themselves."""
+    if config.model is None and start is None:
+        raise ValueError("model: the recipe has none, and a run of it begins with weights of others (--start-from)")
+    data, weights, seed, max_tokens = config.data, config.weights, config.seed, config.longest
     task = load_task(config.task, config.method)
     if isinstance(task, BringsLessons) and task.lessons_language == config.language:
         return task.lessons(data, weights, seed=seed, max_tokens=max_tokens)
     if not isinstance(task, Teaches):
         raise ValueError(f"task: {config.task} has no teacher whose searches could be written in {config.language}")
-    language = load_language(config.language, None, config.method)
+    language = load_language(config.language, start, config.method)
     if not isinstance(language, Writes):
         raise ValueError(f"language: no teacher's search can be written in {config.language}")
     return SearchLessons(task, language, data, weights, seed=seed, max_tokens=max_tokens)

@@ -1,4 +1,5 @@
-"""The policy: a Llama with the vocabulary of its language, kept in Hugging Face layout.
+"""The policy: a new Llama with the vocabulary of its language, or a model of others with its own, kept in Hugging Face
+layout.
 
 Shapes: B rows, H heads, T positions, D head size, V vocabulary.
 """
@@ -13,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from apr.threads.language import Vocabulary
+from apr.tokenizer import ForeignTokenizer
 from apr.train.recipes import ModelConfig
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -76,25 +78,25 @@ def new_model(config: ModelConfig, tokenizer: Vocabulary, seed: int) -> LlamaFor
         return LlamaForCausalLM(llama)
 
 
-def compiled(model: LlamaForCausalLM) -> Callable[..., Any]:
+def compiled(model: PreTrainedModel) -> Callable[..., Any]:
     """The model through torch.compile; as it is on a CPU without a C++ compiler."""
     forward: Callable[..., Any] = torch.compile(model, dynamic=True) if _compiles(model) else model
     return forward
 
 
-def compile_blocks(model: LlamaForCausalLM) -> None:
+def compile_blocks(model: PreTrainedModel) -> None:
     """Put each block through torch.compile, inside of what is to be hooked around it; likewise."""
     if _compiles(model):
         for block in model.model.layers:
             block.forward = torch.compile(block.forward, dynamic=True)
 
 
-def _compiles(model: LlamaForCausalLM) -> bool:
+def _compiles(model: PreTrainedModel) -> bool:
     return model.device.type != "cpu" or shutil.which("c++") is not None
 
 
 def save_model(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: Vocabulary,
     directory: str | Path,
     dtype: torch.dtype | None = None,
@@ -106,6 +108,9 @@ def save_model(
     held = model.state_dict() if weights is None else weights
     state = {name: value.to(dtype or value.dtype) for name, value in held.items()}
     model.save_pretrained(directory, state_dict=state)
+    if isinstance(tokenizer, ForeignTokenizer):
+        tokenizer.save(directory)
+        return
     words = tokenizer.to_json()
     (directory / TOKENIZER_FILE).write_text(words, "utf-8")
     special = {token["id"]: token["content"] for token in json.loads(words).get("added_tokens", ())}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from apr.train.model import compile_blocks, compiled
 from apr.train.precision import compute_dtype
@@ -25,7 +25,7 @@ class Network:
     """A model of one run; `model` itself is changed."""
 
     def __init__(
-        self, model: LlamaForCausalLM, processes: Processes, precision: Autocast, *, compile: bool = False
+        self, model: PreTrainedModel, processes: Processes, precision: Autocast, *, compile: bool = False
     ) -> None:
         self.model = model
         self._processes = processes

@@ -88,11 +88,14 @@ class SftConfig:
     """A supervised run."""
 
     method: Method
-    model: ModelConfig
     optimizer: OptimizerConfig
     steps: Count
     tokens_per_step: Count
     """Tokens of a step, over all processes; whole lessons, so a step may exceed it by one."""
+    model: ModelConfig | None = None
+    """The shape of a new model; None: that of the one that a run begins with, whoever made it."""
+    max_tokens: Count | None = None
+    """Longer samples are left out; None: those that are longer than the model's context."""
     task: str = Origin().task
     """What is taught."""
     language: str = Origin().language
@@ -114,6 +117,16 @@ class SftConfig:
     """Steps, and where training stops; 0: only there."""
     keep_checkpoints: Natural = 2
     """The newest; an older one is used where the newest is damaged. 0: all."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.model is None and self.max_tokens is None:
+            yield "max_tokens", "without a [model] nothing says how long samples may be"
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample."""
+        lengths = (self.max_tokens, None if self.model is None else self.model.context_length)
+        return min(length for length in lengths if length is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,8 +306,9 @@ def sft_recipe(text: str, method: Method, **changes: Any) -> SftConfig:
     if values.get("task", Origin().task) != Origin().task:
         values.setdefault("language", "tags")
     config = build(SftConfig, {**values, "method": method, **changes})
-    # What the task's own tables may hold is known to its lessons.
-    lessons_of(config)
+    # What the task's own tables may hold is known to its lessons; those for a model of others are in its tokens.
+    if config.model is not None:
+        lessons_of(config)
     return config
 
 

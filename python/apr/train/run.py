@@ -24,6 +24,8 @@ from apr.train.seal import damage, digest, read_seal, seal
 from apr.train.trackers import Tracker
 
 _WEIGHTS = ".safetensors"
+_SETTINGS = (".json", ".jinja", ".model", ".txt")
+"""What else a model's directory says of it and of its tokenizer."""
 _ORIGIN = ("config.json", "tokenizer.json")
 """What makes a start what it is, beside its weights."""
 
@@ -77,11 +79,15 @@ class RunDirectory:
         _remove(draft)
         draft.mkdir(parents=True)
         for file in sorted(start.iterdir()):
-            if file.suffix in (".json", _WEIGHTS) and file.is_file():
+            if file.suffix in (*_SETTINGS, _WEIGHTS) and file.is_file():
                 shutil.copyfile(file, draft / file.name)
         seal(draft, self.start.name)
         draft.rename(self.start)
         sync_directory(self.path)
+
+    def kept_start(self) -> Path | None:
+        """Where the weights are that the run began with; None if it keeps none."""
+        return self.start if self.start.exists() else None
 
     def whole_start(self) -> Path | None:
         """The weights that the run began with; None if they were random. ValueError if they are damaged."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from apr.engine.checkpoint import load_model
 from apr.origin import Origin
@@ -75,9 +76,6 @@ class SftTrainer:
         self.run = run
         self.device = torch.device(device)
         self.processes = Processes(self.device)
-        self.data = SftData(config)
-        self.tokenizer = self.data.lessons.tokenizer
-        self._code_weights = torch.tensor(self.data.lessons.weights)
         self.step = 0
         """Steps done."""
         if self.device.type == "cpu":
@@ -85,10 +83,11 @@ class SftTrainer:
         if start_from is not None and self.processes.rank == 0:
             run.keep_start(Path(start_from))
         self.processes.wait()
-        latest = run.latest()
-        source = latest or run.whole_start()
-        model = load_model(source, attention=CAUSAL) if source else new_model(config.model, self.tokenizer, config.seed)
-        self.model = model.to(self.device).train()
+        latest, start = run.latest(), run.whole_start()
+        self.data = SftData(config, start)
+        self.tokenizer = self.data.lessons.tokenizer
+        self._code_weights = torch.tensor(self.data.lessons.weights)
+        self.model = self._load(latest or start).to(self.device).train()
         self.network = Network(self.model, self.processes, config.autocast, compile=config.compile)
         self.optimizers = Optimizers(self.model, config.optimizer, self.processes)
         torch.manual_seed(config.seed)
@@ -102,6 +101,12 @@ class SftTrainer:
         self._compiled = not config.compile
         """Nothing is compiled any more."""
         self._phase: Phase = nobody
+
+    def _load(self, directory: Path | None) -> PreTrainedModel:
+        if directory is not None:
+            return load_model(directory, attention=CAUSAL)
+        assert self.config.model is not None
+        return new_model(self.config.model, self.tokenizer, self.config.seed)
 
     def train(
         self,

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from apr.train.processes import Processes
 
 
-def shard(model: LlamaForCausalLM, processes: Processes, compute: torch.dtype) -> None:
+def shard(model: PreTrainedModel, processes: Processes, compute: torch.dtype) -> None:
     """Leave each process its part of every parameter, kept in float32; several compute in `compute`, and gradients are
     summed over them in float32."""
     if processes.count == 1:
@@ -34,7 +34,7 @@ def shard(model: LlamaForCausalLM, processes: Processes, compute: torch.dtype) -
             module.set_force_sum_reduction_for_comms(True)
 
 
-def exchange_gradients(model: LlamaForCausalLM, wanted: bool) -> None:
+def exchange_gradients(model: PreTrainedModel, wanted: bool) -> None:
     """Whether the next backward passes sum gradients over all processes; until then each adds up its own."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(wanted)
@@ -58,12 +58,12 @@ def shared_as(parameter: Tensor, value: Tensor) -> Tensor:
     return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
-def weights_of(model: LlamaForCausalLM) -> dict[str, Tensor]:
+def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:
     """This process's part of the parameters, by name, one that is used twice once; they share the model's memory."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def whole_weights(model: LlamaForCausalLM, *, here: bool = True) -> dict[str, Tensor]:
+def whole_weights(model: PreTrainedModel, *, here: bool = True) -> dict[str, Tensor]:
     """All weights, one that is used twice under both its names; every process has to ask for them, and only those get
     them that want them `here`. Gathered ones are on the CPU, so that no device has to hold them all."""
     gathered: dict[int, Tensor] = {}
@@ -79,7 +79,7 @@ def whole_weights(model: LlamaForCausalLM, *, here: bool = True) -> dict[str, Te
 
 
 @torch.no_grad()
-def set_weights(model: LlamaForCausalLM, weights: Mapping[str, Tensor]) -> None:
+def set_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
     """Give the parameters other values, whole ones or parts."""
     for name, parameter in model.named_parameters():
         parameter.copy_(shared_as(parameter, weights[name].to(parameter.device)))

@@ -36,10 +36,12 @@ def check_start(directory: Path, shape: ModelConfig | None = None, tokenizer: Vo
     if not any(file.suffix == ".safetensors" and file.is_file() for file in directory.iterdir()):
         raise ValueError(f"{directory} holds no weights: *.safetensors is missing")
     tokenizer = Tokenizer() if tokenizer is None else tokenizer
-    if not _same_tokenizer(directory, tokenizer):
+    # One of others was read from there.
+    own, said = isinstance(tokenizer, Tokenizer), config.get("vocab_size")
+    if own and not _same_tokenizer(directory, tokenizer):
         raise ValueError(f"{directory} has a tokenizer of its own; a run trains the vocabulary of its language alone")
-    if config.get("vocab_size") != tokenizer.vocab_size:
-        said = config.get("vocab_size")
+    # Models of others have rows to spare.
+    if said != tokenizer.vocab_size if own else not isinstance(said, int) or said < tokenizer.vocab_size:
         raise ValueError(f"{directory}: vocab_size {said!r} is not the tokenizer's {tokenizer.vocab_size}")
     for ours, theirs in _SHAPE.items() if shape is not None else ():
         if config.get(theirs) != getattr(shape, ours):

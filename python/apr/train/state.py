@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from apr.origin import Origin, write_origin
 from apr.threads.language import Vocabulary
@@ -68,7 +68,7 @@ class TrainerState:
     def save(
         self,
         run: RunDirectory,
-        model: LlamaForCausalLM,
+        model: PreTrainedModel,
         tokenizer: Vocabulary,
         optimizers: Optimizers,
         keep: int,
@@ -103,7 +103,7 @@ class TrainerState:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _WEIGHTS}
 
     @classmethod
-    def restore(cls, checkpoint: Path, model: LlamaForCausalLM, optimizers: Optimizers) -> TrainerState:
+    def restore(cls, checkpoint: Path, model: PreTrainedModel, optimizers: Optimizers) -> TrainerState:
         """Read a checkpoint's state, `model` being in this run's shares; `optimizers` and torch's random state are then
         what they were. ValueError if it is another step's."""
         if (checkpoint / FORMER_FILE).exists():

@@ -38,8 +38,7 @@ def replayed(
         text = recipe_text(wanted.recipe)
         # The stream that made the policy begins with the recipe's own seed.
         recipe = sft_recipe(text, config.method, seed=request_seed(config.seed, "replay", 0) // 2)
-        length = context_length or recipe.model.context_length
-        lessons = lessons_of(replace(recipe, model=replace(recipe.model, context_length=length)))
+        lessons = lessons_of(replace(recipe, max_tokens=context_length or recipe.max_tokens))
         if lessons.tokenizer.to_json() != tokenizer.to_json():
             raise ValueError("its lessons are in the tokens of another language")
         lessons.samples(0, 1.0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from apr.threads.language import Trainable
 from apr.train.batches import Batch
@@ -36,8 +36,8 @@ class Learner:
     def __init__(
         self,
         config: RlConfig,
-        model: LlamaForCausalLM,
-        reference: LlamaForCausalLM | None,
+        model: PreTrainedModel,
+        reference: PreTrainedModel | None,
         language: Trainable,
         processes: Processes,
     ) -> None:
@@ -52,7 +52,8 @@ class Learner:
         self.optimizers = Optimizers(model, config.optimizer, processes)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """Spent on each phase since it was last cleared."""
-        self._spawn_token = language.spawn_token
+        # No token has that id.
+        self._spawn_token = -1 if language.spawn_token is None else language.spawn_token
 
     def learn(
         self, rows: Sequence[Row], step: int, lessons: Lessons | None = None

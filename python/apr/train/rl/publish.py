@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from apr.engine.base import Engine, OnTokens
 from apr.engine.native import NativeEngine
@@ -32,7 +32,7 @@ class Served:
     def __init__(
         self,
         engine: Engine,
-        model: LlamaForCausalLM,
+        model: PreTrainedModel,
         tokenizer: Vocabulary,
         probe: tuple[int, ...],
         processes: Processes,
@@ -91,7 +91,7 @@ class Served:
 
 def _way(
     engine: Engine,
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: Vocabulary,
     probe: tuple[int, ...],
     processes: Processes,

@@ -17,10 +17,12 @@ from apr.types import Branch, Sample, Segment
 def tree_samples(tree: ThreadTree, *, share_trunks: bool = True) -> list[Sample]:
     """The rows of all threads that sampled anything, in order of opening.
 
-    ValueError if the engine told no log-probabilities.
+    ValueError if the engine told no log-probabilities, or if a thread was sampled at a temperature of its own.
     """
     samples: list[Sample] = []
     for thread in tree.threads.values():
+        if thread.temperature is not None:
+            raise ValueError(f"thread {thread.id} was sampled at a temperature of its own, {thread.temperature:g}")
         branches = [_branch(segments, thread) for segments in thread.branches()]
         rows = [_share(branches)] if share_trunks else branches
         samples += [row for row in rows if any(row.loss_mask)]

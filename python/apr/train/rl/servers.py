@@ -11,7 +11,7 @@ import contextlib
 from itertools import chain
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from apr.engine.base import EngineError
 from apr.engine.sglang.client import Probe, SglangEngine
@@ -27,7 +27,7 @@ from apr.train.shards import whole_weights
 
 async def publish(
     engine: SglangEngine,
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: Vocabulary,
     probe: tuple[int, ...],
     processes: Processes,

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from apr.engine.base import Engine, EngineError
 from apr.engine.checkpoint import load_model
 from apr.origin import Origin
-from apr.policy import Policy
+from apr.policy import Policy, stopping
 from apr.task import Task, selected
 from apr.threads.events import EventLog
 from apr.threads.language import Language, Trainable
@@ -48,7 +48,7 @@ from apr.train.shards import set_weights, weights_of
 from apr.train.state import TrainerState
 from apr.train.stop import Stop
 
-OpenEngine = Callable[[LlamaForCausalLM, Path], Engine]
+OpenEngine = Callable[[PreTrainedModel, Path], Engine]
 """Makes the engine that samples: from the trainer's model, or from a directory with the same weights."""
 
 
@@ -136,7 +136,7 @@ class GrpoTrainer:
             if config.overlap and config.refill and self.processes.count > 1:
                 raise ValueError("overlap and refill: several processes cannot do both")
             self.engine = Served(engine, model, self.tokenizer, probe, self.processes, hand_over)
-            self.policy = Policy(self.engine, task, language, config.method)
+            self.policy = Policy(stopping(self.engine, language), task, language, config.method)
         except BaseException:
             asyncio.run(engine.close())
             raise
@@ -285,7 +285,7 @@ class GrpoTrainer:
             watch(line)
         self._whole = True
 
-    def _load(self, directory: Path) -> LlamaForCausalLM:
+    def _load(self, directory: Path) -> PreTrainedModel:
         return load_model(directory, attention=CAUSAL).to(self.processes.device).eval()
 
     def _run_step(self, sampler: ThreadPoolExecutor, *, ahead: bool) -> dict[str, Any] | None:
@@ -378,7 +378,7 @@ class GrpoTrainer:
             return draw(log.append)
 
 
-def _copy(model: LlamaForCausalLM) -> dict[str, Tensor]:
+def _copy(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in weights_of(model).items()}
 
 
