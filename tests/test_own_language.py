@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("tokenizers")
 
 import llama_style
+import pages
 
-PAGE = (Path(__file__).parents[1] / "docs" / "languages.md").read_text()
-FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+PAGE = pages.page("languages.md")
+FILES = pages.files(PAGE)
 
 
 def test_the_page_names_all_languages() -> None:
@@ -23,8 +24,12 @@ def test_the_page_names_all_languages() -> None:
     assert sorted(named) == sorted(entry.name for entry in entry_points(group="apr.languages"))
 
 
-def test_the_page_plays(tmp_path: Path) -> None:
+def test_the_example_is_the_page() -> None:
     assert set(FILES) == {"plans.py", "play.py"}
+    assert pages.directory("plans") == FILES
+
+
+def test_the_page_plays(tmp_path: Path) -> None:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     llama_style.save(llama_style.train(), tmp_path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import pages
 from apr.languages.tags import Tags
 from apr.task import Search, Task, Teaches, load_task
 from apr.testing.scripted import ScriptedEngine
@@ -23,8 +24,8 @@ from apr.train.recipes import rl_recipe
 from apr.train.rl.groups import load_reward
 from apr.train.searches import search_samples
 
-PAGE = (Path(__file__).parents[1] / "docs" / "own-task.md").read_text()
-FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+PAGE = pages.page("own-task.md")
+FILES = pages.files(PAGE)
 MODULES = [name.removesuffix(".py") for name in FILES if name.endswith(".py")]
 
 
@@ -52,8 +53,7 @@ def test_the_page_has_its_files() -> None:
 
 
 def test_the_example_is_the_page() -> None:
-    place = Path(__file__).parents[1] / "examples" / "path-star"
-    assert {path.name: path.read_text() for path in place.iterdir() if path.is_file()} == FILES
+    assert pages.directory("path-star") == FILES
 
 
 def test_the_reward_and_its_recipe(page: Path, task: Task[Any]) -> None:
