@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from apr.cli.commands import EXTRAS, GROUPS, own
 from apr.cli.completion import parser_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -67,6 +68,20 @@ def test_the_readme_is_two_screens() -> None:
     [program] = blocks(readme, "python")
     compile(program, "README.md", "exec")
     assert set(re.findall(r"\bapr\.(\w+)", program)) <= set(apr.__all__)
+
+
+def test_the_reference_has_every_name() -> None:
+    told = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert {f"apr.{name}" for name in apr.__all__} <= set(told)
+    assert len(told) == len(set(told))
+    for name in told:
+        module, _, attribute = name.rpartition(".")
+        assert getattr(import_module(module), attribute).__doc__, name
+
+
+def test_the_site_has_every_page() -> None:
+    listed = re.findall(r"^ +- ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == NAMES
 
 
 def test_all_places_tell_one_version() -> None:
