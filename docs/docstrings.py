@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from griffe import Docstring, Extension, Module, Object
+from griffe import Alias, Docstring, Extension, Module, Object
 
 
 class Compiled(Extension):
@@ -18,12 +18,12 @@ class Compiled(Extension):
             tell(pkg["_core"], apr._core)
 
 
-def tell(stub: Object, compiled: object) -> None:
-    for name, member in stub.members.items():
-        if name.startswith("_") or member.is_alias:
+def tell(stub: Object | Alias, compiled: Any) -> None:
+    for name, found in vars(compiled).items():
+        member = stub.members.get(name)
+        if member is None or name.startswith("_"):
             continue
-        found = getattr(compiled, name)
-        if member.docstring is None and (said := inspect.getdoc(found)) and not member.is_attribute:
-            member.docstring = Docstring(said, parent=member)
+        if member.docstring is None and (said := inspect.getdoc(found)):
+            member.docstring = Docstring(said)
         if member.is_class:
             tell(member, found)
