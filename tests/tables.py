@@ -77,14 +77,18 @@ def takes(kind: Any) -> str:
 def rule(one: Any) -> str:
     match one:
         case Range(least, math.inf, open):
-            return f"{'above' if open else 'at least'} {least:,.16g}"
+            return f"{'above' if open else 'at least'} {number(least)}"
         case Range(least, most, open):
-            return f"between {least:,.16g} and {most:,.16g}" if open else f"from {least:,.16g} to {most:,.16g}"
+            return f"between {number(least)} and {number(most)}" if open else f"from {number(least)} to {number(most)}"
         case Ascending():
             return "ascending"
         case Filled():
             return "at least one"
     raise TypeError(one)
+
+
+def number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.9g}"
 
 
 def default(field: dataclasses.Field[Any]) -> str:
