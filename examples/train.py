@@ -27,8 +27,6 @@ with subprocess.Popen(command) as training:
 
 newest = max((options.out / "checkpoints").iterdir(), key=lambda place: int(place.name))
 model = apr.load(newest)
-problems = list(
-    apr.problems(options.problems, seed=0, numbers=2, max_number=13, min_target=1, max_target=30, split="test")
-)
+problems = list(apr.problems(options.problems, seed=0, numbers=2, min_target=1, split="test"))
 solved = sum(model.run(problem).solved for problem in problems)
 print(f"step {newest.name}: {solved} of {len(problems)} solved")
