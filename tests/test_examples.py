@@ -17,8 +17,6 @@ from test_serving import serving
 from tiny import SOLVED, save_tiny_model, teacher_policy
 from tiny_runs import SFT
 
-nbformat = pytest.importorskip("nbformat")
-
 
 def run(name: str, *arguments: object) -> str:
     """What an example prints."""
@@ -42,6 +40,7 @@ def test_solve() -> None:
 
 
 def test_an_engine_gives_what_the_torch_engine_gives(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     model = save_tiny_model(tmp_path)
     with apr.load(model, engine="torch") as loaded:
         tree = loaded.run(apr.Problem([3, 5, 8], 24), apr.Limits(total_tokens=256))
@@ -58,6 +57,7 @@ def test_a_client_prints_the_threads() -> None:
 
 
 def test_training(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(SFT)
     out = run("train.py", "--recipe", recipe, "--out", tmp_path / "run", "--seconds", 600, "--problems", 2)
@@ -78,7 +78,7 @@ def test_a_log_is_read(tmp_path: Path) -> None:
 
 
 def test_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    nbclient = pytest.importorskip("nbclient")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "python"), *sys.path]))
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
