@@ -81,7 +81,7 @@ def test_the_reference_has_every_name() -> None:
 
 def test_the_site_has_every_page() -> None:
     listed = re.findall(r"^ +- (?:.+: )?([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(listed) == NAMES
+    assert sorted(listed) == sorted(NAMES)
 
 
 def test_all_places_tell_one_version() -> None:

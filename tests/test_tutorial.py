@@ -12,7 +12,7 @@ from apr.testing.scripted import ScriptedEngine
 PAGE = pages.page("tutorial.md")
 FILES = pages.files(PAGE)
 SPAWN, CHILD, JOIN, ANSWER = (FILES[f"{name}.txt"] for name in ("spawn", "child", "join", "answer"))
-PROMPT = "\n".join(SPAWN.splitlines()[:2])
+WHOLE = SPAWN.rstrip()  # As the functions take it; the token of its last line has the line break too.
 PROBLEM = apr.Problem([22, 26, 31, 53], 27)
 LOST = "No solution found.\n"
 
@@ -20,29 +20,29 @@ LOST = "No solution found.\n"
 def texts() -> list[str]:
     """The children's, those that found nothing in short."""
     assert LOST.rstrip() in " ".join(PAGE.split())
-    prompts = apr.child_prompts(SPAWN)
+    prompts = apr.child_prompts(WHOLE)
     assert CHILD.startswith(prompts[2])
     return [CHILD if place == 2 else f"{prompt}\n{LOST}" for place, prompt in enumerate(prompts)]
 
 
 def test_the_spawn_and_the_join_are_the_languages() -> None:
     trunk = SPAWN[: SPAWN.index("<Calling")]
-    assert apr.join(SPAWN, texts()) == trunk + JOIN
+    assert apr.join(WHOLE, texts()) == trunk + JOIN
 
 
 def test_the_steps_are_right() -> None:
-    assert apr.check_solution(PROMPT, ANSWER).correct
+    assert apr.check_trace(apr.join(WHOLE, texts()) + ANSWER).correct
     assert apr.check_trace(CHILD).correct
     ways = sum(len(apr.combine(a, b)) for a, b in combinations(PROBLEM.numbers, 2))
     assert f"in {ways} ways" in PAGE
 
 
 def test_the_threads_make_the_tree() -> None:
-    engine = ScriptedEngine([SPAWN, apr.join(SPAWN, texts()) + ANSWER, *texts()], apr.Tokenizer())
+    engine = ScriptedEngine([SPAWN, apr.join(WHOLE, texts()) + ANSWER, *texts()], apr.Tokenizer())
     tree = apr.run_threads(PROBLEM, engine, budget=4)
     assert tree.correct
     assert list(tree.threads) == ["0", "0.0", "0.1", "0.2", "0.3"]
-    assert tree.main.text == apr.join(SPAWN, texts()) + ANSWER
+    assert tree.main.text == apr.join(WHOLE, texts()) + ANSWER
     assert tree.main.calls[1].kept == int(re.findall(r"The (\d+) tokens before it", PAGE)[0])
     # What the command prints of the threads whose texts are shown whole.
     for thread, sign in (("0", "✓ main"), ("0.2", "✓ 0.2")):
