@@ -10,7 +10,7 @@ from typing import Any
 from apr.engine.sglang.server import free_port
 
 LOADED = ["torch", "transformers", "apr.cli.train", "apr.train.sft", "apr.train.rl.trainer", "apr.engine.native"]
-SECONDS = 110.0
+SECONDS = 300.0
 
 
 def together(count: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:

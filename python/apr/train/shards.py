@@ -66,16 +66,13 @@ def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:
 def whole_weights(model: PreTrainedModel, *, here: bool = True) -> dict[str, Tensor]:
     """All weights, one that is used twice under both its names; every process has to ask for them, and only those get
     them that want them `here`. Gathered ones are on the CPU, so that no device has to hold them all."""
-    gathered: dict[int, Tensor] = {}
-    names: dict[str, int] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names[name] = id(parameter)
-        if id(parameter) in gathered:
-            continue
+    twice = dict(model.named_parameters(remove_duplicate=False))
+    held: dict[int, Tensor] = {}
+    for parameter in model.parameters():
         tensor = whole(parameter.detach())
         if here:
-            gathered[id(parameter)] = tensor.cpu() if isinstance(parameter, DTensor) else tensor
-    return {name: gathered[key] for name, key in names.items() if here}
+            held[id(parameter)] = tensor.cpu() if isinstance(parameter, DTensor) else tensor
+    return {name: held[id(parameter)] for name, parameter in twice.items() if here}
 
 
 @torch.no_grad()
