@@ -48,8 +48,8 @@ class Sizes:
     sft: SftConfig
     steps: int
     """Timed, after two that warm up."""
-    groups: int
-    rl_steps: int
+    rl: dict[str, int]
+    """What a recipe of reinforcement learning has instead of its own."""
     product: int
     """Rows of the square matrices whose product is the measure."""
 
@@ -58,10 +58,10 @@ def sizes(cpu: bool) -> Sizes:
     """Those of a GPU, or such as a CPU does in a minute."""
     sft = sft_recipe(recipe_text("small"), "apr", validate_every=0, checkpoint_every=0)
     if not cpu:
-        return Sizes(sft, 10, 16, 4, 8192)
+        return Sizes(sft, 10, {"groups": 8, "steps": 3, "max_tokens": 4000}, 8192)
     shape = ModelConfig(hidden_size=32, layers=2, heads=2, mlp_size=64, context_length=8192)
     few = replace(sft, model=shape, tokens_per_step=2048, tokens_per_batch=2048, validation_lessons=1)
-    return Sizes(few, 2, 1, 1, 512)
+    return Sizes(few, 2, {"groups": 1, "group_size": 2, "steps": 1, "max_tokens": 100}, 512)
 
 
 def tests() -> dict[str, Any]:
@@ -119,13 +119,12 @@ def supervised(device: str, size: Sizes, compile: bool) -> dict[str, Any]:
 
 def reinforcement(device: str, size: Sizes) -> dict[str, Any]:
     """Steps of the recipe `tiny` on the shipped model, which the torch engine samples with."""
-    changes = {"groups": size.groups, "steps": size.rl_steps, "validate_every": 0, "max_tokens": 4000}
     with ExitStack() as stack:
         start = checkpoint(None, stack)
         run = RunDirectory(stack.enter_context(TemporaryDirectory()))
         run.create("")
         trainer = GrpoTrainer(
-            rl_recipe(recipe_text("tiny", "rl"), "apr", **changes),
+            rl_recipe(recipe_text("tiny", "rl"), "apr", validate_every=0, **size.rl),
             *(run, Countdown("apr"), Traces("apr"), lambda model, _: load_engine("torch", model)),
             start_from=start,
             device=device,

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from transformers import PreTrainedModel
 
 from apr.origin import Origin, write_origin
@@ -144,11 +145,12 @@ def _read(directory: Path, parameters: Mapping[str, Tensor]) -> dict[str, Tensor
     reader = HuggingFaceStorageReader(str(directory))
     found: dict[str, Tensor] = {}
     for key, told in reader.read_metadata().state_dict_metadata.items():
+        assert isinstance(told, TensorStorageMetadata)
         parameter = parameters.get(key.partition("/")[2])
-        alike = parameter is not None and parameter.shape == told.size
-        found[key] = (
-            torch.zeros_like(parameter.detach()) if alike else torch.zeros(told.size, dtype=told.properties.dtype)
-        )
+        if parameter is not None and parameter.shape == told.size:
+            found[key] = torch.zeros_like(parameter.detach())
+        else:
+            found[key] = torch.zeros(told.size, dtype=told.properties.dtype)
     with _alone_is_fine():
         dcp.load(found, storage_reader=reader)
     return found
