@@ -99,14 +99,16 @@ def replace_all(newest: Path) -> None:
     shutil.copytree(before, newest)
 
 
-FILES = ("model.safetensors", "trainer.pt", "config.json", "tokenizer.json", "digests.json")
+SHARE = "trainer/shard-00001-model-00001-of-00001.safetensors"
+FILES = ("model.safetensors", SHARE, "trainer.json", "config.json", "tokenizer.json", "digests.json")
 DAMAGE: dict[str, Callable[[Path], object]] = {
     **{f"a flipped bit in {name}": lambda d, name=name: flip(d / name) for name in FILES},
     **{f"half of {name}": lambda d, name=name: truncate(d / name) for name in FILES},
     **{f"no {name}": lambda d, name=name: (d / name).unlink() for name in FILES},
     "a missing tensor": lambda d: drop_a_tensor(d / "model.safetensors"),
     "another rope_theta": lambda d: change(d / "config.json", "rope_theta", 5.0),
-    "another step's trainer.pt": lambda d: exchange(d, "trainer.pt"),
+    "another step's state": lambda d: exchange(d, SHARE),
+    "another step's place": lambda d: exchange(d, "trainer.json"),
     "another step's weights": lambda d: exchange(d, "model.safetensors"),
     "a file too many": lambda d: (d / "model.safetensors.index.json").write_text("{}"),
     "empty weights": lambda d: (d / "model.safetensors").write_bytes(b""),
@@ -355,7 +357,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = {path.name: path.stat().st_size for path in (whole / "checkpoints" / "4").iterdir()}
-    # The weights do not fit; they do, but not the optimiser's state.
+    # Neither the weights nor the optimiser's state fits; the weights do.
     for place, most in enumerate((1000, sizes["model.safetensors"] + 100)):
         out = at_step(whole, 3, tmp_path / f"run{place}")
         with full_disk(most):
