@@ -119,8 +119,7 @@ def killed_while_saving(out: Path, recipe: str, step: int) -> int:
 
 def test_a_run_whose_process_is_killed_goes_on(alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(RuntimeError, match="rank 0"):
-        together(2, killed_while_saving, out, MUON, 3)
+    assert together(2, killed_while_saving, out, MUON, 3) == [1, None]
     assert RunDirectory(out).steps() == [1, 2]
     assert together(2, trained, out, MUON) == [0, 0]
     same(out, alone)
