@@ -375,8 +375,9 @@ def test_rollouts_of_an_engine_that_fails_are_done_again(
 
     async def fails(*arguments: Any, **options: Any) -> Completion:
         asked.append(arguments)
+        dies = len(asked) <= times
         completion = await real(*arguments, **options)
-        return replace(completion, finish_reason="error", error="died") if len(asked) <= times else completion
+        return replace(completion, finish_reason="error", error="died") if dies else completion
 
     monkeypatch.setattr(native, "generate", fails)
     settings = config(max_tokens=20)
