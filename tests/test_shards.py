@@ -106,14 +106,14 @@ def killed_while_saving(out: Path, recipe: str, step: int) -> int:
     """The second process dies with its part of a checkpoint half written."""
     from apr.train import state
 
-    real = state.dcp.save
+    real = state.state_dict_saver.save
 
     def save(tensors: Any, *, storage_writer: Any) -> None:
         if os.environ["RANK"] == "1" and f".{step}.partial" in str(storage_writer.path):
             os.kill(os.getpid(), signal.SIGKILL)
         real(tensors, storage_writer=storage_writer)
 
-    state.dcp.save = save  # type: ignore[assignment]
+    state.state_dict_saver.save = save  # type: ignore[assignment]
     return sft(out, recipe=recipe)
 
 

@@ -45,4 +45,5 @@ class Processes:
 
     def most(self, count: int) -> int:
         """The largest of all processes' counts."""
-        return max(self.gather([count]))
+        counts: list[int] = self.gather([count])
+        return max(counts)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -137,7 +137,8 @@ class TrainerState:
 def _write(tensors: Mapping[str, Tensor], directory: Path) -> None:
     """Every process writes what it holds; of what all hold, one does."""
     with _alone_is_fine():
-        dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(directory), save_distributed=True))
+        writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
+        state_dict_saver.save(dict(tensors), storage_writer=writer)
 
 
 def _read(directory: Path, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,7 +153,7 @@ def _read(directory: Path, parameters: Mapping[str, Tensor]) -> dict[str, Tensor
         else:
             found[key] = torch.zeros(told.size, dtype=told.properties.dtype)
     with _alone_is_fine():
-        dcp.load(found, storage_reader=reader)
+        state_dict_loader.load(found, storage_reader=reader)
     return found
 
 
