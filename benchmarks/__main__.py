@@ -57,16 +57,12 @@ def main() -> int:
         from benchmarks import training
 
         return training.main(sys.argv[2:])
-    if sys.argv[1:2] == ["gpu"]:
-        from benchmarks import gpu
-
-        return gpu.main(sys.argv[2:])
     known = BENCHMARKS | ON_DEMAND
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         epilog="`teacher` alone prints what schedules of the teacher solve and cost, `training` where the time of a "
-        "supervised step goes, `gpu` what one GPU makes of it all; they have options of their own",
+        "supervised step goes; both have options of their own",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME",

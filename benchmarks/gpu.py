@@ -210,3 +210,7 @@ def main(arguments: Sequence[str]) -> int:
 def _finish(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

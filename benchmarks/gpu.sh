@@ -15,4 +15,4 @@ if ! compgen -G 'python/apr/_core*.so' >/dev/null; then
     "$python" -c 'import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); [z.extract(n, "python") for n in z.namelist() if "_core" in n and n.endswith(".so")]' "$wheel"
 fi
 export PYTHONPATH="$PWD/python${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-exec "$python" -m benchmarks gpu "$@"
+exec "$python" -m benchmarks.gpu "$@"
