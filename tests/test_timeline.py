@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apr.threads.events import CallFinished, Event, ThreadClosed, TokensSampled, read_events
+from apr.threads.lanes import Lane, at, average, busy, columns, critical, moments
 from apr.threads.tree import MAIN
 from apr_tui.app import AprApp
 from apr_tui.commands import demo_app
-from apr_tui.lanes import Lane, at, average, busy, columns, critical, moments
 from apr_tui.profile import Profile
 from apr_tui.search import SearchScreen
 from apr_tui.state import State, View, fold_all

@@ -43,6 +43,7 @@ from apr.threads.events import (
     TokensForced,
     to_json,
 )
+from apr.threads.marks import SIGNS
 from apr.threads.run import run_threads
 from apr.threads.tree import MAIN, ThreadTree
 from apr_tui import state as states
@@ -62,7 +63,7 @@ from apr_tui.settings import Models, Settings
 from apr_tui.solve import SolveScreen
 from apr_tui.state import State, expect, fold, fold_all, select_thread, show
 from apr_tui.text import ThreadText, wrap
-from apr_tui.threads import MARKS, ThreadList, draw_row
+from apr_tui.threads import ThreadList, draw_row
 from apr_tui.track import Track
 from apr_tui.verdict import fault, headline, revealable, solution
 from pilots import until
@@ -506,7 +507,7 @@ def test_a_recorded_log_on_screen(tmp_path: Path, size: tuple[int, int]) -> None
             lines = listed(app)
             assert list(lines) == ["0", "0.0", "0.1", "0.2"]
             for thread, mark in {"0": "found", "0.0": "nothing", "0.1": "found", "0.2": "nothing"}.items():
-                assert lines[thread].split()[:1] == [MARKS[mark][0]]  # type: ignore[index]
+                assert lines[thread].split()[:1] == [SIGNS[mark].sign]  # type: ignore[index]
             view = screen(app).track.shown.view
             assert view is not None
             assert [lines[child].split()[1] for child in view.tree.main.children] == view.tree.main.children
@@ -541,7 +542,7 @@ def test_a_log_that_grows_under_the_screen(tmp_path: Path) -> None:
         app = watching(log)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: len(listed(app)) == 3)
-            assert listed(app)["0"].startswith(MARKS["waiting"][0])
+            assert listed(app)["0"].startswith(SIGNS["waiting"].sign)
             await pilot.press("down")
             # What the user chose stays chosen while threads come in.
             rest = "".join(to_json(event) + "\n" for event in events[spawned + 1 :])
@@ -607,7 +608,7 @@ def test_a_live_solve_is_stopped_by_escape() -> None:
             await until(pilot, lambda: bool(listed(app).get("0")))
             await pilot.press("escape", "escape")
             await until(pilot, lambda: said(app, "headline").startswith("stopped"))
-            assert listed(app)["0"].startswith(MARKS["stopped"][0])
+            assert listed(app)["0"].startswith(SIGNS["stopped"].sign)
             await fill(app, pilot, "66 3 4 22", "40")
             await until(pilot, lambda: said(app, "headline") == "searching")
 
@@ -708,7 +709,7 @@ def test_an_engine_failure_is_told() -> None:
         async with app.run_test(size=(80, 24)) as pilot:
             await fill(app, pilot, "1 2", "3")
             await until(pilot, lambda: said(app, "headline").startswith("the engine failed: no script begins"))
-            assert listed(app)["0"].startswith(MARKS["failed"][0])
+            assert listed(app)["0"].startswith(SIGNS["failed"].sign)
 
     asyncio.run(watch())
 
@@ -741,7 +742,7 @@ def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
             pane.show(("r", "1"), whole, PARTS, tail=True)
             assert app.drawn() == grown
             assert "".join(grown.split()) == "".join(whole.split())
-            pane.show(("r", "0"), f"a{SIGNS}\nd", (), tail=False)
+            pane.show(("r", "0"), f"a{EVIL}\nd", (), tail=False)
             assert app.drawn().rstrip() == "a␛[2J·␍···[bold]\nd"
 
     asyncio.run(look())
@@ -1131,11 +1132,11 @@ def test_a_theme_is_chosen_by_a_short_name(
     assert "there is no theme bright; there are light, dark" in capsys.readouterr().err
 
 
-SIGNS = "\x1b[2J\x85\r\u202e\u200b\ud800[bold]"
+EVIL = "\x1b[2J\x85\r\u202e\u200b\ud800[bold]"
 
 
 def test_a_log_cannot_command_the_terminal() -> None:
-    made = draw_row(Row("0", "main", "running", 1, 0.0, 1, "", SIGNS, False), 60, 10)
+    made = draw_row(Row("0", "main", "running", 1, 0.0, 1, "", EVIL, False), 60, 10)
     assert "␛[2J·␍···[bold]" in made.plain
 
 

@@ -13,14 +13,15 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from apr.threads.marks import SIGNS
 from apr.train.run import RunDirectory
-from apr_tui.figures import caption, row, title
+from apr_tui.figures import caption, mark, title
 from apr_tui.groups import COLOURINGS, Colouring, RolloutFigures, parts, read_group, watched_steps
 from apr_tui.lines import LineList
 from apr_tui.plain import one_line
 from apr_tui.state import State, View, show
 from apr_tui.text import ThreadText
-from apr_tui.threads import MARKS, ThreadList
+from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 from apr_tui.verdict import headline
 
@@ -66,7 +67,7 @@ class RolloutList(LineList):
         rollout, view = list(self._state.rollouts.items())[index]
         told = self._figures.get(rollout, RolloutFigures())
         main = view.tree.threads.get("0")
-        sign, style = MARKS["running" if main is None else row(view, main).mark]
+        sign, _, style = SIGNS["running" if main is None else mark(view, main)]
         text = Text(no_wrap=True)
         text.append(sign, style)
         text.append("       –" if told.reward is None else f"{told.reward:>8.2f}")

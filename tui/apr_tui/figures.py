@@ -7,24 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 from apr.shown import end_of
+from apr.threads.marks import Mark, mark_of
 from apr.threads.tree import MAIN, Thread
 from apr_tui.plain import one_line
 from apr_tui.state import View
-
-Mark = Literal[
-    "running",
-    "waiting",  # for its children
-    "found",  # claims a solution that holds
-    "wrong",  # claims one that does not
-    "claimed",  # claims one, and nobody can tell whether it holds
-    "nothing",  # ended by itself without one
-    "stopped",  # met a limit or was interrupted
-    "cancelled",
-    "failed",  # the engine failed
-]
 
 _LAST = 400
 """Characters of a text in which its last line is looked for."""
@@ -102,7 +90,7 @@ def row(view: View, thread: Thread, sources: Collection[str] = ()) -> Row:
     return Row(
         thread.id,
         name(thread.id),
-        _mark(view, thread),
+        mark(view, thread),
         thread.sampled_tokens,
         thread.sampled_tokens / passed if passed > 0 else 0.0,
         len(thread.token_ids),
@@ -192,26 +180,10 @@ def name(thread: str) -> str:
     return "main" if thread == MAIN else thread
 
 
-def _mark(view: View, thread: Thread) -> Mark:
-    if thread.reason is None:
-        return "waiting" if thread.waiting else "running"
-    if thread.result is not None:
-        verdict, finished = view.verdicts.get(thread.id), view.tree.finished
-        if thread.id == MAIN and finished is not None:
-            # The main thread is judged by the rollout, which leaves it open where something failed.
-            if view.tree.solved:
-                return "found"
-            return "claimed" if verdict is None and finished.correct is None else "wrong"
-        return "claimed" if verdict is None else "found" if verdict.correct else "wrong"
-    match thread.reason:
-        case "no_answer":
-            return "nothing"
-        case "cancelled":
-            return "cancelled"
-        case "engine_error":
-            return "failed"
-        case _:
-            return "stopped"
+def mark(view: View, thread: Thread) -> Mark:
+    """How a thread stands."""
+    verdict = view.verdicts.get(thread.id)
+    return mark_of(view.tree, thread, None if verdict is None else verdict.correct)
 
 
 def _note(view: View, thread: Thread) -> str:
@@ -226,10 +198,10 @@ def _note(view: View, thread: Thread) -> str:
     if thread.result is not None:
         if steps := _steps(view, thread.id):
             return ", ".join(steps)
-        mark = _mark(view, thread)
+        told = mark(view, thread)
         claim = one_line(thread.result) if view.shown is None else view.shown.claim(thread.result)
-        if mark == "wrong":
+        if told == "wrong":
             return f"claims a solution that is none: {claim}"
-        return f"found {claim}" if mark == "found" else f"claims {claim}"
+        return f"found {claim}" if told == "found" else f"claims {claim}"
     why = end_of(thread.reason)
     return f"{why}: {one_line(thread.detail)}" if thread.detail else why

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.widget import Widget
 
-from apr_tui.lanes import at, average, busy
+from apr.threads.lanes import at, average, busy
 from apr_tui.plain import pad
 from apr_tui.state import View
 from apr_tui.timeline import area

@@ -17,8 +17,8 @@ from typing import Literal
 from apr.shown import Shown
 from apr.task import Verdict
 from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, TokensForced
+from apr.threads.lanes import Lane, follow
 from apr.threads.tree import MAIN, Thread, ThreadTree
-from apr_tui.lanes import Lane, follow
 
 KEEP = 64
 """Rollouts a state holds; a training run writes thousands into one log."""

@@ -5,25 +5,14 @@ from __future__ import annotations
 from rich.text import Text
 from textual.message import Message
 
-from apr_tui.figures import Mark, Row, order, row, sources
-from apr_tui.lanes import critical
+from apr.threads.lanes import critical
+from apr.threads.marks import SIGNS
+from apr_tui.figures import Row, order, row, sources
 from apr_tui.lines import LineList
 from apr_tui.plain import clean, pad
 from apr_tui.state import View
 from apr_tui.timeline import axis, lane_cells, legend
 
-MARKS: dict[Mark, tuple[str, str]] = {
-    "running": ("●", "cyan"),
-    "waiting": ("⋯", "cyan"),
-    "found": ("✓", "bold green"),
-    "wrong": ("✗", "red"),
-    "claimed": ("?", ""),
-    "nothing": ("–", "dim"),
-    "stopped": ("■", "yellow"),
-    "cancelled": ("⊘", "dim"),
-    "failed": ("!", "bold red"),
-}
-"""The sign of each mark, one column wide, and its style."""
 SOURCE = "★"
 """Stands at the threads a solution came through."""
 
@@ -144,7 +133,7 @@ def lane_width(width: int) -> int:
 
 def draw_row(row: Row, width: int, capacity: int, *, last: bool = True, frame: int = 0) -> Text:
     """A row as it stands in the list; what there is no room for is left out, the note is cut."""
-    sign, style = MARKS[row.mark]
+    sign, _, style = SIGNS[row.mark]
     if row.mark == "running":
         sign = _SPINNER[frame % len(_SPINNER)]
     live = row.mark in ("running", "waiting")

@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from rich.text import Text
 
-from apr_tui.lanes import Kind, Lane, Span, columns
+from apr.threads.lanes import Kind, Lane, Span, columns
 
 GLYPHS: dict[Kind, tuple[str, str]] = {
     "queue": ("·", "dim"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from pathlib import Path
 
+from apr.threads.lanes import moments
 from apr_tui.feed import Solve
-from apr_tui.lanes import moments
 from apr_tui.log import Batch, Library, LogFeed
 from apr_tui.player import Player
 from apr_tui.state import State, View, expect, fold_all, select_thread, show

@@ -191,13 +191,7 @@ class PlainScreen(QuietScreen):
         if thread.id not in self._verdicts:
             verdict = self.shown.judge(thread.prompt_text, thread.result or "")
             self._verdicts[thread.id] = None if verdict is None else verdict.correct
-        alone = self._verdicts[thread.id]
-        if thread.id != MAIN:
-            return alone
-        # The main thread is judged by the rollout, which leaves it open where something failed.
-        if self.tree.finished is None or self.tree.solved:
-            return True
-        return None if self.tree.finished.correct is None and alone is None else False
+        return self._verdicts[thread.id]
 
 
 class LiveScreen(PlainScreen):

@@ -6,13 +6,14 @@ height, threads that ended with nothing give way first, then the last ones; a li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rich.text import Text
 
 from apr.plain import one_line
 from apr.shown import Shown, end_of
+from apr.threads.marks import SIGNS, Mark, mark_of
 from apr.threads.tree import MAIN, Thread, ThreadTree
 
 _QUIET = ("no_answer", "cancelled")
@@ -23,13 +24,8 @@ _QUIET = ("no_answer", "cancelled")
 class Glyphs:
     """The signs a terminal can show, each one column wide."""
 
+    marks: Mapping[Mark, str]
     spinner: str
-    waiting: str
-    found: str
-    claimed: str
-    nothing: str
-    cancelled: str
-    failed: str
     branch: str
     last: str
     bar: str
@@ -41,14 +37,15 @@ class Glyphs:
     def of(cls, encoding: str | None) -> Glyphs:
         """Those of an output encoding."""
         plain = "utf" not in (encoding or "").lower()
-        return cls(*(_ASCII if plain else _UNICODE))
+        marks = {mark: sign.ascii if plain else sign.sign for mark, sign in SIGNS.items()}
+        return cls(marks, *(_ASCII if plain else _UNICODE))
 
 
-_UNICODE = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "⋯", "✓", "?", "–", "⊘", "✗", "├─ ", "└─ ", "│  ", "→", "·", "…")
-_ASCII = ("|/-\\", ":", "+", "?", "-", "o", "x", "|- ", "`- ", "|  ", "->", "|", "~")
+_UNICODE = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "├─ ", "└─ ", "│  ", "→", "·", "…")
+_ASCII = ("|/-\\", "|- ", "`- ", "|  ", "->", "|", "~")
 
 Holds = Callable[[Thread], bool | None]
-"""Whether what a closed thread claims is true; None: nobody can tell."""
+"""Whether what a closed thread claims is true, as its task's judge says; None: nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +86,10 @@ def render(
     lines = []
     visible, hidden = _visible(tree, None if height is None else max(2, height - len(meters)))
     for prefix, thread in _walk(tree, glyphs, visible, width):
-        mark, style, doing = _state(tree, thread, glyphs, shown, holds, frame)
-        lines.append(_line(thread, prefix, mark, style, doing, glyphs, shown, width))
+        mark = mark_of(tree, thread, None if thread.result is None else holds(thread))
+        sign = glyphs.spinner[frame % len(glyphs.spinner)] if mark == "running" else glyphs.marks[mark]
+        doing = _doing(tree, thread, mark, shown)
+        lines.append(_line(thread, prefix, sign, SIGNS[mark].style, doing, glyphs, shown, width))
     if hidden:
         lines.append(Text(f"   {glyphs.more} {hidden} more", "dim"))
     return lines + [Text(line, "dim") for line in meters]
@@ -153,32 +152,21 @@ def _line(
     return line
 
 
-def _state(
-    tree: ThreadTree, thread: Thread, glyphs: Glyphs, shown: Shown, holds: Holds, frame: int
-) -> tuple[str, str, str]:
-    """A thread's mark, its style, and what it does or came to."""
+def _doing(tree: ThreadTree, thread: Thread, mark: Mark, shown: Shown) -> str:
+    """What a thread does or came to."""
     if thread.waiting:
-        return glyphs.waiting, "cyan", _waiting(tree, thread)
+        return _waiting(tree, thread)
     if thread.reason is None:
         written = thread.written if thread.sampled_tokens else ""
         lines = [line for line in written.splitlines() if line.strip()]
-        return glyphs.spinner[frame % len(glyphs.spinner)], "cyan", one_line(lines[-1]) if lines else "begins"
+        return one_line(lines[-1]) if lines else "begins"
     if thread.result is not None:
-        path = shown.claim(thread.result)
-        true = holds(thread)
-        if true:
-            return glyphs.found, "green", f"found {path}"
-        if true is None:
-            return glyphs.claimed, "", f"claims {path}"
-        return glyphs.failed, "red", f"claims a solution that is none: {path}"
-    text = end_of(thread.reason)
-    if thread.detail:
-        text += f": {one_line(thread.detail)}"
-    if thread.reason in ("cancelled", "interrupted"):
-        return glyphs.cancelled, "dim", text
-    if thread.reason == "no_answer":
-        return glyphs.nothing, "dim", text
-    return glyphs.failed, "red" if thread.reason == "engine_error" else "yellow", text
+        claim = shown.claim(thread.result)
+        if mark == "wrong":
+            return f"claims a solution that is none: {claim}"
+        return f"found {claim}" if mark == "found" else f"claims {claim}"
+    why = end_of(thread.reason)
+    return f"{why}: {one_line(thread.detail)}" if thread.detail else why
 
 
 def _waiting(tree: ThreadTree, thread: Thread) -> str:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from apr.jsonl import write
 from apr.plain import clean, one_line
+from apr.threads.marks import SIGNS, Mark, mark_of
 
 if TYPE_CHECKING:
     from apr.threads.tree import Thread, ThreadTree
 
 _LONGEST = 120
 """Characters of a problem in a headline."""
-_STYLES = {"✓": "green", "✗": "red", "–": "dim", "…": "cyan"}
 _HTML = """<div style="font-family: monospace">
 <div><b>{head}</b></div>
 {threads}
@@ -56,12 +56,12 @@ class _Line:
     """A thread in a line."""
 
     thread: Thread
-    mark: str
+    mark: Mark
     words: str
     """What it does or came to."""
 
     def __str__(self) -> str:
-        return f"{self.mark} {self.thread.id}  {self.words}  {self.thread.sampled_tokens:,} tokens"
+        return f"{SIGNS[self.mark].sign} {self.thread.id}  {self.words}  {self.thread.sampled_tokens:,} tokens"
 
 
 def _lines(tree: ThreadTree) -> Iterator[_Line]:
@@ -69,25 +69,25 @@ def _lines(tree: ThreadTree) -> Iterator[_Line]:
     left = ["0"] if "0" in tree.threads else []
     while left:
         thread = tree.threads[left.pop()]
-        yield _line(tree, thread)
+        # Nobody here can judge a child's claim; the main thread's is the answer, which the rollout judged.
+        yield _Line(thread, mark_of(tree, thread), _words(thread))
         left += [child for child in reversed(thread.children) if child in tree.threads]
 
 
-def _line(tree: ThreadTree, thread: Thread) -> _Line:
+def _words(thread: Thread) -> str:
     if thread.reason is None:
-        return _Line(thread, "…", f"waits for {len(thread.rounds[-1].children)}" if thread.waiting else "runs")
+        return f"waits for {len(thread.rounds[-1].children)}" if thread.waiting else "runs"
     if thread.result is not None:
-        # A child's claim is judged by nobody here; the main thread's is the answer.
-        wrong = thread.parent is None and tree.correct is False
-        return _Line(thread, "✗" if wrong else "✓", f"claims {one_line(thread.result)}")
-    why = "" if thread.detail is None else f": {one_line(thread.detail)}"
-    mark = "✗" if thread.reason in ("engine_error", "malformed_spawn") else "–"
-    return _Line(thread, mark, f"{thread.reason}{why}")
+        return f"claims {one_line(thread.result)}"
+    return thread.reason if thread.detail is None else f"{thread.reason}: {one_line(thread.detail)}"
 
 
 def rich_lines(tree: ThreadTree, console: Any) -> Iterator[Any]:
     """The same as lines that a console of rich prints, each cut to its width."""
-    for text, style in [(headline(tree), "bold"), *((_indented(line), _STYLES[line.mark]) for line in _lines(tree))]:
+    for text, style in [
+        (headline(tree), "bold"),
+        *((_indented(line), SIGNS[line.mark].style) for line in _lines(tree)),
+    ]:
         line = console.render_str(text, style=style, markup=False, emoji=False, highlight=False)
         line.no_wrap, line.overflow = True, "ellipsis"
         yield line

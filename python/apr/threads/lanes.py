@@ -1,4 +1,4 @@
-"""What each thread of a rollout did when: a pure fold of events, and what is computed of it. No terminal.
+"""What each thread of a rollout did when: a pure fold of events, and what is computed of it.
 
 A lane is a thread's time from its opening on, cut into spans: its calls in the engine's queue, in prefill and in
 decode, and its waits for children. Times are seconds since the rollout started. Between spans the machinery around the
