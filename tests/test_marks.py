@@ -13,7 +13,7 @@ from apr.shown import Shown
 from apr.threads.events import CloseReason, RolloutStarted, ThreadClosed, ThreadOpened, ThreadSpawned
 from apr.threads.marks import SIGNS, Mark
 from apr.threads.tree import ThreadTree
-from apr_tui.figures import order, row
+from apr_tui.figures import row
 from apr_tui.state import State, fold_all
 from apr_tui.threads import draw_row
 
@@ -56,7 +56,7 @@ def test_an_end_has_one_sign(reason: CloseReason, result: str | None, mark: Mark
     assert f"<summary>{sign} 0.0 " in tree._repr_html_()
     view = fold_all(State(), events).view
     assert view is not None
-    rows = [draw_row(row(view, tree.threads[thread]), 80, 1).plain.split() for thread in order(view)]
+    rows = [draw_row(row(view, thread), 80, 1).plain.split() for thread in tree.ordered()]
     assert [cells[0] for cells in rows if "─" in cells[0]] == ["└─"]
     assert rows[1][1] == sign
 

@@ -50,7 +50,7 @@ from apr_tui import state as states
 from apr_tui.app import AprApp
 from apr_tui.commands import demo_app, watch
 from apr_tui.dialogs import LeaveScreen, SettingsScreen
-from apr_tui.figures import Row, compared, meters, order, row, sources, title
+from apr_tui.figures import Row, compared, meters, row, sources, title
 from apr_tui.form import spread
 from apr_tui.groups import RolloutFigures, parts
 from apr_tui.log import LineTail, LogFeed
@@ -104,7 +104,7 @@ def write(path: Path, events: Sequence[Event], half: str = "") -> Path:
 
 
 def rows(view: states.View) -> list[Row]:
-    return [row(view, view.tree.threads[thread], sources(view)) for thread in order(view)]
+    return [row(view, thread, sources(view)) for thread in view.tree.ordered()]
 
 
 def marks(view: states.View) -> dict[str, str]:

@@ -72,17 +72,6 @@ class Meters:
         ]
 
 
-def order(view: View) -> list[str]:
-    """All threads, each below its parent, in spawn order."""
-    threads, found = view.tree.threads, []
-    left = [MAIN] if MAIN in threads else []
-    while left:
-        thread = left.pop()
-        found.append(thread)
-        left += [child for child in reversed(threads[thread].children) if child in threads]
-    return found
-
-
 def row(view: View, thread: Thread, sources: Collection[str] = ()) -> Row:
     """What the list says of a thread."""
     until = view.seconds if thread.closed_at is None else thread.closed_at

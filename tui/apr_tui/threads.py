@@ -7,7 +7,7 @@ from textual.message import Message
 
 from apr.threads.lanes import critical
 from apr.threads.marks import SIGNS
-from apr_tui.figures import Row, order, row, sources
+from apr_tui.figures import Row, row, sources
 from apr_tui.lines import LineList
 from apr_tui.plain import clean, pad
 from apr_tui.state import View
@@ -73,7 +73,7 @@ class ThreadList(LineList):
             self._critical = frozenset() if whole is None else critical(whole.tree, whole.lanes)
         self._view, self._whole, self._now, self._length = view, whole, now, length
         self._frame += 1
-        self._order = [] if view is None else order(view)
+        self._order = [] if view is None else [thread.id for thread in view.tree.ordered()]
         self._sources = () if view is None else sources(view)
         longest = 0 if view is None else view.tree.longest_context
         self._capacity = max(1, longest if capacity is None else capacity)

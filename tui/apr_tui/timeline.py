@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 from rich.text import Text
 
-from apr.threads.lanes import Kind, Lane, Span, columns
+from apr.threads.lanes import Kind, Lane, Span, columns, round_step
 
 GLYPHS: dict[Kind, tuple[str, str]] = {
     "queue": ("·", "dim"),
@@ -25,7 +23,6 @@ CRITICAL = ("█", "bold yellow")
 SPAWN, JOIN, BOTH = "▼", "▲", "◆"
 _TICK = "bold"
 _LEVELS = " ▁▂▃▄▅▆▇█"
-_SHIFTS = (1.0, 2.0, 5.0, 10.0, 20.0)
 _LABEL = 9
 """Columns from one number of the axis to the next, at least."""
 
@@ -96,7 +93,7 @@ def axis(length: float, width: int, now: float | None = None) -> Text:
     """Round seconds above their places; the moment `now` is marked."""
     marks = [" "] * width
     most = max(1, width // _LABEL)
-    step = _step(length, most)
+    step = round_step(length, most)
     for index in range(most + 1):
         value = index * step
         label = f"{value:g}{' s' if index == 0 else ''}"
@@ -115,15 +112,6 @@ def axis(length: float, width: int, now: float | None = None) -> Text:
         text = Text(plain, "dim", no_wrap=True, end="")
         text.stylize("not dim bold", begin, begin + len(said))
     return text
-
-
-def _step(length: float, count: int) -> float:
-    """A round number of which there are about so many in a length."""
-    rough = length / count
-    if not sys.float_info.min < rough < math.inf:
-        return 0.0
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(power * shift for shift in _SHIFTS if power * shift >= rough * 0.999)
 
 
 def area(steps: Sequence[tuple[float, int]], length: float, width: int, height: int, now: float | None) -> list[Text]:

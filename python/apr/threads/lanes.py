@@ -7,6 +7,7 @@ engine is at work.
 
 from __future__ import annotations
 
+import math
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ Kind = Literal[
 ]
 Span = tuple[float, float, Kind]
 """Begin, end, and what was done."""
+
+_SHIFTS = (1.0, 2.0, 5.0, 10.0, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +188,12 @@ def moments(lanes: Iterable[Lane]) -> list[float]:
         if lane.closed is not None:
             found.add(lane.closed)
     return sorted(found)
+
+
+def round_step(length: float, count: int) -> float:
+    """A round number of which there are about so many in a length, for an axis; 0 where there is none."""
+    rough = length / count
+    if not sys.float_info.min < rough < math.inf:
+        return 0.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * shift for shift in _SHIFTS if power * shift >= rough * 0.999)

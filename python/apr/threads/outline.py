@@ -65,13 +65,8 @@ class _Line:
 
 
 def _lines(tree: ThreadTree) -> Iterator[_Line]:
-    """The threads, each before its children, those in spawn order."""
-    left = ["0"] if "0" in tree.threads else []
-    while left:
-        thread = tree.threads[left.pop()]
-        # Nobody here can judge a child's claim; the main thread's is the answer, which the rollout judged.
-        yield _Line(thread, mark_of(tree, thread), _words(thread))
-        left += [child for child in reversed(thread.children) if child in tree.threads]
+    # Nobody here can judge a child's claim; the main thread's is the answer, which the rollout judged.
+    return (_Line(thread, mark_of(tree, thread), _words(thread)) for thread in tree.ordered())
 
 
 def _words(thread: Thread) -> str:
@@ -84,10 +79,8 @@ def _words(thread: Thread) -> str:
 
 def rich_lines(tree: ThreadTree, console: Any) -> Iterator[Any]:
     """The same as lines that a console of rich prints, each cut to its width."""
-    for text, style in [
-        (headline(tree), "bold"),
-        *((_indented(line), SIGNS[line.mark].style) for line in _lines(tree)),
-    ]:
+    threads = ((_indented(line), SIGNS[line.mark].style) for line in _lines(tree))
+    for text, style in [(headline(tree), "bold"), *threads]:
         line = console.render_str(text, style=style, markup=False, emoji=False, highlight=False)
         line.no_wrap, line.overflow = True, "ellipsis"
         yield line

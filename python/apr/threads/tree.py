@@ -187,6 +187,14 @@ class ThreadTree:
                     raise ValueError(f"{type(event).__name__} for thread {event.thread}, which is not open")
                 _apply_to_thread(thread, event)
 
+    def ordered(self) -> Iterator[Thread]:
+        """All threads, each before its children, those in spawn order."""
+        left = [MAIN] if MAIN in self.threads else []
+        while left:
+            thread = self.threads[left.pop()]
+            yield thread
+            left += [child for child in reversed(thread.children) if child in self.threads]
+
     def __repr__(self) -> str:
         return f"<ThreadTree {headline(self)}>"
 
