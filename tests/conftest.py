@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,3 +39,12 @@ def _rows(name: str) -> list[dict[str, Any]]:
 def golden() -> Golden:
     """All rows of a golden file."""
     return _rows
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser; the test is skipped where there is none."""
+    from browsing import chromium
+
+    with chromium() as found:
+        yield found

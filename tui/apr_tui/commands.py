@@ -80,7 +80,9 @@ def _serve(name: str, arguments: list[str], port: int) -> int:
     if find_spec("textual_serve") is None:
         raise Refused("--web needs textual-serve: `pip install textual-serve`")
     command = shlex.join([sys.executable, "-m", "apr", name, *arguments])
-    server = import_module("textual_serve.server").Server(command, port=port, title=f"apr {name}")
+    # The package's own page loads a font from elsewhere.
+    pages = str(resources.files("apr_tui") / "web")
+    server = import_module("textual_serve.server").Server(command, port=port, title=f"apr {name}", templates_path=pages)
     try:
         server.serve()
     except (OSError, OverflowError) as error:

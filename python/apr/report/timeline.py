@@ -1,7 +1,7 @@
-"""A rollout as a picture: a bar a thread over time, where each spawned and joined, and the longest chain of threads that
-had to wait for one another. One SVG without scripts or anything to load, in the reader's own light or dark.
+"""A rollout as a picture: a bar a thread over time, spawns and joins, and the longest chain of dependent threads.
 
-Lengths are pixels; times are seconds since the rollout started. What a model wrote is hostile: it is cleaned, and escaped.
+One SVG without scripts or anything to load, in the reader's own light or dark. Lengths are pixels; times are seconds
+since the rollout started. What a model wrote is hostile: it is cleaned, and escaped.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ _BAR: dict[Kind, int] = {"queue": 4, "prefill": 12, "start": 12, "decode": 12, "
 """How high a bar is while its thread does this."""
 _SHORTEST = 0.4
 """Pixels that anything takes at least."""
+_SEEN = 1.0
+"""Pixels from which on the legend tells what is there."""
 _MARKS_APART = 80
 """Pixels from one number of the axis to the next, about."""
 _LONGEST = 110
 """Characters of a title."""
 _CHARACTER = 7.3
 """Pixels of a character of a name."""
-_LEGEND: tuple[tuple[str, Kind | None, str], ...] = (
+_LEGEND: tuple[tuple[str, Kind, str], ...] = (
     ("longest chain", "decode", "chain"),
     ("decode", "decode", ""),
     ("prefill", "prefill", ""),
@@ -179,10 +181,12 @@ class _Picture:
         return f"{_name(thread)}: {one_line(came)}"
 
     def legend(self) -> Iterator[str]:
-        met = {kind for lane in self.rollout.lanes.values() for _, _, kind in lane.until(self.rollout.seconds)}
+        lanes = self.rollout.lanes.values()
+        spans = [span for lane in lanes for span in lane.until(self.rollout.seconds)]
+        met = {kind for begin, end, kind in spans if (end - begin) * self.scale >= _SEEN}
         x, y = _LEFT, self.bottom + 24
         for words, kind, group in _LEGEND:
-            if kind not in met or kind is None:
+            if kind not in met:
                 continue
             height = _BAR[kind]
             yield (
@@ -191,7 +195,7 @@ class _Picture:
             )
             yield _text(x + 19, y, words, "quiet")
             x += 19 + int(_CHARACTER * len(words)) + 16
-        if any(lane.spawns for lane in self.rollout.lanes.values()):
+        if any(lane.spawns for lane in lanes):
             yield _triangle(6, y - 4, 1) + _text(16, y, "spawn", "quiet")
             yield _triangle(76, y - 4, -1) + _text(86, y, "join", "quiet")
 

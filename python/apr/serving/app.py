@@ -25,6 +25,7 @@ from apr.policy import Policy
 from apr.serving import answer
 from apr.serving.answer import Form
 from apr.serving.limits import ServingLimits
+from apr.serving.page import page_routes
 from apr.serving.request import Asked, Refusal, read_request, shortened
 from apr.serving.turns import Full, Place, Turns
 from apr.threads.events import Event, to_json
@@ -42,7 +43,7 @@ News = asyncio.Queue[tuple[int, Event | None]]
 def thread_server(
     policy: Policy, model: str, *, limits: ServingLimits | None = None, api_key: str | None = None
 ) -> Starlette:
-    """The application. `model` is the name clients see; with an `api_key` every request must bear it.
+    """The application. `model` is the name clients see; with an `api_key` every request for an answer must bear it.
     `state.interrupt()` ends all rollouts, tells their clients, and refuses what comes after."""
     service = _Service(policy, model, ServingLimits() if limits is None else limits, api_key)
     app = Starlette(
@@ -52,6 +53,7 @@ def thread_server(
             Route("/v1/models", service.models, methods=["GET"]),
             Route("/v1/models/{id:path}", service.one_model, methods=["GET"]),
             Route("/health", service.health, methods=["GET"]),
+            *page_routes(policy, model),
         ],
         exception_handlers={Refusal: _refused, HTTPException: _refused},
     )

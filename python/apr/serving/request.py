@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from apr.conversation import Message
+from apr.form import form_of, read
 from apr.limits import Limits
 from apr.policy import Policy
 from apr.task import Converses
@@ -77,7 +78,11 @@ def read_request(body: Any, policy: Policy, model: str, limits: Limits, *, chat:
     if join not in ("all", "first"):
         raise Refusal(400, "apr.join: all or first")
     budget = _number(extension, "budget", int, 0, "apr.")
-    if chat:
+    if "fields" in extension:
+        problems = [_typed(extension["fields"], policy)]
+        if chat or "prompt" in fields:
+            raise Refusal(400, "apr.fields: in place of a prompt, of completions alone")
+    elif chat:
         problems = [_conversation(fields.get("messages"), policy)]
     else:
         problems = [_problem(prompt, policy) for prompt in _prompts(fields.get("prompt"))]
@@ -124,7 +129,7 @@ _CHAT_NEUTRAL: _Neutral = _BOTH_NEUTRAL | {
 }
 _FIELDS = frozenset(("model", "max_tokens", "temperature", "seed", "stream", "stream_options", "user", "apr"))
 _CHAT_FIELDS = frozenset(("messages", "max_completion_tokens"))
-_EXTENSION = frozenset(("budget", "join", "events"))
+_EXTENSION = frozenset(("budget", "join", "events", "fields"))
 
 
 def _known(values: dict[str, Any], known: frozenset[str], where: str) -> None:
@@ -159,6 +164,21 @@ def _problem(prompt: str | list[int], policy: Policy) -> tuple[Any, int | None]:
         return policy.task.read_prompt(text)
     except (ValueError, OverflowError) as error:
         raise Refusal(400, f"prompt: {error}") from None
+
+
+def _typed(texts: Any, policy: Policy) -> tuple[Any, int | None]:
+    """The problem that a person typed into the fields of the task's form."""
+    count = len(form_of(policy.task).fields)
+    if not isinstance(texts, list) or len(texts) != count or not all(isinstance(text, str) for text in texts):
+        raise Refusal(400, f"apr.fields: a list of {count} text{'' if count == 1 else 's'}, as the task's form has")
+    try:
+        problem = read(policy.task, texts)
+        if isinstance(policy.task, Converses):
+            # Not every language holds conversations.
+            policy.language.open(policy.task.prompt(problem, None))
+        return problem, None
+    except (ValueError, OverflowError) as error:
+        raise Refusal(400, str(error)) from None
 
 
 def _conversation(messages: Any, policy: Policy) -> tuple[Any, int | None]:
