@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ pytest.importorskip("textual_serve")
 from aiohttp import ClientConnectionError, ClientSession, WSMsgType
 
 from apr.engine.sglang.server import free_port
+from browsing import Visit
 
 
 @pytest.fixture
@@ -59,6 +61,23 @@ def test_the_demo_in_a_browser(port: int) -> None:
             return drawn
 
     assert "→ 27".encode() in asyncio.run(look())
+
+
+@pytest.mark.usefixtures("served")
+def test_the_page_asks_nobody_else(port: int, browser: Any) -> None:
+    visit = Visit(browser)
+    for _ in range(150):
+        try:
+            visit.page.goto(f"http://localhost:{port}/")
+            break
+        except Exception:
+            visit.page.wait_for_timeout(200)
+    # The terminal is drawn once the screen has sent its first bytes.
+    visit.page.wait_for_selector("body.-first-byte .xterm-screen")
+    assert visit.hosts == {f"localhost:{port}"}
+    assert not visit.complaints
+    fonts = visit.page.evaluate("() => [...document.fonts].filter(font => font.status == 'loaded').length")
+    assert fonts
 
 
 @pytest.mark.usefixtures("served")

@@ -1,4 +1,4 @@
-"""`apr report`: evaluations as tables in the terminal, figures, and a page beside the paper's."""
+"""`apr report`: evaluations as tables in the terminal, figures, and a page beside the paper's; logs as timelines."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ def parser() -> Parser:
     """The command's arguments."""
     made = Parser(
         prog="apr report",
-        description="Tables and figures of evaluations, beside the paper's. What is there of an unfinished one counts.",
+        description="Tables and figures of evaluations, beside the paper's. What is there of an unfinished one counts. "
+        "Of a log of events, a timeline of each rollout's threads, as SVG and HTML.",
         examples=[
             "apr eval --recipe paper-small; apr report",
             "apr report results/before results/after --out compared",
+            "apr solve 22 26 31 53 --target 27 --json > events.jsonl; apr report events.jsonl",
         ],
     )
     add = made.add_argument
-    add("evaluations", nargs="*", metavar="DIR", help=f"where `apr eval` put rows (default: the newest in {RESULTS})")
-    add("--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR)")
+    add("reported", nargs="*", metavar="DIR|LOG", help="where `apr eval` put rows, or logs of events (default: the "
+        f"newest in {RESULTS})")  # fmt: skip
+    add("--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR), or timelines "
+        "(default: beside each LOG)")  # fmt: skip
     add("--task", metavar="NAME", help="a task that is not installed, as module:attribute")
     return made
 
@@ -46,6 +50,10 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
     vouch(options.task)
+    given = [Path(name) for name in options.reported]
+    out = None if options.out is None else Path(options.out)
+    if any(path.is_file() for path in given):
+        return _timelines(given, out, options.task)
 
     try:
         import scipy.special  # noqa: F401
@@ -56,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     from apr.report.page import page
     from apr.report.results import load
 
-    directories = [Path(name) for name in options.evaluations] or [_newest()]
+    directories = given or [_newest()]
     try:
         evaluations = load(directories)
     except (OSError, ValueError) as error:
@@ -65,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("there is no judged rollout yet")
     quoted = paper()
     _print(evaluations, quoted)
-    directory = directories[0] if options.out is None else Path(options.out)
+    directory = directories[0] if out is None else out
     try:
         directory.mkdir(parents=True, exist_ok=True)
         figures = _draw(evaluations, directory)
@@ -73,6 +81,42 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         raise UsageError(f"cannot write to {directory}: {error.strerror or error}") from None
     note(f"written: {directory / PAGE}" + (f" and {len(figures)} figures, as SVG and PNG" if figures else ""))
+    return 0
+
+
+def _timelines(logs: Sequence[Path], out: Path | None, task: str | None) -> int:
+    """Draw each rollout of some logs."""
+    from apr.files import write_atomically
+    from apr.report.recorded import rollouts
+    from apr.report.timeline import document, svg
+    from apr.shown import give
+    from apr.task import load_task
+    from apr.threads.events import read_events
+
+    try:
+        if task is not None:
+            give(load_task(task))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    for log in logs:
+        try:
+            found = rollouts(read_events(log))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read {log}: {error}") from None
+        if not found:
+            raise UsageError(f"{log} holds no rollout yet")
+        directory = log.parent if out is None else out
+        # Not by their ids, which are anything.
+        names = [log.stem] if len(found) == 1 else [f"{log.stem}-{number}" for number in range(1, len(found) + 1)]
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name, rollout in zip(names, found, strict=True):
+                write_atomically(directory / f"{name}.svg", svg(rollout))
+            write_atomically(directory / f"{log.stem}.html", document(log.name, found))
+        except OSError as error:
+            raise UsageError(f"cannot write to {directory}: {error.strerror or error}") from None
+        many = f"{len(found)} timelines" if len(found) > 1 else names[0] + ".svg"
+        note(f"written: {directory / log.stem}.html and {many}")
     return 0
 
 

@@ -6,7 +6,7 @@ since the rollout started. What a model wrote is hostile: it is cleaned, and esc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from xml.sax.saxutils import escape
 
@@ -44,6 +44,20 @@ _LEGEND: tuple[tuple[str, Kind, str], ...] = (
     ("queue", "queue", ""),
     ("waits for children", "waiting", ""),
 )
+_DOCUMENT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>body {{ margin: 2em auto; max-width: 960px }} section {{ margin-bottom: 3em }} svg {{ max-width: 100% }}</style>
+</head>
+<body>
+{parts}
+</body>
+</html>
+"""
 
 
 def svg(rollout: Recorded) -> str:
@@ -80,6 +94,12 @@ def meters(rollout: Recorded) -> str:
         f"{rollout.seconds:.2f} s",
     ]
     return " · ".join(parts)
+
+
+def document(title: str, rollouts: Sequence[Recorded]) -> str:
+    """All of them as a page of HTML: the picture of each, and below it the threads' texts."""
+    parts = "\n".join(f"<section>\n{svg(rollout)}{rollout.tree._repr_html_()}\n</section>" for rollout in rollouts)
+    return _DOCUMENT.format(title=escape(one_line(title)), parts=parts)
 
 
 class _Picture:
