@@ -41,8 +41,8 @@ def parser() -> Parser:
     add = made.add_argument
     add("reported", nargs="*", metavar="DIR|LOG", help="where `apr eval` put rows, or logs of events (default: the "
         f"newest in {RESULTS})")  # fmt: skip
-    add("--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR), or timelines "
-        "(default: beside each LOG)")  # fmt: skip
+    add("--out", metavar="DIR", help=f"write figures (SVG, PNG) and {PAGE} there (default: the first DIR), or "
+        "timelines (default: beside each LOG)")  # fmt: skip
     add("--task", metavar="NAME", help="a task that is not installed, as module:attribute")
     return made
 

@@ -33,9 +33,10 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 _FIELD = """<label{wide}>{name}
-<input name="field" value="{value}" placeholder="{example}" title="{says}" size="{size}" autocomplete="off" spellcheck="false" required></label>"""  # noqa: E501
-_BUDGET = """<label>budget <input name="budget" type="number" min="0" step="1" placeholder="free" list="budgets" title="{unit}; empty: the model's choice">
-<datalist id="budgets">{choices}</datalist></label>"""  # noqa: E501
+<input name="field" value="{value}" placeholder="{example}" title="{says}" size="{size}" required
+autocomplete="off" spellcheck="false"></label>"""
+_BUDGET = """<label>budget <input name="budget" type="number" min="0" step="1" placeholder="free" list="budgets"
+title="{unit}; empty: the model's choice"><datalist id="budgets">{choices}</datalist></label>"""
 _JOIN = """<label>join <select name="join"><option value="all">all children</option>
 <option value="first">first solution</option></select></label>"""
 _KIND = """<a href="?kind={name}">{name}: {says}</a>"""
