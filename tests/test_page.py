@@ -18,7 +18,7 @@ from apr import Tokenizer
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.policy import Policy
-from apr.report.recorded import Recorded, rollouts
+from apr.report.recorded import rollouts
 from apr.serving import thread_server
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.events import CallFinished, Event, read_events, to_json
@@ -153,7 +153,6 @@ _FOLD = """events => {
 
 def folded(events: list[Event]) -> dict[str, Any]:
     [rollout] = rollouts(events)
-    assert isinstance(rollout, Recorded)
     tree, lanes = rollout.tree, rollout.lanes
     threads = [
         [
