@@ -5,7 +5,7 @@
 const MAIN = "0";
 const ENDS = JSON.parse(document.body.dataset.ends);
 const SIGNS = JSON.parse(document.body.dataset.signs);
-const PICTURE_MS = 100;
+const FRAME_MS = 100;
 const BARS = { queue: 4, prefill: 12, start: 12, decode: 12, waiting: 2 };
 const at = (id) => document.getElementById(id);
 
@@ -179,7 +179,7 @@ function noteOf(rollout, thread) {
   return ENDS[thread.reason] + (thread.detail ? `: ${clean(thread.detail)}` : "");
 }
 
-class Screen {
+class Picture {
   constructor() {
     this.list = at("threads");
     this.list.addEventListener("keydown", (event) => this.key(event));
@@ -319,7 +319,7 @@ function conclude(rollout) {
   else say(`unsolved: ${main.result === null ? ENDS[end.reason] : end.verdict}`, "warn");
 }
 
-async function ask(form, screen, signal) {
+async function ask(form, picture, signal) {
   const headers = { "Content-Type": "application/json" };
   const key = form.key.value || sessionStorage.getItem("key");
   if (key) headers.Authorization = `Bearer ${key}`;
@@ -342,33 +342,33 @@ async function ask(form, screen, signal) {
       say(value.error.message, "bad");
       return;
     }
-    if (value.apr?.event) screen.apply(value.apr.event);
+    if (value.apr?.event) picture.apply(value.apr.event);
   }
-  conclude(screen.rollout);
+  conclude(picture.rollout);
 }
 
 function begin() {
-  const form = at("ask"), stop = at("stop"), screen = new Screen();
+  const form = at("ask"), stop = at("stop"), picture = new Picture();
   let running = null;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (running !== null) return;
     running = new AbortController();
     stop.disabled = false;
-    screen.clear();
+    picture.clear();
     say("searching");
-    const pictures = setInterval(() => screen.draw(), PICTURE_MS);
+    const frames = setInterval(() => picture.draw(), FRAME_MS);
     try {
-      await ask(form, screen, running.signal);
+      await ask(form, picture, running.signal);
     } catch (error) {
       if (error.name === "AbortError") say("stopped", "warn");
       else say(`no answer: ${error.message}`, "bad");
     } finally {
-      clearInterval(pictures);
+      clearInterval(frames);
       running = null;
       stop.disabled = true;
-      screen.over = true;
-      screen.draw();
+      picture.over = true;
+      picture.draw();
     }
   });
   stop.addEventListener("click", () => running?.abort());

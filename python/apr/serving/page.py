@@ -77,7 +77,7 @@ def _page(policy: Policy, model: str, kind: str | None) -> str:
         fields="\n".join(_fields(form, texts)),
         budget=_budget(form) if len(form.budgets) > 1 else "",
         join=_JOIN if threads else "",
-        kinds=" ".join(_KIND.format(name=escape(name), says=escape(kind.says)) for name, kind in kinds.items()),
+        kinds=" ".join(_KIND.format(name=escape(name), says=escape(drawn.says)) for name, drawn in kinds.items()),
         ends=_data({reason: end_of(reason) for reason in get_args(CloseReason)}),
         signs=_data({mark: sign.sign for mark, sign in SIGNS.items()}),
     )
