@@ -41,9 +41,10 @@ def golden() -> Golden:
     return _rows
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Iterator[Any]:
-    """A real browser; the test is skipped where there is none."""
+    """A real browser; the test is skipped where there is none. Its driver has a running loop, beside which other tests
+    could run none, so it is each test's own."""
     from browsing import chromium
 
     with chromium() as found:
