@@ -6,6 +6,7 @@ const MAIN = "0";
 const ENDS = JSON.parse(document.body.dataset.ends);
 const SIGNS = JSON.parse(document.body.dataset.signs);
 const FRAME_MS = 100;
+const AXIS_PX = 90; // from one number of the axis to the next, at least
 const BARS = { queue: 4, prefill: 12, start: 12, decode: 12, waiting: 2 };
 const at = (id) => document.getElementById(id);
 
@@ -157,9 +158,10 @@ function bar(thread, length, now, chain) {
   return element("svg:g", { class: chain.has(thread.id) ? "chain" : "" }, ...parts);
 }
 
-function axis(length) {
-  const power = 10 ** Math.floor(Math.log10(length / 6));
-  const step = [1, 2, 5, 10].map((shift) => shift * power).find((each) => each >= length / 6) ?? 10 * power;
+function axis(length, width) {
+  const least = length / Math.max(1, Math.floor(width / AXIS_PX));
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5].map((shift) => shift * power).find((each) => each >= least) ?? 10 * power;
   const marks = [];
   for (let index = 0; index * step <= length * 0.97; index += 1) {
     const words = `${Number((index * step).toPrecision(6))}${index ? "" : " s"}`;
@@ -175,7 +177,7 @@ function noteOf(rollout, thread) {
     return `${ended.length} of ${children.length} children ended`;
   }
   if (thread.reason === null) return lastLine(thread.text);
-  if (thread.result !== null) return `claims ${clean(thread.result).split(/\s+/).join(" ")}`;
+  if (thread.result !== null) return `claims ${lastLine(thread.result)}`;
   return ENDS[thread.reason] + (thread.detail ? `: ${clean(thread.detail)}` : "");
 }
 
@@ -224,7 +226,8 @@ class Picture {
       row.lastChild.replaceChildren(bar(thread, length, now, chain));
       before = row;
     }
-    document.querySelector(".axis").replaceChildren(...axis(length));
+    const scale = document.querySelector(".axis");
+    scale.replaceChildren(...axis(length, scale.clientWidth));
     const total = threads.reduce((sum, thread) => sum + thread.tokens, 0);
     const running = threads.filter((thread) => thread.reason === null && !thread.waiting).length;
     at("meters").textContent = [
@@ -274,7 +277,8 @@ class Picture {
     const thread = this.rollout.threads.get(this.selected);
     if (thread === undefined) return;
     const pane = at("text"), text = clean(thread.text);
-    at("caption").textContent = `${nameOf(thread)}: ${noteOf(this.rollout, thread)}`;
+    const state = thread.waiting ? "waits for its children" : ENDS[thread.reason] ?? "runs";
+    at("caption").textContent = `${nameOf(thread)}: ${thread.tokens.toLocaleString("en")} tokens, ${state}`;
     if (pane.textContent === text) return;
     const end = pane.scrollTop + pane.clientHeight >= pane.scrollHeight - 8;
     pane.textContent = text;
