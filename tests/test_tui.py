@@ -1193,7 +1193,7 @@ def test_it_imports_of_apr_only_what_it_may() -> None:
             f"apr.{part}"
             for part in (
                 *("engine", "files", "form", "limits", "lock", "origin", "plain", "policy", "shown", "task", "types"),
-                *("threads.events", "threads.tree", "train.run"),
+                *("threads.events", "threads.lanes", "threads.marks", "threads.tree", "train.run"),
             )
         ),
     }
