@@ -93,7 +93,8 @@ class FakeSglang:
         self.probed: Any = {}
         """The `meta_info` of what is asked without a stream."""
         self.workers: list[str] | None = None
-        """The servers behind it, as a router tells them; None: it is none."""
+        """The servers behind it, as a router tells them when it is asked again; None: it is none."""
+        self._asked = False
         self.refuses: str | None = None
         """The path whose requests it refuses."""
         self.calls: list[str] = []
@@ -153,7 +154,8 @@ class FakeSglang:
     async def _workers(self, request: web.Request) -> web.StreamResponse:
         if self.workers is None:
             return web.Response(status=404)
-        return web.json_response({"workers": [{"url": url} for url in self.workers]})
+        known, self._asked = self.workers if self._asked else [], True
+        return web.json_response({"workers": [{"url": url} for url in known]})
 
     async def _update(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -26,6 +26,7 @@ from apr.engine import API_KEY
 from apr.engine.base import OnTokens, forked
 from apr.engine.sglang.http import ServerError, Unreachable, events, json_or_text, message, reason
 from apr.engine.sglang.request import Request
+from apr.engine.sglang.router import servers_behind
 from apr.engine.sglang.server import (
     START_SECONDS,
     Progress,
@@ -224,19 +225,8 @@ class SglangEngine:
             )
         return self._session
 
-    async def _behind(self) -> list[str]:
-        """The servers behind a router; a server by itself knows of none."""
-        try:
-            workers = (await self._ask("GET", self.url, "/workers")).get("workers")
-        except Unreachable:
-            raise
-        except ServerError:
-            workers = None
-        found = [worker.get("url") for worker in workers if isinstance(worker, dict)] if workers else []
-        return [url.rstrip("/") for url in found if isinstance(url, str)] or [self.url]
-
     async def _ask_length_and_weights(self) -> tuple[int, str | None]:
-        self._servers = self._servers or await self._behind()
+        self._servers = self._servers or await servers_behind(self._ask, self.url)
         info = await self._ask("GET", self._servers[0], "/server_info")
         most = info.get("max_req_input_len")
         if type(most) is not int or most < 2:

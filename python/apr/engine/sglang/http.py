@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -11,6 +11,8 @@ from aiohttp.http_exceptions import LineTooLong
 
 from apr.engine.base import EngineError
 
+Ask = Callable[[str, str, str, Any], Awaitable[dict[str, Any]]]
+"""Method, server, path, body -> the answer; ServerError, or Unreachable, where there is none."""
 _MOST_BYTES = 64 << 20
 """Of an answer; the log-probabilities of the longest prompts take a tenth of it."""
 

@@ -8,17 +8,14 @@ their name, and believed by nobody.
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from apr.engine.sglang.http import ServerError, Unreachable
+from apr.engine.sglang.http import Ask, ServerError, Unreachable
 from apr.engine.sglang.weights import Probe
-
-Ask = Callable[[str, str, str, Any], Awaitable[dict[str, Any]]]
-"""Method, server, path, body -> the answer."""
 
 
 class Weights(Protocol):
