@@ -218,7 +218,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated weights": (lambda d: os.truncate(d / "model.safetensors", 2000), "not fully covered"),
     "config of another kind": (lambda d: (d / "config.json").write_text("[]"), "is not a JSON object"),
     "deep config": (lambda d: (d / "config.json").write_text("[" * 100_000), "is not a JSON object"),
-    "another architecture": (lambda d: change(d / "config.json", "model_type", "qwen2"), 'model_type = "qwen2"'),
+    "another architecture": (lambda d: change(d / "config.json", "model_type", "mistral"), 'model_type = "mistral"'),
     "another vocabulary": (lambda d: change(d / "config.json", "vocab_size", 32_000), "vocab_size 32000"),
     "exchanged words": (foreign_tokenizer, "a tokenizer of its own"),
     "no tokenizer of ours": (lambda d: (d / "tokenizer.json").write_text("{}"), "a tokenizer of its own"),

@@ -186,10 +186,10 @@ def _taught(config: RlConfig, start: Path) -> tuple[Task[Any], Language]:
     """What a policy goes on with: the recipe's task and language, or what it was trained for."""
     from apr.policy import language_of, task_of
     from apr.task import load_task
-    from apr.threads.language import load_language
+    from apr.train.lessons import trained_language
 
     task, language = task_of(start, config.task), language_of(start, config.language)
-    return load_task(task, config.method), load_language(language, start, config.method)
+    return load_task(task, config.method), trained_language(language, start, config.method)
 
 
 @dataclass(frozen=True, slots=True)

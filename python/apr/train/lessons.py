@@ -7,11 +7,13 @@ made from a teacher's searches (`searches`), unless the task brings lessons of i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from apr.task import Teaches, load_task
-from apr.threads.language import Vocabulary, Writes, load_language
+from apr.task import Method, Teaches, load_task
+from apr.threads.language import Language, Trainable, Vocabulary, Writes, load_language
+from apr.tokenizer import ForeignTokenizer
 from apr.train.searches import SearchLessons
 from apr.types import Sample
 
@@ -65,6 +67,16 @@ class BringsLessons(Protocol):
         ...
 
 
+def trained_language(name: str, start: Path | None, method: Method) -> Language:
+    """The language in the tokens of a model of others, where it can be trained to write it; else in those of its own,
+    which a check then compares. ValueError if there is none."""
+    with suppress(ValueError, OSError):
+        language = load_language(name, start, method)
+        if isinstance(language, Trainable) and isinstance(language.tokenizer, ForeignTokenizer):
+            return language
+    return load_language(name, None, method)
+
+
 def lessons_of(config: SftConfig, start: Path | None = None) -> Lessons:
     """The lessons of a recipe, in the tokens of the checkpoint that a run begins with (None: of a new model).
     ValueError for a task without any in its language, and as they say themselves."""
@@ -76,7 +88,7 @@ def lessons_of(config: SftConfig, start: Path | None = None) -> Lessons:
         return task.lessons(data, weights, seed=seed, max_tokens=max_tokens)
     if not isinstance(task, Teaches):
         raise ValueError(f"task: {config.task} has no teacher whose searches could be written in {config.language}")
-    language = load_language(config.language, start, config.method)
+    language = trained_language(config.language, start, config.method)
     if not isinstance(language, Writes):
         raise ValueError(f"language: no teacher's search can be written in {config.language}")
     return SearchLessons(task, language, data, weights, seed=seed, max_tokens=max_tokens)
