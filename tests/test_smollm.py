@@ -63,15 +63,6 @@ def plain(model: Path) -> Any:
     return load_engine("torch", model)
 
 
-@pytest.fixture(scope="module")
-def served(model: Path) -> Iterator[Any]:
-    if importlib.util.find_spec("sglang") is None:
-        pytest.skip("the extra sglang is not installed")
-    engine: Any = load_engine("sglang", model)
-    yield engine
-    asyncio.run(engine.close())
-
-
 class Begun:
     """An engine whose first answer is given."""
 
@@ -112,13 +103,14 @@ def tree(engine: Any, name: str, model: Path) -> ThreadTree:
     )
 
 
-@pytest.mark.parametrize("name", LANGUAGES)
-@pytest.mark.parametrize("engine", ["native", "plain", "served"])
-def test_it_forks_and_joins(engine: str, name: str, model: Path, request: pytest.FixtureRequest) -> None:
-    made = tree(request.getfixturevalue(engine), name, model)
+def check(made: ThreadTree, name: str) -> None:
+    """That children answered, and that the main thread went on with what they said."""
     children = [made.threads[child] for child in made.main.children]
     assert len(children) == (4 if name == "answers" else 2)
-    assert "Paris" in children[0].written
+    assert all(child.written.strip() for child in children)
+    if name != "answers":
+        # Which are drawn.
+        assert "Paris" in children[0].written
     if name == "tags":
         # It does not come to tag its answers, either.
         assert [child.reason for child in children] == ["no_answer"] * 2
@@ -130,10 +122,17 @@ def test_it_forks_and_joins(engine: str, name: str, model: Path, request: pytest
     assert made.main.calls[-1].cause == "join"
     assert made.main.calls[-1].sampled
     assert not made.failed
-    if name == "answers":
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+@pytest.mark.parametrize("engine", ["native", "plain"])
+def test_it_forks_and_joins(engine: str, name: str, model: Path, request: pytest.FixtureRequest) -> None:
+    made = tree(request.getfixturevalue(engine), name, model)
+    check(made, name)
+    if (name, engine) == ("answers", "native"):
         # All children begin with what the first of them computed, but for a page that is not full.
-        cached, held = (sum(c.calls[0].cached_tokens for c in children[1:]), 3 * children[0].calls[0].prompt_tokens)
-        assert cached >= 0.5 * held
+        first, *others = (made.threads[child].calls[0] for child in made.main.children)
+        assert all(call.cached_tokens >= first.prompt_tokens // 16 * 16 for call in others)
 
 
 RECIPE = """
@@ -215,3 +214,15 @@ def test_greedy_tokens_of_native_and_torch_are_the_same(model: Path, native: Any
 
     assert len(prompts) == 100
     assert asyncio.run(all_of(native)) == asyncio.run(all_of(plain))
+
+
+def test_it_forks_and_joins_on_a_server(model: Path) -> None:
+    """Last, and all at once: an idle server takes a processor."""
+    if importlib.util.find_spec("sglang") is None:
+        pytest.skip("the extra sglang is not installed")
+    engine: Any = load_engine("sglang", model)
+    try:
+        for name in LANGUAGES:
+            check(tree(engine, name, model), name)
+    finally:
+        asyncio.run(engine.close())
