@@ -76,6 +76,8 @@ def flags(found_gpus: int, context_length: int, overlap: bool | None = None) -> 
         # SGLang's own Llama needs AMX kernels on a CPU.
         *("--model-impl", "transformers", "--attention-backend", "torch_native"),
         *("--mem-fraction-static", "0.1", "--max-total-tokens", str(32 * context_length)),
+        # Else it asks for work all the time, and takes a processor for it.
+        "--sleep-on-idle",
     ]
 
 
