@@ -105,6 +105,7 @@ def tree(engine: Any, name: str, model: Path) -> ThreadTree:
 
 def check(made: ThreadTree, name: str) -> None:
     """That children answered, and that the main thread went on with what they said."""
+    assert not made.failed, [thread.detail for thread in made.threads.values()]
     children = [made.threads[child] for child in made.main.children]
     assert len(children) == (4 if name == "answers" else 2)
     assert all(child.written.strip() for child in children)
@@ -121,7 +122,6 @@ def check(made: ThreadTree, name: str) -> None:
     # The main thread was told, and went on.
     assert made.main.calls[-1].cause == "join"
     assert made.main.calls[-1].sampled
-    assert not made.failed
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

@@ -48,6 +48,8 @@ RETRIES = 3
 _PAUSE_S = 0.2
 """Before the first retry; each later one waits twice as long."""
 _CONNECT_S = 10.0
+_KEPT_S = 2.0
+"""How long an idle connection is kept."""
 _ANSWER_S = 30.0
 """How long a server may take to say what it is; a busy one answers between two batches."""
 _GRACE_S = 5.0
@@ -218,7 +220,8 @@ class SglangEngine:
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
             # Requests wait for their slot, so that an abort never waits for a connection.
-            connector = aiohttp.TCPConnector(limit=0)
+            # And a connection is not used again once the server may be closing it, which it does after five seconds.
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S)
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
             self._session = aiohttp.ClientSession(
                 connector=connector, headers=self._headers, timeout=timeout, read_bufsize=1 << 20
