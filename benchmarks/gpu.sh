@@ -14,5 +14,6 @@ if ! compgen -G 'python/apr/_core*.so' >/dev/null; then
     [ -n "$wheel" ] || { echo "no extension in python/apr and no wheel in dist/: uv build --wheel" >&2; exit 2; }
     "$python" -c 'import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); [z.extract(n, "python") for n in z.namelist() if "_core" in n and n.endswith(".so")]' "$wheel"
 fi
+"$python" -c 'import torch, transformers' 2>/dev/null || { echo "$python has no torch or no transformers; PYTHON=... names another" >&2; exit 2; }
 export PYTHONPATH="$PWD/python${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 exec "$python" -m benchmarks.gpu "$@"
