@@ -20,7 +20,7 @@ settings.load_profile("patient")
 # Several workers share the processors: threads that wait for each other by spinning would take them from one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LONGEST = ("test_shards.py", "test_sglang.py", "test_smollm.py", "test_rl_runs.py", "test_grpo.py", "test_examples.py")
+LONGEST = ("test_sglang.py", "test_grpo.py", "test_rl_runs.py", "test_smollm.py", "test_shards.py", "test_examples.py")
 """Begun first, so that in the end no worker is left alone with one of them."""
 
 
