@@ -86,14 +86,15 @@ impl<V: Value> Node<V> {
 /// Whether the numbers after a step at `positions` hold one that is more than `slack` times what the others could bring
 /// down to the target: a number n divides by n at most, and one below two makes another number at most twice as great.
 /// Only a zero brings down any number, by its product, so nothing is too far where the others make one.
-fn too_far<V: Value>(node: &Node<V>, (i, j): (usize, usize), result: V, target: V, slack: u32) -> Result<bool, Error> {
+fn too_far<V: Value>(
+    node: &Node<V>,
+    positions: (usize, usize),
+    result: V,
+    target: V,
+    slack: u32,
+) -> Result<bool, Error> {
     let two = V::from(2);
-    let mut left = [result; MAX_NUMBERS];
-    let mut len = 1;
-    for k in (0..node.len).filter(|&k| k != i && k != j) {
-        left[len] = node.numbers[k];
-        len += 1;
-    }
+    let (mut left, len) = after(node.numbers(), positions, result);
     let left = &mut left[..len];
     let greatest = (0..len).max_by_key(|&k| left[k]).unwrap_or_default();
     left.swap(0, greatest);
@@ -102,6 +103,14 @@ fn too_far<V: Value>(node: &Node<V>, (i, j): (usize, usize), result: V, target: 
     let reach = others.iter().fold(reach, |reach, &n| reach.and_then(|reach| reach.checked_mul(n.max(two))));
     // Beyond what fits there is nothing to compare with.
     Ok(reach.is_some_and(|reach| greatest > reach) && !makes_zero(others)?)
+}
+
+/// The result of a step at these positions and then the numbers that it leaves, and how many all are.
+fn after<V: Value>(numbers: &[V], (i, j): (usize, usize), result: V) -> ([V; MAX_NUMBERS], usize) {
+    let mut left = [result; MAX_NUMBERS];
+    let others = numbers.iter().enumerate().filter(|&(k, _)| k != i && k != j);
+    let len = others.zip(&mut left[1..]).map(|((_, &number), place)| *place = number).count();
+    (left, len + 1)
 }
 
 /// Whether some of the numbers, each used at most once, make a zero.
@@ -115,12 +124,7 @@ fn makes_zero<V: Value>(numbers: &[V]) -> Result<bool, Error> {
     }
     for (i, j) in pairs() {
         for step in combine(numbers[i], numbers[j])?.iter() {
-            let mut rest = [step.result; MAX_NUMBERS];
-            let mut len = 1;
-            for k in (0..numbers.len()).filter(|&k| k != i && k != j) {
-                rest[len] = numbers[k];
-                len += 1;
-            }
+            let (rest, len) = after(numbers, (i, j), step.result);
             if makes_zero(&rest[..len])? {
                 return Ok(true);
             }
