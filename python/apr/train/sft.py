@@ -83,11 +83,11 @@ class SftTrainer:
         if start_from is not None and self.processes.rank == 0:
             run.keep_start(Path(start_from))
         self.processes.wait()
-        latest, start = run.latest(), run.whole_start()
-        self.data = SftData(config, start)
+        latest = run.latest()
+        self.data = SftData(config, run.kept_start())
         self.tokenizer = self.data.lessons.tokenizer
         self._code_weights = torch.tensor(self.data.lessons.weights)
-        self.model = self._load(latest or start).to(self.device).train()
+        self.model = self._load(latest or run.whole_start()).to(self.device).train()
         self.network = Network(self.model, self.processes, config.autocast, compile=config.compile)
         self.optimizers = Optimizers(self.model, config.optimizer, self.processes)
         torch.manual_seed(config.seed)
