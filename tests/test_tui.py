@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 from textual.events import Key, Paste
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 import apr
@@ -48,6 +49,7 @@ from apr.threads.run import run_threads
 from apr.threads.tree import MAIN, ThreadTree
 from apr_tui import state as states
 from apr_tui.app import AprApp
+from apr_tui.base import FRAME
 from apr_tui.commands import demo_app, watch
 from apr_tui.dialogs import LeaveScreen, SettingsScreen
 from apr_tui.figures import Row, compared, meters, row, sources, title
@@ -1042,6 +1044,44 @@ def test_leaving_asks_while_a_search_runs() -> None:
 def offered(app: AprApp) -> set[str]:
     """Actions whose keys the screen shows."""
     return {active.binding.action for active in app.screen.active_bindings.values() if active.binding.show}
+
+
+@pytest.mark.parametrize("screen", ["form", "search"])
+def test_a_frame_in_which_nothing_happens_draws_nothing(
+    screen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = write(tmp_path / "log.jsonl", recorded())
+    drawn: list[Widget] = []
+    refresh = Widget.refresh
+
+    def noted(widget: Widget, *arguments: Any, **options: Any) -> Widget:
+        # Cursors blink by themselves.
+        if not isinstance(widget, Input):
+            drawn.append(widget)
+        return refresh(widget, *arguments, **options)
+
+    async def look() -> None:
+        app = solving() if screen == "form" else watching(log)
+        async with app.run_test(size=(120, 40)) as pilot:
+            if screen == "search":
+                await until(pilot, lambda: said(app, "headline").startswith("solved"))
+            await pilot.pause(1.0)
+            monkeypatch.setattr(Widget, "refresh", noted)
+            frames = 0
+
+            def another() -> bool:
+                nonlocal frames
+                frames += 1
+                app.screen.tick(FRAME)  # type: ignore[attr-defined]
+                return frames == 10
+
+            await until(pilot, another)
+            assert drawn == []
+            # What is counted is what would be drawn.
+            await pilot.press("question_mark" if screen == "search" else "f1")
+            await until(pilot, lambda: bool(drawn))
+
+    asyncio.run(look())
 
 
 def test_only_keys_that_do_something_are_shown(tmp_path: Path) -> None:

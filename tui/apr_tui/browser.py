@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.widgets import Static
 
 from apr.threads.marks import SIGNS
 from apr.train.run import RunDirectory
+from apr_tui.changes import entitle, write
 from apr_tui.figures import caption, mark, title
 from apr_tui.groups import COLOURINGS, Colouring, RolloutFigures, parts, read_group, watched_steps
 from apr_tui.lines import LineList
@@ -139,12 +139,12 @@ class Browser(Vertical):
             self.query_one(StepList).show(self._steps, self._steps.index(self._step))
         self.query_one(RolloutList).show(state, self._figures)
         self.query_one(ThreadList).show(view, state.thread)
-        self.query_one(".headline", Static).update(Content(one_line(self._said(view))))
+        write(self.query_one(".headline", Static), one_line(self._said(view)))
         text = self.query_one(ThreadText)
         thread = None if view is None else view.tree.threads.get(state.thread)
         if view is not None and thread is not None:
             figures = self._figures.get(str(state.rollout))
-            text.border_title = Content(one_line(caption(thread)))
+            entitle(text, one_line(caption(thread)))
             text.coloured = f"coloured by {self.colouring}"
             drawn = parts(view, thread, self.colouring, figures)
             key = (str(self._step), str(state.rollout), thread.id)

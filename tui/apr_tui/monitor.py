@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.widgets import Static, TabbedContent, TabPane
 
 from apr_tui.base import WatchScreen
 from apr_tui.browser import Browser
+from apr_tui.changes import write
 from apr_tui.curves import DOTTED, SOLID, Chart, Curves, Look
 from apr_tui.keys import Keys
 from apr_tui.lines import LineList
@@ -92,18 +92,22 @@ class MonitorScreen(WatchScreen):
             self._draw_runs()
         now = time.time()
         first = self.feeds[0]
-        self._say(".title", one_line(f"{middle(first.path.name, max(12, self.size.width // 2))} · {first.plan.kind}"))
+        write(
+            self.query_one(".title", Static),
+            one_line(f"{middle(first.path.name, max(12, self.size.width // 2))} · {first.plan.kind}"),
+        )
         self.query_one(".legend", MeterLine).show(self._legend())
         self.query_one(".meters", MeterLine).show(overview(first, now))
         alarms = first.run.alarms
-        self._say(
-            ".alarm", one_line(f"! step {alarms[-1][0]}: {alarms[-1][1]} ({len(alarms)} in all)" if alarms else "")
+        write(
+            self.query_one(".alarm", Static),
+            one_line(f"! step {alarms[-1][0]}: {alarms[-1][1]} ({len(alarms)} in all)" if alarms else ""),
         )
         self.query_one(".alarm").display = bool(alarms)
         self.query_one("#calm").display = not alarms
         self.query_one(AlarmList).display = bool(alarms)
         if self._tab == "recipe":
-            self._say("#machine", machine())
+            write(self.query_one("#machine", Static), machine())
             text = first.plan.text or "the run has no recipe yet"
             self.query_one("#recipe-text", ThreadText).show((str(first.path),), text, (), tail=False)
         browser = self.query_one(Browser)
@@ -112,7 +116,7 @@ class MonitorScreen(WatchScreen):
             browser.display = browser.track is not None
             self.query_one(".none").display = browser.track is None
             watches = first.plan.trainer == "rl"
-            self._say(".none", _NOT_YET if watches else _NEVER)
+            write(self.query_one(".none", Static), _NOT_YET if watches else _NEVER)
         if self._entering:
             self._enter()
 
@@ -131,11 +135,6 @@ class MonitorScreen(WatchScreen):
         self.query_one(Curves).show([feed.run for feed in self.feeds], self.look)
         self.query_one(StepTable).show(run)
         self.query_one(AlarmList).show(run)
-
-    def _say(self, where: str, text: str) -> None:
-        widget = self.query_one(where, Static)
-        if str(widget.content) != text:
-            widget.update(Content(text))
 
     @property
     def _tab(self) -> str:

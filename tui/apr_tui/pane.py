@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
+from apr_tui.changes import entitle, write
 from apr_tui.figures import caption, meters, title
 from apr_tui.plain import clean, one_line
 from apr_tui.profile import Profile
@@ -86,8 +87,8 @@ class SearchPane(Vertical):
             return
         state, view = track.shown, track.shown.view
         asked = one_line(title(view)) if view is not None else ""
-        _update(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
-        _update(self.query_one(".headline", Static), _headline(track, complaint, reveal))
+        write(self.query_one(".title", Static), " · ".join(part for part in (asked, note) if part))
+        write(self.query_one(".headline", Static), _headline(track, complaint, reveal))
         self.query_one(".welcome").display = view is None
         self.query_one(".body").display = view is not None
         thread = None if view is None else view.tree.threads.get(state.thread)
@@ -101,10 +102,10 @@ class SearchPane(Vertical):
         self.query_one(Profile).show(track.whole, now, tree.lane_width, seconds)
         self.query_one(MeterLine).show([] if view is None else meters(view).parts())
         if view is None or thread is None:
-            text.border_title = ""
+            entitle(text, "")
             text.show(None, "", (), tail=False)
         else:
-            text.border_title = Content(one_line(caption(thread, track.capacity)))
+            entitle(text, one_line(caption(thread, track.capacity)))
             key = (str(state.rollout), thread.id)
             tell = None if view.shown is None else view.shown.line_kind
             text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None, tell=tell)
@@ -121,12 +122,6 @@ def _headline(track: Track, complaint: str | None, reveal: bool) -> Content:
     else:
         said, tone = headline(state.view, reveal=reveal)
     return Content.styled(one_line(said), _TONES[tone])
-
-
-def _update(widget: Static, content: str | Content) -> None:
-    """Say it, unless it is what is said already."""
-    if str(widget.content) != str(content):
-        widget.update(content)
 
 
 class MeterLine(Static):

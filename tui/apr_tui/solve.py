@@ -15,6 +15,7 @@ from textual.widgets import Label, Static
 from apr.form import draw, example, fill, form_of, read
 from apr.task import Task
 from apr.threads.events import EventLog
+from apr_tui.changes import write
 from apr_tui.dialogs import SettingsScreen
 from apr_tui.feed import Refused, Solve
 from apr_tui.form import FieldInput
@@ -76,7 +77,7 @@ class SolveScreen(SearchScreen):
         self._folder.cleanup()
 
     def draw(self) -> None:
-        self.query_one("#how", Static).update(f" {' · '.join(self.settings[self._active].parts())}")
+        write(self.query_one("#how", Static), f" {' · '.join(self.settings[self._active].parts())}")
         super().draw()
 
     def note(self, track: Track) -> str:

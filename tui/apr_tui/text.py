@@ -12,12 +12,12 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from apr.task import LineKind
+from apr_tui.changes import subtitle
 from apr_tui.plain import clean, one_line
 
 _INDENT = 2
@@ -202,9 +202,9 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
     def _count(self) -> None:
         if self._wanted:
             here = f"{self._hit + 1} of {len(self._hits):,}" if self._hits else "nowhere"
-            self.border_subtitle = Content(f"“{one_line(self._wanted)}”: {here}")
+            subtitle(self, f"“{one_line(self._wanted)}”: {here}")
         else:
-            self.border_subtitle = self.coloured
+            subtitle(self, self.coloured)
 
     def _to_hit(self) -> None:
         self._count()

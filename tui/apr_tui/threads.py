@@ -7,6 +7,7 @@ from textual.message import Message
 
 from apr.threads.lanes import critical
 from apr.threads.marks import SIGNS
+from apr_tui.changes import subtitle
 from apr_tui.figures import Row, row, sources
 from apr_tui.lines import LineList
 from apr_tui.plain import clean, pad
@@ -96,7 +97,7 @@ class ThreadList(LineList):
         self.head = None
         if lanes and self._whole is not None:
             self.head = Text(" " * (width - lanes), no_wrap=True).append_text(axis(self._length, lanes, self._now))
-        self.border_subtitle = legend(width - 4) if self.head is not None else ""
+        subtitle(self, legend(width - 4) if self.head is not None else "")
 
     def on_resize(self) -> None:
         self._title()

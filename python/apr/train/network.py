@@ -18,7 +18,7 @@ from apr.train.model import compile_blocks, compiled
 from apr.train.precision import compute_dtype
 from apr.train.processes import Processes
 from apr.train.recipes import Autocast
-from apr.train.shards import exchange_gradients, shard
+from apr.train.shards import after_turns, before_turn, shard
 
 
 class Network:
@@ -51,8 +51,9 @@ class Network:
         processes' losses."""
         turns = self._processes.most(len(losses))
         for turn in range(turns):
-            exchange_gradients(self.model, turn + 1 == turns)
+            before_turn(self.model, turn, turns)
             torch.autograd.backward(losses[turn]() if turn < len(losses) else self._nothing())
+        after_turns(self.model)
 
     @torch.no_grad()
     def compute(self, batches: Sequence[Callable[[], Tensor]]) -> list[Tensor]:

@@ -34,10 +34,21 @@ def shard(model: PreTrainedModel, processes: Processes, compute: torch.dtype) ->
             module.set_force_sum_reduction_for_comms(True)
 
 
-def exchange_gradients(model: PreTrainedModel, wanted: bool) -> None:
-    """Whether the next backward passes sum gradients over all processes; until then each adds up its own."""
+def before_turn(model: PreTrainedModel, turn: int, turns: int) -> None:
+    """What the pass `turn` of a step's `turns`, counted from 0, does with shares. Gradients add up whole until the last sums
+    them over all processes, so weights, once gathered, stay whole till then too: nobody waits for others in between."""
     if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(wanted)
+        last = turn + 1 == turns
+        model.set_requires_gradient_sync(last)
+        model.set_reshard_after_backward(last)
+        # A step of one pass gives each block's weights up between its forward and its backward.
+        model.set_reshard_after_forward(turns == 1)
+
+
+def after_turns(model: PreTrainedModel) -> None:
+    """Weights are kept whole no longer than for a forward pass again."""
+    if isinstance(model, FSDPModule):
+        model.set_reshard_after_forward(True)
 
 
 def own(tensor: Tensor) -> Tensor:
