@@ -370,6 +370,29 @@ def test_what_cannot_be_served_is_refused(raw: TestClient, body: bytes, status: 
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://test", 200),
+        ("https://test", 200),
+        ("http://test:8000", 403),
+        ("http://example.com", 403),
+        ("http://test.example.com", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_page_of_another_site_is_answered_only_with_a_key(origin: str | None, status: int, key: str | None) -> None:
+    headers = {} if origin is None else {"Origin": origin}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    with TestClient(thread_server(teacher_policy(), "teacher", api_key=key), base_url="http://test") as made:
+        body = {"prompt": PROMPT, "temperature": 0}
+        assert made.post("/v1/completions", json=body, headers=headers).status_code == (200 if key else status)
+
+
 def test_a_key_is_asked_for() -> None:
     with TestClient(thread_server(teacher_policy(), "teacher", api_key=KEY)) as made:
         body = {"prompt": PROMPT, "temperature": 0}

@@ -128,6 +128,8 @@ class _Service:
         given = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
         if self.wanted is not None and not hmac.compare_digest(given, self.wanted):
             raise Refusal(401, "the API key is missing or wrong", "authentication_error")
+        if self.wanted is None and _elsewhere(request):
+            raise Refusal(403, "pages of other sites are answered only where an API key is wanted", "permission_error")
 
     async def body(self, request: Request) -> Any:
         data = bytearray()
@@ -243,6 +245,12 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             _cancel(self._rollouts)
+
+
+def _elsewhere(request: Request) -> bool:
+    """Whether a page of another site asks. A browser sends what it says without its reader's word, and names it."""
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
 
 
 def _cancel(rollouts: Sequence[Rollout] | set[Rollout]) -> None:

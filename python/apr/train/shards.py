@@ -35,8 +35,8 @@ def shard(model: PreTrainedModel, processes: Processes, compute: torch.dtype) ->
 
 
 def before_turn(model: PreTrainedModel, turn: int, turns: int) -> None:
-    """What the pass `turn` of a step's `turns`, counted from 0, does with shares. Gradients add up whole until the last sums
-    them over all processes, so weights, once gathered, stay whole till then too: nobody waits for others in between."""
+    """What the pass `turn` of a step's `turns`, counted from 0, does with shares. Gradients add up whole until the last
+    sums them over all processes, so weights, once gathered, stay whole till then too: nobody waits in between."""
     if isinstance(model, FSDPModule):
         last = turn + 1 == turns
         model.set_requires_gradient_sync(last)
