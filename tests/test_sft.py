@@ -14,13 +14,14 @@ import torch
 from apr import Tokenizer
 from apr.engine.checkpoint import load_model
 from apr.engine.sglang.server import free_port
-from apr.train.batches import SftData, batches, collate
+from apr.train.batches import SftData, batches, collate, share
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.optimizers import rate_at
 from apr.train.recipes import OptimizerConfig, SftConfig, recipe_text, sft_recipe
 from apr.train.run import RunDirectory
 from apr.train.sft import SftTrainer
+from apr.types import Branch, Sample
 
 RECIPE = """
 steps = 12
@@ -184,6 +185,25 @@ def test_batches_hold_every_sample_once_and_fit() -> None:
     for batch in made:
         assert batch.token_ids_BT.numel() <= 1024 or len(batch.token_ids_BT) == 1
     assert sum(b.loss_tokens for b in made) == sum(sum(s.loss_mask[1:]) for s in samples)
+
+
+def test_processes_have_as_much_to_do_as_each_other() -> None:
+    def row(length: int, branches: tuple[Branch, ...] = (Branch(0, 0),)) -> Sample:
+        return Sample((0,) * length, (True,) * length, branches=branches)
+
+    short = [row(100) for _ in range(60)]
+    # Of width 64, 768 tokens attend for as much as all else that is done with them; with a mask, 384.
+    long = row(2000)
+    joined = row(2000, (Branch(0, 0), Branch(1000, 500)))
+    alone = [[len(s.token_ids) for s in share([*short, one], 0, 2, 64)] for one in (long, joined)]
+    assert alone[0] == [2000]
+    assert alone[1] == [2000]
+    shares = [share([*short, long, joined], rank, 3, 64) for rank in range(3)]
+    assert [len(own) for own in shares] == [1, 1, 60]
+    # A wide one hardly notices that a row is long.
+    wide = [sum(len(s.token_ids) for s in share([*short, long], rank, 2, 100_000)) for rank in range(2)]
+    assert wide == [4000, 4000]
+    assert sorted(map(id, [s for own in shares for s in own])) == sorted(map(id, [*short, long, joined]))
 
 
 def test_unmasked_tokens_carry_no_loss() -> None:

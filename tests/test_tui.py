@@ -789,12 +789,16 @@ def test_random_problems_are_of_a_kind() -> None:
     async def watch() -> None:
         app = solving()
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
+
+            def asked() -> list[str]:
+                return [screen(app).query_one(field, Input).value for field in ("#ask-numbers", "#ask-target")]
+
             await pilot.press("escape")
             for key, count in (("", 4), ("d", 5), ("d", 3)):
                 await pilot.press(*key, "r")
+                await until(pilot, lambda wanted=count: len(asked()[0].split()) == wanted)  # type: ignore[misc]
                 await until(pilot, lambda: not screen(app).track.searching)
-                fields = [screen(app).query_one(field, Input).value for field in ("#ask-numbers", "#ask-target")]
-                assert len(fields[0].split()) == count
+                fields = asked()
                 await until(pilot, lambda wanted=fields: said(app, "title").startswith(" → ".join(wanted)))  # type: ignore[misc]
             assert any(n.message == "random problems are easy: 3 numbers" for n in app._notifications)
 
@@ -861,9 +865,9 @@ def test_pausing_comparing_and_settings() -> None:
             await until(pilot, lambda: "0.1x" in said(app, "title"))
             # So slow that it has not ended when the next key comes.
             await pilot.press("p", "space")
+            await until(pilot, lambda: "paused" in said(app, "title"))
             held = [track.shown for track in solver.tracks]
             await pilot.pause(0.2)
-            assert "paused" in said(app, "title")
             assert [track.shown for track in solver.tracks] == held
             await pilot.press("escape")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))

@@ -58,9 +58,14 @@ class SearchPane(Vertical):
         self.query_one(".body").set_class(self.size.width < _NARROW, "-narrow")
         self.call_after_refresh(self._arrange)
 
+    @property
+    def _whole(self) -> bool:
+        """Its parts are there: a frame may come before them, or after they are gone."""
+        return self.is_mounted and bool(self.children)
+
     def _arrange(self) -> None:
         """Give the threads the lines they need, as far as there are as many."""
-        if not self.children:
+        if not self._whole:
             return
         lines = self.query_one(".body").size.height
         tree, threads, profile = self.query_one(".tree"), self.query_one(ThreadList), self.query_one(Profile)
@@ -82,8 +87,7 @@ class SearchPane(Vertical):
     ) -> None:
         """Draw it as it is now; `note` stands behind the title. With `reveal`, a solution it did not find is told.
         There is room for so many seconds and threads, as one beside it may need."""
-        if not self.children:
-            # A frame may come before the parts are there, or after they are gone.
+        if not self._whole:
             return
         state, view = track.shown, track.shown.view
         asked = one_line(title(view)) if view is not None else ""

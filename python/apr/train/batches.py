@@ -90,16 +90,24 @@ class SftData:
         return self.lessons.validation(self._config.validation_lessons)
 
 
-def share(samples: Sequence[Sample], rank: int, count: int) -> list[Sample]:
-    """The samples of one of `count` processes: longest first, each to the process with the fewest tokens so far."""
-    tokens = [0] * count
+def share(samples: Sequence[Sample], rank: int, count: int, width: int) -> list[Sample]:
+    """The samples of one of `count` processes that train a model of this `width`: the dearest first, each to the
+    process that has the least to do so far."""
+    work = [0.0] * count
     own: list[Sample] = []
-    for sample in sorted(samples, key=lambda s: len(s.token_ids), reverse=True):
-        least = tokens.index(min(tokens))
-        tokens[least] += len(sample.token_ids)
+    for sample in sorted(samples, key=lambda sample: _work(sample, width), reverse=True):
+        least = work.index(min(work))
+        work[least] += _work(sample, width)
         if least == rank:
             own.append(sample)
     return own
+
+
+def _work(sample: Sample, width: int) -> float:
+    """What a sample costs to train on, in tokens without attention. A layer has about 12 width^2 weights, and attends
+    to half of a row where it is causal, to all of it where a mask says."""
+    tokens, attended = len(sample.token_ids), 2 if len(sample.branches) > 1 else 1
+    return tokens * (1 + attended * tokens / (12 * width))
 
 
 def by_length(samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[T], Sample]) -> list[list[T]]:

@@ -171,7 +171,7 @@ class SftTrainer:
         self._phase("making lessons")
         samples = self.data.step(self.step)
         tokens = sum(len(s.token_ids) for s in samples)
-        own = share(samples, self.processes.rank, self.processes.count)
+        own = share(samples, self.processes.rank, self.processes.count, self.model.config.hidden_size)
         made = batches(own, self.tokenizer.pad, self.config.tokens_per_batch)
         weights = [self._weights(batch) for batch in made]
         # Tokens with a weight, their weights and their loss, over all processes.

@@ -179,8 +179,13 @@ impl Default for ProblemSpace {
 
 const PROBLEM_STREAM: u64 = 1;
 const SEARCH_STREAM: u64 = 3;
-/// After so many draws without a problem of the split the space is taken to hold none.
-const MAX_DRAWS: usize = 1_000_000;
+/// After so many draws without a problem of the split, numbers are taken never to reach the target there.
+const MAX_DRAWS: u64 = 1_000_000;
+/// Draws for each choice of numbers there is, where that is less: hardly one stays undrawn.
+const DRAWS_A_CHOICE: u64 = 20;
+/// After so many targets, or so many draws for them, the space is taken to hold no problem.
+const MAX_TARGETS: u64 = 32;
+const MAX_ALL_DRAWS: u64 = 16 * MAX_DRAWS;
 
 impl ProblemSpace {
     fn targets(&self) -> Result<Vec<u64>, Error> {
@@ -225,25 +230,31 @@ pub struct ProblemStream {
 
 impl ProblemStream {
     /// Problem `item` of the stream: target and count of numbers are drawn once, numbers until the problem is
-    /// solvable and of the split.
+    /// solvable and of the split. Where none seem to be, another target is drawn.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the space seems to hold no such problem.
     pub fn get(&self, item: u64) -> Result<Problem, Error> {
         let space = &self.space;
         let mut random = Random::new(self.seed, PROBLEM_STREAM, item);
-        let target = Number::from(self.targets[random.below(self.targets.len() as u64) as usize]);
-        let count = random.between(space.min_numbers as u64, space.max_numbers as u64) as usize;
-        let mut numbers = vec![0; count];
-        for _ in 0..MAX_DRAWS {
-            for n in &mut numbers {
-                *n = Number::from(random.between(1, space.max_number));
-            }
-            if Split::of(&numbers, target) == space.split && solve::can_reach(&numbers, target)? {
-                return Problem::new(numbers, target);
+        let mut left = MAX_ALL_DRAWS;
+        for _ in 0..MAX_TARGETS {
+            let target = Number::from(self.targets[random.below(self.targets.len() as u64) as usize]);
+            let count = random.between(space.min_numbers as u64, space.max_numbers as u64) as usize;
+            let choices = space.max_number.saturating_pow(count as u32);
+            let draws = choices.saturating_mul(DRAWS_A_CHOICE).min(MAX_DRAWS).min(left);
+            left -= draws;
+            let mut numbers = vec![0; count];
+            for _ in 0..draws {
+                for n in &mut numbers {
+                    *n = Number::from(random.between(1, space.max_number));
+                }
+                if Split::of(&numbers, target) == space.split && solve::can_reach(&numbers, target)? {
+                    return Problem::new(numbers, target);
+                }
             }
         }
-        Err(Error::Parameter(format!("no solvable problem of {count} numbers reaches {target} in this split")))
+        Err(Error::Parameter("no target seems to have a solvable problem in this split".into()))
     }
 }
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transformers import PretrainedConfig
+
 from apr.threads.language import Vocabulary
 from apr.train.batches import Batch, batches, share
 from apr.train.processes import Processes
@@ -33,13 +35,14 @@ class Replayed:
     """The lessons of a run."""
 
     def __init__(
-        self, wanted: Replay, config: RlConfig, tokenizer: Vocabulary, context_length: int, processes: Processes
+        self, wanted: Replay, config: RlConfig, tokenizer: Vocabulary, model: PretrainedConfig, processes: Processes
     ) -> None:
-        """ValueError, in one line, if there are no lessons for this policy."""
-        self._lessons, self.digest = replayed(wanted, config, tokenizer, context_length)
+        """`model` is what learns from them. ValueError, in one line, if there are no lessons for it."""
+        self._lessons, self.digest = replayed(wanted, config, tokenizer, model.max_position_embeddings)
         self._wanted = wanted
         self._pad = tokenizer.pad
         self._tokens_per_batch = config.tokens_per_batch
+        self._width = model.hidden_size
         self._processes = processes
 
     def draw(self, position: int) -> tuple[Lessons, int]:
@@ -52,7 +55,7 @@ class Replayed:
             tokens += sum(len(sample.token_ids) for sample in lesson)
         weights = self._lessons.weights
         counted = [weights[code] for sample in samples for code in (sample.kinds or sample.loss_mask)[1:]]
-        own = share(samples, self._processes.rank, self._processes.count)
+        own = share(samples, self._processes.rank, self._processes.count, self._width)
         made = batches(own, self._pad, self._tokens_per_batch)
         share_ = self._wanted.weight / sum(counted)
         return Lessons(made, weights, share_, sum(weight > 0 for weight in counted)), position

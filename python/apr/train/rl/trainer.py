@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from apr.engine.base import Engine, EngineError
 from apr.engine.checkpoint import load_model
@@ -112,7 +112,7 @@ class GrpoTrainer:
             model.gradient_checkpointing_enable()
         reference = self._load(start) if config.loss.kl else None
         self.learner = Learner(config, model, reference, language, self.processes)
-        self._replayed = self._lessons(model.config.max_position_embeddings)
+        self._replayed = self._lessons(model.config)
         torch.manual_seed(config.seed)
         if latest:
             self._restore(latest)
@@ -230,11 +230,11 @@ class GrpoTrainer:
         if self._replayed is not None and self._replayed.digest != state.lessons_digest:
             raise ValueError("replay.recipe: it is no longer what the run began with")
 
-    def _lessons(self, context_length: int) -> Replayed | None:
+    def _lessons(self, model: PretrainedConfig) -> Replayed | None:
         wanted = self.config.replay
         if wanted is None:
             return None
-        return Replayed(wanted, self.config, self.tokenizer, context_length, self.processes)
+        return Replayed(wanted, self.config, self.tokenizer, model, self.processes)
 
     def _spent(self, sampled: int) -> bool:
         return self.config.sampled_tokens is not None and sampled >= self.config.sampled_tokens
