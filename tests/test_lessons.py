@@ -14,7 +14,7 @@ from torch import Tensor
 from apr import Tokenizer
 from apr.countdown.lessons import Lessons as CountdownLessons
 from apr.countdown.loss_weights import CODES, KINDS, LossWeights
-from apr.languages.tags import Tags
+from apr.languages.tags import InheritingTags, Tags
 from apr.origin import Origin, read_origin
 from apr.task import Search, Written
 from apr.train.batches import Batch, SftData, batches, collate, runs
@@ -221,6 +221,17 @@ def test_what_a_thread_writes_itself_carries_loss() -> None:
     assert shown(two, language) == [(0, "<s>2\n"), (WRITTEN, "</s>")]
     assert [sample.thread for sample in (main, one, two)] == ["0", "0.0", "0.1"]
     assert all(sample.loss_mask == tuple(map(bool, sample.kinds)) for sample in (main, one, two))
+
+
+def test_what_a_child_inherits_carries_no_loss() -> None:
+    language = InheritingTags()
+    main, one, two = search_samples(example(), language, {"total": 2})
+    assert main == search_samples(example(), Tags(), {"total": 2})[0]
+    assert shown(one, language) == [
+        (0, f"<s>1+2\na{SPAWNED}\n<child>1</child>\n"),
+        (WRITTEN, "c<answer>1</answer></s>"),
+    ]
+    assert shown(two, language) == [(0, f"<s>1+2\na{SPAWNED}\n<child>2</child>\n"), (WRITTEN, "</s>")]
 
 
 def test_a_join_that_cuts_begins_a_sample() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apr._core import SudokuProblem, sudoku_inspect
-from apr.languages.tags import Tags
+from apr.languages.tags import InheritingTags, Tags
 from apr.sudoku.task import Sudoku
 from apr.sudoku.teacher import Data, written
 from apr.task import Asks, Diagnoses, Search, Selects, Shows, Solves, Teaches, Written, load_task
@@ -26,6 +26,7 @@ from apr.train.rl.credit import child_verdict
 from apr.train.searches import search_samples
 
 TASK = Sudoku("apr")
+TAGS = Tags()
 Cells = tuple[int, ...]
 DIAGONAL = (0, 5, 10, 15)
 GROUPS = (
@@ -177,19 +178,19 @@ def test_the_teacher_answers_right_and_writes_nothing_wrong() -> None:
     assert budgets == {None, 0, 1, 2, 3}
 
 
-def played(search: Search, *faults: Fault) -> ThreadTree:
+def played(search: Search, *faults: Fault, language: Tags = TAGS) -> ThreadTree:
     """The teacher's search as a rollout."""
-    language = Tags()
     texts = [language.text(sample.token_ids) for sample in search_samples(search, language, {})]
     problem, budget = TASK.read_prompt(search.prompt)
     engine = ScriptedEngine(texts, language.tokenizer, faults=faults)
     return run_threads(problem, engine, task=TASK, language=language, budget=budget)
 
 
-def test_a_played_search_is_solved_and_has_no_faults() -> None:
+@pytest.mark.parametrize("language", [TAGS, InheritingTags()], ids=lambda language: language.name)
+def test_a_played_search_is_solved_and_has_no_faults(language: Tags) -> None:
     for index in range(30):
         search = lesson(TASK, index)
-        tree = played(search)
+        tree = played(search, language=language)
         problem, _ = TASK.read_prompt(search.prompt)
         counts = TASK.diagnose(problem, tree)
         assert tree.correct

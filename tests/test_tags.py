@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import apr
 from apr.languages.markup import Marked
-from apr.languages.tags import TAGS, Tags, open_tags, plain, vocabulary
+from apr.languages.tags import TAGS, InheritingTags, Tags, open_inheriting_tags, open_tags, plain, vocabulary
 from apr.task import Method, Verdict
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.events import Event
@@ -72,6 +72,24 @@ def test_it_is_a_language_that_a_teacher_can_write() -> None:
     assert isinstance(language, Writes)
     assert language.name == "tags"
     assert (language.spawn_token,) == language.encode("<spawn>")
+
+
+def test_children_may_begin_with_all_that_their_parent_holds() -> None:
+    language = load_language("inheriting-tags", None)
+    assert isinstance(language, InheritingTags)
+    assert language.tokenizer.to_json() == LANGUAGE.tokenizer.to_json()
+    thread = ids("try both\n<spawn>\n<child>is it 2</child>\n<child>is it 3</child>\n</spawn>", language)
+    action = language.action(thread, 1)
+    assert isinstance(action, Spawn)
+    for child, prompt in zip(action.children, ("is it 2", "is it 3"), strict=True):
+        told = language.encode(f"\n<child>{prompt}</child>\n")
+        assert child == Child((*thread, *told), prompt, len(thread))
+    # What a child spawns is read behind what it inherits; all else is as in tags.
+    below = language.action((*action.children[0].token_ids, *language.spawn(["is it even"])), 2)
+    assert isinstance(below, Spawn)
+    assert [child.prompt for child in below.children] == ["is it even"]
+    assert language.join(thread, ["2", None], (), 1) == LANGUAGE.join(thread, ["2", None], (), 1)
+    assert language.end("2") == LANGUAGE.end("2")
 
 
 @pytest.mark.parametrize("method", ["sos", "sos+"])
@@ -317,3 +335,7 @@ def test_tokenizers_of_others_spell_the_tags(tmp_path: Path) -> None:
     assert isinstance(language, Marked)
     spawn = tuple(apr.Tokenizer().encode("a<spawn><child>b</child></spawn>"))
     assert language.action(spawn, 1) == Spawn((Child(language.open("b"), "b"),))
+    inheriting = open_inheriting_tags(tmp_path, "apr")
+    assert (inheriting.name, inheriting.stop_token_ids) == ("inheriting-tags", language.stop_token_ids)
+    told = tuple(apr.Tokenizer().encode("\n<child>b</child>\n"))
+    assert inheriting.action(spawn, 1) == Spawn((Child((*spawn, *told), "b", len(spawn)),))

@@ -7,12 +7,15 @@ ends with an `<answer>` or without one; nothing that it wrote is taken back. A p
 Tags are read from the text, whatever tokens spell them. So text of others (prompts, results) is put in with its tags
 broken by a space behind their `<`, and forges none; a child's prompt that a model wrote may hold no tag. The names of
 the special tokens are text like any other.
+
+`InheritingTags` is the same, but for what a child begins with: all that its parent holds, and its own `<child>` again.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from apr import _core
@@ -102,7 +105,11 @@ class Tags:
             prompts = _prompts(self.text(token_ids))
         except ValueError as error:
             return Malformed(str(error))
-        return Spawn(tuple(Child(self.open(prompt), prompt) for prompt in prompts))
+        return Spawn(tuple(self.child(token_ids, prompt) for prompt in prompts))
+
+    def child(self, token_ids: Sequence[int], prompt: str) -> Child:
+        """What a child with this prompt, which holds no tag, begins with, if its parent holds these tokens."""
+        return Child(self.open(prompt), prompt)
 
     def join(
         self, token_ids: Sequence[int], results: Sequence[str | None], cancelled: Collection[int], level: int
@@ -133,23 +140,50 @@ class Tags:
         return (*self.encode(written), self.tokenizer.eos)
 
 
+class InheritingTags(Tags):
+    """Tags whose children begin with all that their parent holds."""
+
+    name = "inheriting-tags"
+
+    def child(self, token_ids: Sequence[int], prompt: str) -> Child:
+        return Child((*token_ids, *self.encode(_begun(prompt))), prompt, len(token_ids))
+
+
 def open_tags(directory: Path | None, method: Method) -> Language:
     """The language over a checkpoint's tokenizer: one with a token for every tag, or any that spells them. ValueError
     or OSError if it has none."""
+    return _opened(Tags, MARKUP, directory, method)
+
+
+def open_inheriting_tags(directory: Path | None, method: Method) -> Language:
+    """The same of the language whose children inherit."""
+    return _opened(InheritingTags, INHERITING, directory, method)
+
+
+def _opened(tags: type[Tags], markup: Markup, directory: Path | None, method: Method) -> Language:
     if directory is None:
-        return Tags(method)
+        return tags(method)
     try:
-        return Tags(method, _core.Tokenizer.from_json((directory / "tokenizer.json").read_text(encoding="utf-8")))
+        return tags(method, _core.Tokenizer.from_json((directory / "tokenizer.json").read_text(encoding="utf-8")))
     except (ValueError, FileNotFoundError):
         from apr.tokenizer import ForeignTokenizer
 
-        return Marked(MARKUP, method, ForeignTokenizer.read(directory))
+        return Marked(markup, method, ForeignTokenizer.read(directory))
 
 
 def _spawn(prompts: Sequence[str]) -> str:
     if not prompts or not all(map(str.strip, prompts)):
         raise ValueError("a spawn needs children, and every child a prompt")
-    return "\n".join((SPAWN, *(f"{CHILD}{prompt}{CHILD_END}" for prompt in prompts), SPAWN_END))
+    return "\n".join((SPAWN, *map(_child, prompts), SPAWN_END))
+
+
+def _child(prompt: str) -> str:
+    return f"{CHILD}{prompt}{CHILD_END}"
+
+
+def _begun(prompt: str) -> str:
+    """What a child that inherits is told behind its parent's spawn: which of the children it is."""
+    return f"\n{_child(prompt)}\n"
 
 
 def _concluded(answer: str) -> str:
@@ -222,3 +256,4 @@ MARKUP = Markup(
     ),
 )
 """The same over tokenizers that spell the tags."""
+INHERITING = replace(MARKUP, name=InheritingTags.name, inherits=True, header=lambda place, said, parent: _begun(said))
