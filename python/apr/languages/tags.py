@@ -257,3 +257,4 @@ MARKUP = Markup(
 )
 """The same over tokenizers that spell the tags."""
 INHERITING = replace(MARKUP, name=InheritingTags.name, inherits=True, header=lambda place, said, parent: _begun(said))
+"""And the same with children that inherit."""
