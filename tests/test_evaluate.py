@@ -344,6 +344,7 @@ def test_command_runs_a_recipe(model: str, tmp_path: Path, capsys: pytest.Captur
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert out.count("accuracy") == 2
+    assert f"== apr, budget 3 ({model})\n" in out
     assert "4/4" in err
     assert main([*words, "--json"]) == 0
     out, err = capsys.readouterr()

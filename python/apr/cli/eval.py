@@ -107,7 +107,7 @@ def _print(protocol: Protocol, results: list[tuple[Any, dict[str, Any]]], progre
         return
     for condition, figures in results:
         if len(results) > 1:
-            print(f"== {condition}")
+            print(f"== {condition} ({condition.model_name})")
         print(report(figures))
     print(f"in all        {progress.seconds:.1f} s, {progress.tokens_per_second:,.0f} tokens/s")
 
