@@ -99,6 +99,14 @@ def joined_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     return torch.eq(batch.token_ids_BT, tokenizer.join_end or 0).cumsum(1).bool() & batch.loss_mask_BT
 
 
+def line_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is the first of a line that the model writes. [B, T], bool."""
+    ends = [token for token in range(tokenizer.vocab_size) if tokenizer.decode([token]).endswith("\n")]
+    first_BT = torch.zeros_like(batch.loss_mask_BT)
+    first_BT[:, 1:] = torch.isin(batch.token_ids_BT[:, :-1], torch.tensor(ends))
+    return first_BT & batch.loss_mask_BT
+
+
 def weighed(batch: Batch, tokenizer: Tokenizer, weights: LossWeights) -> Tensor:
     weights_BT = batch.loss_mask_BT.float()
     results_BT = result_positions(batch, tokenizer)
@@ -106,6 +114,7 @@ def weighed(batch: Batch, tokenizer: Tokenizer, weights: LossWeights) -> Tensor:
     weights_BT[large_results(results_BT)] = weights.large_results
     weights_BT[state_positions(batch, tokenizer)] = weights.states
     weights_BT[verdict_positions(batch, tokenizer)] = weights.verdicts
+    weights_BT[line_positions(batch, tokenizer)] = weights.lines
     joined_BT = joined_positions(batch, tokenizer)
     weights_BT[joined_BT] = weights_BT[joined_BT].clamp_min(weights.joined)
     return weights_BT
@@ -130,7 +139,7 @@ def samples_of(method: Any, count: int, recipe: str = "tiny") -> list[Sample]:
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_kinds_are_what_a_slow_reading_finds(method: str, recipe: str) -> None:
     tokenizer = Tokenizer()
-    weights = LossWeights(results=3.25, large_results=0.1, states=0.7, verdicts=5.5, joined=4.3)
+    weights = LossWeights(results=3.25, large_results=0.1, states=0.7, verdicts=5.5, joined=4.3, lines=6.5)
     table = torch.tensor([weights.of(code) for code in range(CODES)])
     found = dict.fromkeys(KINDS, 0)
     for batch in batches(samples_of(method, 80, recipe), tokenizer.pad, 8192):
@@ -145,6 +154,7 @@ def test_kinds_are_what_a_slow_reading_finds(method: str, recipe: str) -> None:
             "states": state_positions(batch, tokenizer),
             "verdicts": verdict_positions(batch, tokenizer),
             "joined": joined_positions(batch, tokenizer),
+            "lines": line_positions(batch, tokenizer),
         }
         for kind, positions_BT in slow.items():
             assert torch.equal(codes(kinds_BT, kind), positions_BT), kind

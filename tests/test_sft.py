@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from apr import Tokenizer
 from apr.engine.checkpoint import load_model
 from apr.engine.sglang.server import free_port
+from apr.policy import checkpoint
 from apr.train.batches import SftData, batches, collate, share
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, save_model, token_logprobs
@@ -247,12 +249,14 @@ def test_saved_models_load_in_transformers_with_their_tokenizer(tmp_path: Path) 
         torch.testing.assert_close(loaded(ids).logits, model.eval()(ids).logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "small", "paper", "waves"])
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_shipped_recipes_are_whole(name: str, method: str) -> None:
     recipe = sft_recipe(recipe_text(name), method)  # type: ignore[arg-type]
     assert recipe.data["stages"][-1]["until"] == 1.0
-    assert SftData(recipe).step(0)
+    with ExitStack() as files:
+        start = None if recipe.model is not None else checkpoint(None, files, method)  # type: ignore[arg-type]
+        assert SftData(recipe, start).step(0)
 
 
 def test_unknown_and_wrong_keys_are_refused() -> None:

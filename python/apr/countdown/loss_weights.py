@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from apr.fields import NotNegative
 
 # The flags of a token's code, as in `rust/countdown/src/lesson.rs`; 0 is a token that the model does not write itself.
-WRITTEN, RESULT, LARGE_RESULT, STATE, VERDICT, JOINED = (1 << place for place in range(6))
-CODES = 2 * JOINED
+WRITTEN, RESULT, LARGE_RESULT, STATE, VERDICT, JOINED, LINE = (1 << place for place in range(7))
+CODES = 2 * LINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,9 @@ class LossWeights:
     joined: NotNegative = 1.0
     """At least so much for what follows a join: the solution once more, a few lines after a long context."""
 
+    lines: NotNegative = 1.0
+    """The first token of each line, by which a thread goes on, spawns or gives up: a choice in a single token."""
+
     def of(self, code: int) -> float:
         """The weight of a token with this code."""
         if not code & WRITTEN:
@@ -38,6 +41,7 @@ class LossWeights:
             (LARGE_RESULT, self.large_results),
             (STATE, self.states),
             (VERDICT, self.verdicts),
+            (LINE, self.lines),
         ):
             weight = other if code & flag else weight
         return max(weight, self.joined) if code & JOINED else weight
@@ -53,5 +57,6 @@ KINDS = {
     "states": _with(STATE),
     "verdicts": _with(VERDICT),
     "joined": _with(JOINED),
+    "lines": _with(LINE),
 }
 """The codes of each kind's tokens. A token may be of several, and every large result is among the results."""

@@ -43,6 +43,8 @@ pub mod kind {
     pub const VERDICT: u8 = 16;
     /// After a join.
     pub const JOINED: u8 = 32;
+    /// The first of a line: which kind of line comes next.
+    pub const LINE: u8 = 64;
 }
 
 /// Which searches a stream of teacher traces holds. Both widths are drawn anew for each problem.
@@ -278,6 +280,8 @@ impl Sample {
         let id = |token: &str| tokenizer.id(token);
         let digits: Vec<u32> = (b'0'..=b'9').filter_map(|digit| id(&char::from(digit).to_string())).collect();
         let (equals, open, begin, join) = (id("="), id(STATE), id(TARGET_LIST), id(END_JOIN));
+        let ends_line = |id: u32| tokenizer.decode(&[id], false).is_ok_and(|text| text.ends_with('\n'));
+        let line_ends: Vec<u32> = (0..tokenizer.vocab_size() as u32).filter(|&id| ends_line(id)).collect();
         let (ends, verdicts) = ([id(NO_OPERATIONS), id(END_OPERATIONS)], [id(UNEQUAL), id(EQUAL)]);
         let mut kinds = vec![0; self.token_ids.len()];
         // Where the contents of the state line under way began; whether a join is over; the digits of a result so far.
@@ -320,6 +324,9 @@ impl Sample {
             }
             if joined {
                 kinds[place] |= kind::JOINED;
+            }
+            if place > 0 && line_ends.contains(&self.token_ids[place - 1]) {
+                kinds[place] |= kind::LINE;
             }
         }
         kinds
