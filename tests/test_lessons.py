@@ -17,7 +17,8 @@ from apr.countdown.loss_weights import CODES, KINDS, LossWeights
 from apr.languages.tags import InheritingTags, Tags
 from apr.origin import Origin, read_origin
 from apr.task import Search, Written
-from apr.train.batches import Batch, SftData, batches, collate, runs
+from apr.train.batches import Batch, batches, collate, runs
+from apr.train.data import SftData
 from apr.train.lessons import BringsLessons, Lessons, lessons_of
 from apr.train.recipes import recipe_text, sft_recipe
 from apr.train.run import RunDirectory

@@ -10,7 +10,7 @@ import pytest
 
 from apr.countdown.task import Countdown
 from apr.task import selected
-from apr.train.batches import SftData
+from apr.train.data import SftData
 from apr.train.recipes import recipe_text, rl_recipe, sft_recipe
 from apr.train.rl.groups import draw
 from apr.train.run_recipe import RunRecipe

@@ -16,7 +16,8 @@ from apr import Tokenizer
 from apr.engine.checkpoint import load_model
 from apr.engine.sglang.server import free_port
 from apr.policy import checkpoint
-from apr.train.batches import SftData, batches, collate, share
+from apr.train.batches import batches, collate
+from apr.train.data import SftData, share
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.optimizers import rate_at

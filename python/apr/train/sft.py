@@ -21,7 +21,8 @@ from transformers import PreTrainedModel
 
 from apr.engine.checkpoint import load_model
 from apr.origin import Origin
-from apr.train.batches import Batch, SftData, batches, runs, share
+from apr.train.batches import Batch, batches, runs
+from apr.train.data import SftData, share
 from apr.train.losses import sft_loss
 from apr.train.model import CAUSAL, new_model
 from apr.train.network import Network

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from apr.threads.tree import MAIN
-from apr.train.batches import Batch, by_length, collate
+from apr.train.batches import Batch, collate
+from apr.train.data import by_length
 from apr.train.losses import Counts, advantages, token_weights
 from apr.train.processes import Processes
 from apr.train.recipes import GrpoConfig

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig
 
 from apr.threads.language import Vocabulary
-from apr.train.batches import Batch, batches, share
+from apr.train.batches import Batch, batches
+from apr.train.data import share
 from apr.train.processes import Processes
 from apr.train.recipes import Replay, RlConfig
 from apr.train.rl.check import replayed
