@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import apr
+from apr.train.plan import Gpus, Llama, Work, estimate
 from apr.train.processes import Processes
 from apr.train.recipes import sft_recipe
 from apr.train.run import RunDirectory
@@ -22,6 +24,7 @@ from tiny_runs import SFT, sft
 from together import together
 
 MUON = SFT.replace("[optimizer]", '[optimizer]\nname = "muon"').replace("layers = 1", "layers = 2")
+WIDER = MUON.replace("hidden_size = 16", "hidden_size = 64")
 FIGURES = ("loss", "gradient_norm")
 
 
@@ -79,7 +82,7 @@ def held(folder: Path) -> tuple[int, int]:
     if int(os.environ["WORLD_SIZE"]) > 1:
         dist.init_process_group("gloo")
     run = RunDirectory(folder)
-    config = sft_recipe(MUON.replace("hidden_size = 16", "hidden_size = 64"), "apr")
+    config = sft_recipe(WIDER, "apr")
     if int(os.environ["RANK"]) == 0:
         run.create(MUON)
     Processes(torch.device("cpu")).wait()
@@ -96,6 +99,13 @@ def held(folder: Path) -> tuple[int, int]:
 def test_four_processes_hold_a_quarter_each(tmp_path: Path) -> None:
     [whole] = together(1, held, tmp_path / "one")
     parts = together(4, held, tmp_path / "four")
+    config = sft_recipe(WIDER, "apr")
+    assert config.model is not None
+    for count, found in ((1, whole), (4, parts[0])):
+        gpus = Gpus(count, flops=1.0, link=1.0, network=1.0)
+        model = Llama(config.model, apr.Tokenizer().vocab_size)
+        planned = estimate(model, config.optimizer, Work(1, 1, 1, 1), gpus, precision="float32")
+        assert found == pytest.approx((planned.weights, planned.optimizer), rel=0.05)
     for kind in range(2):
         # Rows that four does not divide go to the first.
         assert max(part[kind] for part in parts) < 0.27 * whole[kind]

@@ -28,6 +28,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "train": {
         "problems": "print problems of a split",
         "traces": "write problems with the teacher's traces, in shards",
+        "plan": "what a supervised run needs of GPUs, estimated",
         "train": "train a model: supervised, or by reinforcement learning",
         "monitor": "a training run in a screen: curves, steps, rollouts, alarms",
     },
