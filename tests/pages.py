@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -12,6 +13,13 @@ EXAMPLES = ROOT / "examples"
 def page(name: str) -> str:
     """The text of one in docs/."""
     return (ROOT / "docs" / name).read_text()
+
+
+def blocks(text: str, *languages: str) -> Iterator[str]:
+    """What stands in fences of these languages."""
+    for language, body in re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if language in languages:
+            yield body
 
 
 def files(text: str) -> dict[str, str]:

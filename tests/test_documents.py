@@ -14,17 +14,11 @@ import pytest
 import apr
 from apr.cli.commands import EXTRAS, GROUPS, own
 from apr.cli.completion import parser_of
+from pages import blocks
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-
-
-def blocks(text: str, *languages: str) -> Iterator[str]:
-    """What stands in fences of these languages."""
-    for language, body in re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        if language in languages:
-            yield body
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import torch
 
 from apr import Tokenizer
 from apr.engine.checkpoint import load_model
-from apr.engine.sglang.server import free_port
 from apr.policy import checkpoint
 from apr.train.batches import batches, collate
 from apr.train.data import SftData, share
@@ -65,41 +61,6 @@ parts = [{ weight = 1.0, numbers = [3, 3], beam_size = [1, 3], promising = 0.5 }
 
 def config(method: str = "apr", **changes: object) -> SftConfig:
     return sft_recipe(RECIPE, method, **changes)  # type: ignore[arg-type]
-
-
-def train(directory: Path, *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    recipe = directory.parent / "recipe.toml"
-    recipe.write_text(RECIPE)
-    command = [sys.executable, *launcher, "-m", "apr", "train", "sft"]
-    command += ["--recipe", str(recipe), "--out", str(directory), "--threads", "1", "--device", "cpu", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def finish(process: subprocess.Popen[str]) -> None:
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, out + err
-
-
-def losses(directory: Path) -> dict[int, tuple[float, float | None]]:
-    entries = RunDirectory(directory).entries()
-    assert len({e["step"] for e in entries}) == len(entries), "a step is logged once"
-    return {e["step"]: (e["loss"], e.get("validation_loss")) for e in entries}
-
-
-def test_two_machines_in_a_box_train_as_one(tmp_path: Path) -> None:
-    """Two agents of `torchrun`, of a process each, that meet as those of two machines do."""
-    words = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-id", "box")
-    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}")
-    # A step of arithmetic and one of whole searches.
-    agents = [train(tmp_path / "two", "--steps", "2", launcher=(*words, *meeting)) for _ in range(2)]
-    for process in (*agents, train(tmp_path / "one", "--steps", "2")):
-        finish(process)
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert sorted(two) == sorted(one)
-    for step in one:
-        # Sums in another order, on bf16 products.
-        assert two[step][0] == pytest.approx(one[step][0], rel=2e-2)
 
 
 def test_a_run_of_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -57,6 +57,30 @@ def test_processes_train_as_one(count: int, alone: Path, tmp_path: Path) -> None
     same(tmp_path / "run", alone)
 
 
+HYBRID = MUON + "\n[sharding]\nreplicas = 2\n"
+
+
+def test_groups_that_hold_all_weights_each_train_as_one(alone: Path, tmp_path: Path) -> None:
+    """Two groups of two processes, by Muon beside AdamW; they go on as one group, and as one process."""
+    out = tmp_path / "run"
+    for until, count in ((2, 4), (3, 2), (4, 1)):
+        assert together(count, trained, out, HYBRID, "--until", str(until)) == [0] * count
+    same(out, alone)
+
+
+def test_groups_are_of_one_size(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert together(3, trained, tmp_path / "run", HYBRID) == [2, 2, 2]
+    assert "sharding.replicas: 3 processes make no 2 groups of one size" in capfd.readouterr().err
+
+
+def test_shares_in_the_memory_of_the_cpu_train_as_one(tmp_path: Path) -> None:
+    """With blocks that compute twice. On a CPU what is tested is the way, not the room that it makes."""
+    assert sft(tmp_path / "alone") == 0
+    kept = "gradient_checkpointing = true" + SFT + "\n[sharding]\noffload = true\n"
+    assert together(2, trained, tmp_path / "run", kept) == [0, 0]
+    same(tmp_path / "run", tmp_path / "alone")
+
+
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no compiler")
 def test_blocks_are_compiled_in_shares(tmp_path: Path) -> None:
     compiled = MUON.replace("steps = 4", "steps = 2\ncompile = true")
@@ -73,7 +97,7 @@ def test_a_run_goes_on_with_another_number_of_processes(path: tuple[int, ...], a
     same(out, alone)
 
 
-def held(folder: Path) -> tuple[int, int]:
+def held(folder: Path, recipe: str) -> tuple[int, int]:
     """Bytes of parameters, and of what optimisers remember, in this process after a step."""
     import torch.distributed as dist
 
@@ -82,9 +106,9 @@ def held(folder: Path) -> tuple[int, int]:
     if int(os.environ["WORLD_SIZE"]) > 1:
         dist.init_process_group("gloo")
     run = RunDirectory(folder)
-    config = sft_recipe(WIDER, "apr")
+    config = sft_recipe(recipe, "apr")
     if int(os.environ["RANK"]) == 0:
-        run.create(MUON)
+        run.create(recipe)
     Processes(torch.device("cpu")).wait()
     trainer = SftTrainer(config, run)
     trainer.train(lambda progress: None, until=1)
@@ -97,19 +121,23 @@ def held(folder: Path) -> tuple[int, int]:
 
 
 def test_four_processes_hold_a_quarter_each(tmp_path: Path) -> None:
-    [whole] = together(1, held, tmp_path / "one")
-    parts = together(4, held, tmp_path / "four")
-    config = sft_recipe(WIDER, "apr")
-    assert config.model is not None
-    for count, found in ((1, whole), (4, parts[0])):
-        gpus = Gpus(count, flops=1.0, link=1.0, network=1.0)
-        model = Llama(config.model, apr.Tokenizer().vocab_size)
-        planned = estimate(model, config.optimizer, Work(1, 1, 1, 1), gpus, precision="float32")
-        assert found == pytest.approx((planned.weights, planned.optimizer), rel=0.05)
+    [whole] = together(1, held, tmp_path / "one", WIDER)
+    parts = together(4, held, tmp_path / "four", WIDER)
     for kind in range(2):
         # Rows that four does not divide go to the first.
         assert max(part[kind] for part in parts) < 0.27 * whole[kind]
         assert sum(part[kind] for part in parts) == pytest.approx(whole[kind], rel=0.02)
+
+
+@pytest.mark.parametrize(("count", "replicas"), [(1, 1), (2, 1), (4, 2)])
+def test_what_processes_hold_is_what_was_planned(count: int, replicas: int, tmp_path: Path) -> None:
+    recipe = WIDER + f"\n[sharding]\nreplicas = {replicas}\n"
+    config = sft_recipe(recipe, "apr")
+    assert config.model is not None
+    model, gpus = Llama(config.model, apr.Tokenizer().vocab_size), Gpus(count, flops=1.0, link=1.0, network=1.0)
+    planned = estimate(config, model, Work(1, 1, 1, 1), gpus)
+    for found in together(count, held, tmp_path / "run", recipe):
+        assert found == pytest.approx((planned.weights, planned.optimizer), rel=0.05)
 
 
 def killed_while_saving(out: Path, recipe: str, step: int) -> int:

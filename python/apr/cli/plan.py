@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apr.cli.common import METHODS, Parser, UsageError, compact, not_negative, positive, share
 
 if TYPE_CHECKING:
-    from apr.train.plan import Estimate, Gpus, Llama, Work
+    from apr.train.plan import Estimate, Llama, Work
     from apr.train.recipes import SftConfig
 
 _GIGA = 1e9
@@ -58,21 +58,14 @@ def run(arguments: Sequence[str]) -> int:
             raise UsageError(f"--{name}: it is above 0")
     try:
         config, model, work = _asked(options)
+        kept, twice = _estimates(options, config, model, work)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from apr.train.plan import estimate
-
-    precision: Any = "float32" if config.autocast == "none" else "bfloat16"
-    gpus = _gpus(options, precision)
-    kept, twice = (
-        estimate(model, config.optimizer, work, gpus, precision=precision, checkpointing=checkpointing)
-        for checkpointing in (False, True)
-    )
     if options.json:
         told = {"parameters": model.parameters, "steps": config.steps, **asdict(work)}
         print(compact({**told, "kept": _values(kept), "checkpointing": _values(twice)}))
     else:
-        _print(options, config, model, work, precision, (kept, twice))
+        _print(options, config, model, work, (kept, twice))
     return 0
 
 
@@ -100,37 +93,42 @@ def _asked(options: Any) -> tuple[SftConfig, Llama, Work]:
     return config, model, work_of(data.step(config.steps // 2), options.gpus, config.tokens_per_batch)
 
 
-def _gpus(options: Any, precision: str) -> Gpus:
-    from apr.train.plan import Gpus
+def _estimates(options: Any, config: SftConfig, model: Llama, work: Work) -> tuple[Estimate, Estimate]:
+    """Where all that blocks compute is kept, and where they compute twice."""
+    from apr.train.plan import Gpus, estimate
 
-    peak = PEAKS[precision] if options.peak is None else options.peak
-    return Gpus(
+    peak = PEAKS[_precision(config)] if options.peak is None else options.peak
+    gpus = Gpus(
         options.gpus,
         flops=peak * _TERA * options.reached,
         link=options.link * _GIGA,
         network=options.network * _GIGA,
         per_machine=options.per_machine,
     )
+    kept, twice = (estimate(config, model, work, gpus, checkpointing=wanted) for wanted in (False, True))
+    return kept, twice
+
+
+def _precision(config: SftConfig) -> str:
+    """What GPUs compute in."""
+    return "float32" if config.autocast == "none" else "bfloat16"
 
 
 def _values(found: Estimate) -> dict[str, float]:
     return {**asdict(found), "memory": found.memory, "step": found.step}
 
 
-def _print(
-    options: Any, config: SftConfig, model: Llama, work: Work, precision: str, found: tuple[Estimate, Estimate]
-) -> None:
+def _print(options: Any, config: SftConfig, model: Llama, work: Work, found: tuple[Estimate, Estimate]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     shape = model.shape
     console = Console(highlight=False)
-    console.print(
-        f"{model.parameters / 1e6:,.1f}M parameters: {shape.layers} blocks, {shape.hidden_size} wide, {precision}. A "
-        f"step of a process: {work.positions:,} positions in {work.batches} batches, at most {work.largest:,} in one.",
-        markup=False,
-    )
+    size = f"{model.parameters / 1e6:,.1f}M parameters: {shape.layers} blocks, {shape.hidden_size} wide"
+    console.print(f"{size}, {_precision(config)}")
+    batches = f"{work.positions:,} positions in {work.batches} batches of at most {work.largest:,}"
+    console.print(f"a step of a process: {batches}")
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     for place, title in enumerate((f"a process of {options.gpus}", "all kept", "gradient checkpointing")):
         table.add_column(title, justify="right" if place else "left")
@@ -148,6 +146,8 @@ def _print(
             table.add_row(title, *(f"{getattr(one, name) / _GIGA:,.2f} GB" for one in found))
     table.add_section()
     table.add_row("memory", *(f"{one.memory / _GIGA:,.2f} GB" for one in found), style="bold")
+    if found[0].offloaded:
+        table.add_row("in the CPU's memory", *(f"{one.offloaded / _GIGA:,.2f} GB" for one in found))
     table.add_row(f"of {options.memory:g} GB", *(_fits(one.memory / _GIGA, options.memory) for one in found))
     table.add_section()
     table.add_row("computing a step", *(_seconds(one.computing) for one in found))

@@ -330,7 +330,8 @@ def _launched(options: Any, watch: Watch[Any]) -> Iterator[Processes]:
     if shared:
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        # Of shares that are kept in the CPU's memory, what is summed is there too.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Processes(torch.device(device))
     finally:

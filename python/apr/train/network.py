@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from apr.train.model import compile_blocks, compiled
 from apr.train.precision import compute_dtype
 from apr.train.processes import Processes
-from apr.train.recipes import Autocast
+from apr.train.recipes import RlConfig, SftConfig
 from apr.train.shards import after_turns, before_turn, shard
 
 
@@ -25,18 +25,21 @@ class Network:
     """A model of one run; `model` itself is changed."""
 
     def __init__(
-        self, model: PreTrainedModel, processes: Processes, precision: Autocast, *, compile: bool = False
+        self, model: PreTrainedModel, processes: Processes, config: SftConfig | RlConfig, *, learns: bool = True
     ) -> None:
+        """One that does not learn is not worth compiling. ValueError for processes that the recipe cannot group."""
         self.model = model
         self._processes = processes
         self._device = model.device
-        self._dtype = compute_dtype(precision, self._device)
+        self._dtype = compute_dtype(config.autocast, self._device)
         self._forward: Callable[..., Any] = model
-        if compile and processes.count > 1:
+        if learns and config.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        if learns and config.compile and processes.count > 1:
             compile_blocks(model)
-        elif compile:
+        elif learns and config.compile:
             self._forward = compiled(model)
-        shard(model, processes, self._dtype)
+        shard(model, processes, self._dtype, config.sharding)
 
     def logits(self, token_ids_BT: Tensor, **layout: Tensor | None) -> Tensor:
         """[B, T, V]; `layout` is what the model takes beside tokens."""

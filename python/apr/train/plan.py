@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from apr.train.data import by_length, share
-from apr.train.recipes import ModelConfig, OptimizerConfig
+from apr.train.recipes import ModelConfig, SftConfig
 from apr.types import Sample
 
 FLOAT32 = 4
@@ -108,6 +107,8 @@ class Estimate:
     """Matrices that Muon holds whole, when activations are gone."""
     computing: float
     exchanging: float
+    offloaded: float
+    """Bytes of it that it holds in the CPU's memory instead."""
 
     @property
     def memory(self) -> float:
@@ -167,45 +168,52 @@ def activations(model: Llama, positions: int, *, number: int, checkpointing: boo
     return positions * (blocks + norm)
 
 
-def estimate(
-    model: Llama,
-    optimizer: OptimizerConfig,
-    work: Work,
-    gpus: Gpus,
-    *,
-    precision: Literal["bfloat16", "float32"],
-    checkpointing: bool = False,
-) -> Estimate:
-    """What the recipe's process needs; `checkpointing` computes blocks twice instead of keeping what they computed."""
-    number = BFLOAT16 if precision == "bfloat16" else FLOAT32
-    parts, parameters = gpus.count, model.parameters
-    alone = parts == 1
-    by_muon = model.shape.layers * model.matrices if optimizer.name == "muon" else 0
+def estimate(config: SftConfig, model: Llama, work: Work, gpus: Gpus, *, checkpointing: bool = False) -> Estimate:
+    """What a process of a recipe needs; `checkpointing` computes blocks twice instead of keeping what they computed.
+    ValueError for processes that the recipe cannot group."""
+    number = FLOAT32 if config.autocast == "none" else BFLOAT16
+    parameters, alone = model.parameters, gpus.count == 1
+    parts = 1 if alone else config.sharding.shares(gpus.count)
+    replicas, offloads = gpus.count // parts, config.sharding.offload and not alone
+    by_muon = model.shape.layers * model.matrices if config.optimizer.name == "muon" else 0
     remembered = FLOAT32 * (by_muon + 2 * (parameters - by_muon))
     if alone:
         # What autocast has rounded; a block's gradients are the model's own.
-        gathered = 0 if precision == "float32" else number * parameters
+        gathered = 0 if number == FLOAT32 else number * parameters
     else:
         # Two blocks, as the next is on its way, and all that is outside of blocks.
         gathered = number * (2 * model.block + model.outside) + FLOAT32 * max(model.block, model.outside)
     logits = (number + 2 * FLOAT32) * model.vocabulary * work.largest
+    summed = 0 if work.batches == 1 else FLOAT32 * parameters
+    shares = {
+        "weights": FLOAT32 * parameters / parts,
+        "gradients": FLOAT32 * parameters / parts,
+        "optimizer": remembered / parts,
+    }
+    on_gpu = dict.fromkeys(shares, 0.0) if offloads else shares
+    between, among = _exchanged(parameters, by_muon, work, parts, number), 2 * FLOAT32 * parameters / parts
     return Estimate(
-        weights=FLOAT32 * parameters / parts,
+        weights=on_gpu["weights"],
         # Those of several batches add up whole.
-        gradients=FLOAT32 * parameters / (parts if work.batches == 1 else 1),
-        optimizer=remembered / parts,
+        gradients=max(on_gpu["gradients"], summed),
+        optimizer=on_gpu["optimizer"],
         gathered=gathered,
         activations=activations(model, work.largest, number=number, checkpointing=checkpointing),
         logits=logits,
         # In float32 before and after, and in bfloat16 on the way.
         update=(2 * FLOAT32 + BFLOAT16) * model.most_alike if by_muon else 0,
         computing=operations(model, work, checkpointing=checkpointing) / gpus.flops,
-        exchanging=_exchanged(parameters, by_muon, work, parts, number) / gpus.bandwidth(parts),
+        exchanging=between / gpus.bandwidth(parts) + _others(replicas) * among / gpus.bandwidth(gpus.count),
+        offloaded=sum(shares.values()) if offloads else 0,
     )
 
 
+def _others(count: int) -> float:
+    """What the others hold, of what `count` share out."""
+    return (count - 1) / count
+
+
 def _exchanged(parameters: int, by_muon: int, work: Work, parts: int, number: int) -> float:
-    """Bytes that a process is sent in a step: weights before each pass of a batch, gradients once, and what Muon makes
-    orthogonal."""
-    others = (parts - 1) / parts
-    return others * (2 * work.batches * number * parameters + FLOAT32 * parameters + FLOAT32 * by_muon)
+    """Bytes that a process is sent by its group in a step: weights before each pass of a batch, gradients once, and
+    what Muon makes orthogonal."""
+    return _others(parts) * (2 * work.batches * number * parameters + FLOAT32 * parameters + FLOAT32 * by_muon)

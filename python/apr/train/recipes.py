@@ -84,6 +84,29 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Sharding:
+    """How several processes share out weights, gradients and optimiser; one by itself keeps all where it computes."""
+
+    replicas: Count = 1
+    """Groups of processes, such as machines, of which each holds all weights: these are exchanged within a group
+    alone, gradients over all."""
+    offload: bool = False
+    """Shares stay in the CPU's memory, where AdamW updates them; a GPU holds what it computes with."""
+
+    def shares(self, processes: int) -> int:
+        """Processes of a group. ValueError if they make no groups of one size."""
+        count, left = divmod(processes, self.replicas)
+        if left:
+            raise ValueError(f"sharding.replicas: {processes} processes make no {self.replicas} groups of one size")
+        return count
+
+    def fault(self, optimizer: OptimizerConfig) -> Iterator[tuple[str, str]]:
+        """What an optimiser does not go with."""
+        if self.offload and optimizer.name == "muon":
+            yield "sharding.offload", "Muon makes whole matrices orthogonal, which is nothing for a CPU; take adamw"
+
+
+@dataclass(frozen=True, slots=True)
 class SftConfig:
     """A supervised run."""
 
@@ -110,6 +133,9 @@ class SftConfig:
     autocast: Autocast = "auto"
     compile: bool = False
     """torch.compile, a third faster; on a CPU without a C++ compiler it is left out."""
+    gradient_checkpointing: bool = False
+    """Blocks compute twice, and what they compute is not kept: slower, in less memory."""
+    sharding: Sharding = Sharding()
     validate_every: Natural = 200
     """Steps, and at the last one; 0: never."""
     validation_lessons: Count = 64
@@ -121,6 +147,7 @@ class SftConfig:
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.model is None and self.max_tokens is None:
             yield "max_tokens", "without a [model] nothing says how long samples may be"
+        yield from self.sharding.fault(self.optimizer)
 
     @property
     def longest(self) -> int:
@@ -252,6 +279,8 @@ class RlConfig:
     compile: bool = False
     """torch.compile; on a CPU without a C++ compiler it is left out."""
     gradient_checkpointing: bool = False
+    """Blocks compute twice, and what they compute is not kept: slower, in less memory."""
+    sharding: Sharding = Sharding()
     seed: Seed = 0
     validate_every: Natural = 20
     """Steps, and at the last one; 0: never."""
@@ -266,6 +295,7 @@ class RlConfig:
             yield "costs", 'advantage = "std" would blow up the smallest of them where all of a group is correct'
         if self.loss.renew_reference and not self.loss.kl:
             yield "loss.renew_reference", "without a kl there is no reference"
+        yield from self.sharding.fault(self.optimizer)
 
     @property
     def problem_options(self) -> dict[str, Any]:

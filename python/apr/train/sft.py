@@ -89,7 +89,7 @@ class SftTrainer:
         self.tokenizer = self.data.lessons.tokenizer
         self._code_weights = torch.tensor(self.data.lessons.weights)
         self.model = self._load(latest or run.whole_start()).to(self.device).train()
-        self.network = Network(self.model, self.processes, config.autocast, compile=config.compile)
+        self.network = Network(self.model, self.processes, config)
         self.optimizers = Optimizers(self.model, config.optimizer, self.processes)
         torch.manual_seed(config.seed)
         if latest:

@@ -1,5 +1,6 @@
 """Weights in shares: each process of a run keeps its part of every parameter, of its gradient and of what the optimiser
-remembers of it (FSDP2), and has a block's whole weights only while it computes with them.
+remembers of it (FSDP2), and has a block's whole weights only while it computes with them. In groups of processes each
+group holds all (hybrid sharding).
 
 A process alone has all there is, as plain tensors, and pays nothing.
 """
@@ -10,28 +11,38 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from apr.train.processes import Processes
+from apr.train.recipes import Sharding
 
 
-def shard(model: PreTrainedModel, processes: Processes, compute: torch.dtype) -> None:
+def shard(model: PreTrainedModel, processes: Processes, compute: torch.dtype, how: Sharding) -> None:
     """Leave each process its part of every parameter, kept in float32; several compute in `compute`, and gradients are
-    summed over them in float32."""
+    summed over them in float32. ValueError for processes that make no groups of one size."""
     if processes.count == 1:
         return
-    mesh = init_device_mesh(processes.device.type, (processes.count,))
+    mesh = _mesh(processes, how)
     precision = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
+    offload = CPUOffloadPolicy(pin_memory=processes.device.type != "cpu") if how.offload else OffloadPolicy()
     for module in (*model.model.layers, model):
-        fully_shard(module, mesh=mesh, mp_policy=precision, reshard_after_forward=True)
+        fully_shard(module, mesh=mesh, mp_policy=precision, offload_policy=offload, reshard_after_forward=True)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # Losses are divided by what the whole step holds, so gradients add up; gloo can take no mean either.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+def _mesh(processes: Processes, how: Sharding) -> DeviceMesh:
+    """All processes in a row, or in one row a group: those of a machine have neighbouring ranks."""
+    device, shares = processes.device.type, how.shares(processes.count)
+    if how.replicas == 1:
+        return init_device_mesh(device, (shares,))
+    return init_device_mesh(device, (how.replicas, shares), mesh_dim_names=("replicas", "shares"))
 
 
 def before_turn(model: PreTrainedModel, turn: int, turns: int) -> None:
@@ -65,8 +76,9 @@ def shared_as(parameter: Tensor, value: Tensor) -> Tensor:
     """A whole tensor, which every process has, in the parts of a parameter of its shape."""
     if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
         return value
-    # No process has to tell another what it has itself.
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    # No process has to tell another what it has itself; parts may be kept elsewhere than they are computed with.
+    parts = distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return parts.to(parameter.device)
 
 
 def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:

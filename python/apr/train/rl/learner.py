@@ -47,8 +47,8 @@ class Learner:
         self.tokenizer = language.tokenizer
         self.processes = processes
         self.device = model.device
-        self._network = Network(model, processes, config.autocast, compile=config.compile)
-        self._anchor = None if reference is None else Network(reference, processes, config.autocast)
+        self._network = Network(model, processes, config)
+        self._anchor = None if reference is None else Network(reference, processes, config, learns=False)
         self.optimizers = Optimizers(model, config.optimizer, processes)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """Spent on each phase since it was last cleared."""

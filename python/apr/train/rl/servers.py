@@ -36,7 +36,7 @@ async def publish(
     """Have all servers serve the model's weights as they are now; the engine's version of them. Every process has to
     call it. EngineError, in every process, if one server does not take them; Diverged if the model computes what is not
     finite."""
-    ids = torch.tensor([probe], device=model.device)
+    ids = torch.tensor([probe], device=processes.device)
     with torch.no_grad():
         expected_T = token_logprobs(model(input_ids=ids, use_cache=False).logits, ids)[0]
     if not expected_T.isfinite().all():

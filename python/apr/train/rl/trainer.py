@@ -108,8 +108,6 @@ class GrpoTrainer:
             raise ValueError(f"{run.path} keeps no policy to begin with")
         source = latest or start
         model = self._load(source)
-        if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
         reference = self._load(start) if config.loss.kl else None
         self.learner = Learner(config, model, reference, language, self.processes)
         self._replayed = self._lessons(model.config)
