@@ -1,5 +1,5 @@
 """The commands of docs/scale.md, run as they are written, by a shell whose `apr` trains tiny recipes on the CPU and
-whose `torchrun` starts fewer processes. Those of servers are read by the parsers of the packages that they come from."""
+whose `torchrun` starts fewer processes. Those of servers are read by the parsers of the packages they come from."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -138,6 +139,40 @@ def test_what_processes_hold_is_what_was_planned(count: int, replicas: int, tmp_
     planned = estimate(config, model, Work(1, 1, 1, 1), gpus)
     for found in together(count, held, tmp_path / "run", recipe):
         assert found == pytest.approx((planned.weights, planned.optimizer), rel=0.05)
+
+
+BIG = SFT.replace("hidden_size = 16", "hidden_size = 1024").replace("mlp_size = 32", "mlp_size = 8192")
+
+
+def taken(folder: Path) -> int:
+    """Bytes that this process takes at most to begin a run."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    run, processes = RunDirectory(folder), Processes(torch.device("cpu"))
+    if processes.rank == 0:
+        run.create(BIG)
+    processes.wait()
+    before = memory("VmRSS")
+    SftTrainer(sft_recipe(BIG, "apr"), run)
+    dist.destroy_process_group()
+    return memory("VmHWM") - before
+
+
+def memory(what: str) -> int:
+    [kilobytes] = re.findall(rf"^{what}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(kilobytes) << 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_one_process_alone_has_all_weights_in_memory(tmp_path: Path) -> None:
+    config = sft_recipe(BIG, "apr")
+    assert config.model is not None
+    whole = 4 * Llama(config.model, apr.Tokenizer().vocab_size).parameters
+    first, second = together(2, taken, tmp_path / "run")
+    assert first > whole
+    # Its half, and a matrix on its way.
+    assert second < 0.9 * whole
 
 
 def killed_while_saving(out: Path, recipe: str, step: int) -> int:

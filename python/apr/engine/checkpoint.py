@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,9 +19,7 @@ disable_progress_bar()
 def load_model(directory: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> PreTrainedModel:
     """The Llama, Qwen2 or Qwen3 in a Hugging Face directory. ValueError if there is none, or one that asks for more
     than the native engine computes, or if its weights are not exactly the model's."""
-    if not (Path(directory) / "config.json").is_file():
-        raise ValueError(f"{directory} holds no model: config.json is missing")
-    kind: type[PreTrainedModel] = getattr(transformers, architecture(directory))
+    kind = _kind(directory)
     try:
         model, found = kind.from_pretrained(
             directory, dtype=dtype, attn_implementation=attention, output_loading_info=True
@@ -37,3 +36,26 @@ def load_model(directory: str | Path, dtype: torch.dtype = torch.float32, attent
     if model.config.tie_word_embeddings and head is not embedding:
         raise ValueError(f"{directory}: weight lm_head.weight: differs from the embedding it is tied to")
     return model
+
+
+def model_without_weights(directory: str | Path, attention: str = "sdpa") -> PreTrainedModel:
+    """The same in float32, with whatever its weights happen to be: memory that is given and not touched."""
+    kind = _kind(directory)
+    config = kind.config_class.from_pretrained(directory, attn_implementation=attention)
+    return hollow(lambda: kind(config))
+
+
+def hollow(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    """The model that is made, without the work and the memory of its weights and buffers."""
+    with torch.device("meta"):
+        model = make()
+    model.to_empty(device="cpu")
+    model.tie_weights()
+    return model
+
+
+def _kind(directory: str | Path) -> type[PreTrainedModel]:
+    if not (Path(directory) / "config.json").is_file():
+        raise ValueError(f"{directory} holds no model: config.json is missing")
+    kind: type[PreTrainedModel] = getattr(transformers, architecture(directory))
+    return kind

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from apr.engine.checkpoint import load_model, model_without_weights
 from apr.threads.language import Vocabulary
 from apr.tokenizer import ForeignTokenizer
+from apr.train.processes import Processes
 from apr.train.recipes import ModelConfig
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -78,21 +80,28 @@ def new_model(config: ModelConfig, tokenizer: Vocabulary, seed: int) -> LlamaFor
         return LlamaForCausalLM(llama)
 
 
-def compiled(model: PreTrainedModel) -> Callable[..., Any]:
+def trained_model(directory: Path, processes: Processes) -> PreTrainedModel:
+    """The model of a checkpoint, to be trained in a `Network`. ValueError as in `load_model`."""
+    if processes.rank:
+        return model_without_weights(directory, attention=CAUSAL)
+    return load_model(directory, attention=CAUSAL)
+
+
+def compiled(model: PreTrainedModel, device: torch.device) -> Callable[..., Any]:
     """The model through torch.compile; as it is on a CPU without a C++ compiler."""
-    forward: Callable[..., Any] = torch.compile(model, dynamic=True) if _compiles(model) else model
+    forward: Callable[..., Any] = torch.compile(model, dynamic=True) if _compiles(device) else model
     return forward
 
 
-def compile_blocks(model: PreTrainedModel) -> None:
+def compile_blocks(model: PreTrainedModel, device: torch.device) -> None:
     """Put each block through torch.compile, inside of what is to be hooked around it; likewise."""
-    if _compiles(model):
+    if _compiles(device):
         for block in model.model.layers:
             block.forward = torch.compile(block.forward, dynamic=True)
 
 
-def _compiles(model: PreTrainedModel) -> bool:
-    return model.device.type != "cpu" or shutil.which("c++") is not None
+def _compiles(device: torch.device) -> bool:
+    return device.type != "cpu" or shutil.which("c++") is not None
 
 
 def save_model(

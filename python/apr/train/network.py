@@ -22,7 +22,8 @@ from apr.train.shards import after_turns, before_turn, shard
 
 
 class Network:
-    """A model of one run; `model` itself is changed."""
+    """A model of one run, brought to its device; `model` itself is changed. Of several processes the first has its
+    weights, and hands the others their shares."""
 
     def __init__(
         self, model: PreTrainedModel, processes: Processes, config: SftConfig | RlConfig, *, learns: bool = True
@@ -30,15 +31,15 @@ class Network:
         """One that does not learn is not worth compiling. ValueError for processes that the recipe cannot group."""
         self.model = model
         self._processes = processes
-        self._device = model.device
+        self._device = processes.device
         self._dtype = compute_dtype(config.autocast, self._device)
         self._forward: Callable[..., Any] = model
         if learns and config.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         if learns and config.compile and processes.count > 1:
-            compile_blocks(model)
+            compile_blocks(model, self._device)
         elif learns and config.compile:
-            self._forward = compiled(model)
+            self._forward = compiled(model, self._device)
         shard(model, processes, self._dtype, config.sharding)
 
     def logits(self, token_ids_BT: Tensor, **layout: Tensor | None) -> Tensor:

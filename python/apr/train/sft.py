@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from apr.engine.checkpoint import load_model
+from apr.engine.checkpoint import hollow
 from apr.origin import Origin
 from apr.train.batches import Batch, batches, runs
 from apr.train.data import SftData, share
 from apr.train.losses import sft_loss
-from apr.train.model import CAUSAL, new_model
+from apr.train.model import new_model, trained_model
 from apr.train.network import Network
 from apr.train.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
 from apr.train.phase import Phase, nobody
@@ -88,7 +88,7 @@ class SftTrainer:
         self.data = SftData(config, run.kept_start())
         self.tokenizer = self.data.lessons.tokenizer
         self._code_weights = torch.tensor(self.data.lessons.weights)
-        self.model = self._load(latest or run.whole_start()).to(self.device).train()
+        self.model = self._load(latest or run.whole_start()).train()
         self.network = Network(self.model, self.processes, config)
         self.optimizers = Optimizers(self.model, config.optimizer, self.processes)
         torch.manual_seed(config.seed)
@@ -105,9 +105,14 @@ class SftTrainer:
 
     def _load(self, directory: Path | None) -> PreTrainedModel:
         if directory is not None:
-            return load_model(directory, attention=CAUSAL)
-        assert self.config.model is not None
-        return new_model(self.config.model, self.tokenizer, self.config.seed)
+            return trained_model(directory, self.processes)
+        shape = self.config.model
+        assert shape is not None
+
+        def make() -> PreTrainedModel:
+            return new_model(shape, self.tokenizer, self.config.seed)
+
+        return hollow(make) if self.processes.rank else make()
 
     def train(
         self,

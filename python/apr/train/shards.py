@@ -7,9 +7,10 @@ A process alone has all there is, as plain tensors, and pays nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
@@ -21,10 +22,13 @@ from apr.train.recipes import Sharding
 
 
 def shard(model: PreTrainedModel, processes: Processes, compute: torch.dtype, how: Sharding) -> None:
-    """Leave each process its part of every parameter, kept in float32; several compute in `compute`, and gradients are
-    summed over them in float32. ValueError for processes that make no groups of one size."""
+    """Bring a model to its device: to each of several processes its part of every parameter of the first one's, kept
+    in float32. They compute in `compute`, and gradients are summed over them in float32. ValueError for processes that
+    make no groups of one size."""
     if processes.count == 1:
+        model.to(processes.device)
         return
+    weights = [parameter.detach() for parameter in model.parameters()] if processes.rank == 0 else None
     mesh = _mesh(processes, how)
     precision = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     offload = CPUOffloadPolicy(pin_memory=processes.device.type != "cpu") if how.offload else OffloadPolicy()
@@ -35,6 +39,21 @@ def shard(model: PreTrainedModel, processes: Processes, compute: torch.dtype, ho
             # Losses are divided by what the whole step holds, so gradients add up; gloo can take no mean either.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+    _hand_out(model, weights, processes.device)
+
+
+@torch.no_grad()
+def _hand_out(model: PreTrainedModel, weights: Sequence[Tensor] | None, device: torch.device) -> None:
+    """Give all processes their shares of the first one's weights, a parameter at a time, and its buffers."""
+    for place, parameter in enumerate(model.parameters()):
+        assert isinstance(parameter, DTensor)
+        if weights is None:
+            tensor = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+        else:
+            tensor = weights[place].to(device)
+        own(parameter).copy_(own(distribute_tensor(tensor, parameter.device_mesh, parameter.placements)))
+    for buffer in model.buffers():
+        dist.broadcast(buffer, 0)
 
 
 def _mesh(processes: Processes, how: Sharding) -> DeviceMesh:

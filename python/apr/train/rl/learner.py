@@ -46,7 +46,7 @@ class Learner:
         self.reference = reference
         self.tokenizer = language.tokenizer
         self.processes = processes
-        self.device = model.device
+        self.device = processes.device
         self._network = Network(model, processes, config)
         self._anchor = None if reference is None else Network(reference, processes, config, learns=False)
         self.optimizers = Optimizers(model, config.optimizer, processes)

@@ -21,13 +21,12 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from apr.engine.base import Engine, EngineError
-from apr.engine.checkpoint import load_model
 from apr.origin import Origin
 from apr.policy import Policy, stopping
 from apr.task import Task, selected
 from apr.threads.events import EventLog
 from apr.threads.language import Language, Trainable
-from apr.train.model import CAUSAL
+from apr.train.model import trained_model
 from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.phase import Phase, nobody
 from apr.train.processes import Processes
@@ -284,7 +283,7 @@ class GrpoTrainer:
         self._whole = True
 
     def _load(self, directory: Path) -> PreTrainedModel:
-        return load_model(directory, attention=CAUSAL).to(self.processes.device).eval()
+        return trained_model(directory, self.processes).eval()
 
     def _run_step(self, sampler: ThreadPoolExecutor, *, ahead: bool) -> dict[str, Any] | None:
         """What a step did; None if it was stopped before it did anything. `ahead`: draw for the next one meanwhile."""
