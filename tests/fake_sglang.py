@@ -15,7 +15,8 @@ Script = Callable[[dict[str, Any]], AsyncIterator[bytes]]
 """What is sent in answer to a request's body, piece by piece."""
 UPDATES = (
     *("/pause_generation", "/begin_weight_update", "/update_weights_from_tensor", "/update_weights_from_disk"),
-    *("/end_weight_update", "/continue_generation"),
+    *("/end_weight_update", "/continue_generation", "/init_weights_update_group", "/destroy_weights_update_group"),
+    "/update_weights_from_distributed",
 )
 VOCABULARY = 150
 CONTEXT = 512

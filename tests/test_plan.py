@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -111,6 +113,12 @@ def test_more_gpus_hold_and_compute_less_each(capsys: pytest.CaptureFixture[str]
     assert sixteen["kept"]["exchanging"] > eight["kept"]["exchanging"] > 0
     assert one["checkpointing"]["memory"] < one["kept"]["memory"]
     assert one["checkpointing"]["computing"] > one["kept"]["computing"]
+
+
+def test_a_plan_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from apr.cli import main; sys.exit(main(['plan', '--gpus', '2']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_table_says_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:

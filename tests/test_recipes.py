@@ -51,6 +51,7 @@ SFT_FAULTS = [
     ("optimizer.warmup_steps = -1", "optimizer.warmup_steps"),
     ("optimizer.decay_share = 1.5", "optimizer.decay_share: 1.5 is not from 0 to 1"),
     ("optimizer.final = -0.1", "optimizer.final"),
+    ("sharding.replicas = 0", "sharding.replicas"),
     ("weights.results = -1.0", "weights.results"),
     ("weights.joined = nan", "weights.joined"),
     ("data.cancelled = -0.1", "data.cancelled"),
@@ -154,6 +155,14 @@ def text(values: dict[str, Any]) -> str:
 def test_values_of_supervised_training_are_checked(line: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         sft_recipe(text(changed(SFT, line)), "apr")
+
+
+def test_matrices_of_muon_stay_where_they_are_computed_with() -> None:
+    values = changed(SFT, "sharding.offload = true")
+    sft_recipe(text(values), "apr")
+    values["optimizer"]["name"] = "muon"
+    with pytest.raises(ValueError, match=r"sharding\.offload: Muon makes whole matrices"):
+        sft_recipe(text(values), "apr")
 
 
 @pytest.mark.parametrize(("ends", "said"), STAGE_FAULTS)

@@ -236,7 +236,7 @@ def test_trees_are_those_of_the_native_engine(served: Served, engine: Any) -> No
         ]
 
 
-@pytest.mark.parametrize("hand_over", ["directory", "tensors"])
+@pytest.mark.parametrize("hand_over", ["directory", "tensors", "distributed"])
 def test_a_trainer_updates_the_server_after_each_step(hand_over: Any, served: Served, tmp_path: Path) -> None:
     """Random weights solve nothing: what moves them is the KL's rows and a strong decay."""
     from apr.engine.sglang.client import SglangEngine

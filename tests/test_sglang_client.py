@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -358,10 +359,11 @@ def test_tensors_go_in_pieces_while_a_server_is_paused(monkeypatch: pytest.Monke
     state = {"embed": shared, "norm": torch.ones(3), "wide": torch.arange(20.0), "head": shared}
     buckets, name = handover.buckets_of(state)
     assert handover.buckets_of({**state, "norm": torch.zeros(3)})[1] != name
+    pieces_of = handover.pickled(buckets)
     with FakeSglang() as server:
         server.info = {**server.info, "tp_size": 2}
         engine = opened(server)
-        version = run(engine, lambda: engine.update_weights(InMemory(buckets, name)))
+        version = run(engine, lambda: engine.update_weights(InMemory(pieces_of, name)))
         assert (version, server.weights, server.paused) == (1, name, False)
         pieces = ["/update_weights_from_tensor"] * len(buckets)
         ends = ["/end_weight_update", "/continue_generation"]
@@ -393,6 +395,29 @@ def test_a_failed_update_leaves_all_servers_paused(path: str) -> None:
         run(engine, lambda: engine.update_weights(InMemory([b"piece"], "newer")))
         assert (sound_one.weights, server.weights) == ("newer", "newer")
         assert [sound_one.paused, server.paused] == [False, False]
+
+
+def test_a_server_that_joins_no_group_gets_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one that does is sent, a real server is (test_sglang.py)."""
+    torch = pytest.importorskip("torch")
+    from apr.train.rl import broadcast
+
+    monkeypatch.setattr(broadcast, "_PATIENCE", timedelta(seconds=1))
+    weights = broadcast.Broadcast([[("norm", torch.ones(3))]], "new", torch.device("cpu"))
+    for refuses, why in (("/init_weights_update_group", "no such tensor"), (None, "no process group with the server")):
+        with FakeSglang() as server:
+            server.refuses = refuses
+            engine = opened(server)
+
+            async def main(engine: SglangEngine = engine, why: str = why) -> None:
+                with pytest.raises(ServerError, match=why):
+                    await engine.update_weights(weights)
+
+            run(engine, main)
+            assert server.paused
+            undone = ["/end_weight_update", "/destroy_weights_update_group"]
+            assert server.calls == ["/pause_generation", "/init_weights_update_group", "/pause_generation", *undone]
+            assert server.weights == "default"
 
 
 def test_a_routers_servers_are_asked_for_and_told_themselves() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import signal
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +71,16 @@ def test_groups_that_hold_all_weights_each_train_as_one(alone: Path, tmp_path: P
     same(out, alone)
 
 
-def test_groups_are_of_one_size(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert together(3, trained, tmp_path / "run", HYBRID) == [2, 2, 2]
-    assert "sharding.replicas: 3 processes make no 2 groups of one size" in capfd.readouterr().err
+def refused(out: Path, recipe: str) -> str:
+    """What is said of it in the end."""
+    with redirect_stderr(io.StringIO()) as said:
+        assert sft(out, recipe=recipe) == 2
+    return said.getvalue().splitlines()[-1]
+
+
+def test_groups_are_of_one_size(tmp_path: Path) -> None:
+    why = "apr train: sharding.replicas: 3 processes make no 2 groups of one size"
+    assert together(3, refused, tmp_path / "run", HYBRID) == [why] * 3
 
 
 def test_shares_in_the_memory_of_the_cpu_train_as_one(tmp_path: Path) -> None:

@@ -73,9 +73,10 @@ def parser() -> Parser:
     rl.add_argument("--servers", type=positive, default=1, metavar="N", help="SGLang servers to start (default: 1)")
     rl.add_argument(
         "--hand-over",
-        choices=("directory", "tensors"),
+        choices=("directory", "tensors", "distributed"),
         default="directory",
-        help="how servers get weights: from a directory that they can read, or in requests (default: directory)",
+        help="how servers get weights: from a directory that they can read, in requests, or from device to device "
+        "(default: directory)",
     )
     return main
 

@@ -7,15 +7,25 @@ their name, and believed by nobody.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from apr.engine.sglang.http import Ask, ServerError, Unreachable
 from apr.engine.sglang.weights import Probe
+
+
+class Request(NamedTuple):
+    """What a server is asked."""
+
+    path: str
+    body: dict[str, Any]
+    meanwhile: Callable[[], None] | None = None
+    """What is done here while the server is at it, for as long as it waits for that."""
 
 
 class Weights(Protocol):
@@ -26,8 +36,8 @@ class Weights(Protocol):
         """What servers call them: equal weights have equal names, other weights have others."""
         ...
 
-    def requests(self, parts: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What a server that splits its model in `parts` is asked, one after the other: paths and bodies."""
+    def requests(self, server: str, parts: int) -> Generator[Request, None, None]:
+        """What a server that splits its model in `parts` is asked, one after the other."""
         ...
 
     @property
@@ -44,9 +54,9 @@ class OnDisk:
     name: str
     undone: Sequence[str] = ()
 
-    def requests(self, parts: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    def requests(self, server: str, parts: int) -> Generator[Request, None, None]:
         body = {"model_path": str(self.directory), "weight_version": self.name, "flush_cache": True}
-        yield "/update_weights_from_disk", body
+        yield Request("/update_weights_from_disk", body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +68,8 @@ class InMemory:
     name: str
     undone: Sequence[str] = ("/end_weight_update",)
 
-    def requests(self, parts: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield "/begin_weight_update", {}
+    def requests(self, server: str, parts: int) -> Generator[Request, None, None]:
+        yield Request("/begin_weight_update", {})
         for number, bucket in enumerate(self.buckets, 1):
             last = number == len(self.buckets)
             body = {
@@ -68,8 +78,8 @@ class InMemory:
                 "flush_cache": last,
                 **({"weight_version": self.name} if last else {}),
             }
-            yield "/update_weights_from_tensor", body
-        yield "/end_weight_update", {}
+            yield Request("/update_weights_from_tensor", body)
+        yield Request("/end_weight_update", {})
 
 
 async def update(ask: Ask, servers: Sequence[str], weights: Weights, probe: Probe | None) -> None:
@@ -109,7 +119,20 @@ _PAUSE = {"mode": "abort"}
 async def _hand_over(ask: Ask, server: str, weights: Weights) -> None:
     parts = (await ask("GET", server, "/server_info", None)).get("tp_size")
     await ask("POST", server, "/pause_generation", _PAUSE)
-    for path, body in weights.requests(parts if type(parts) is int and parts > 0 else 1):
-        answer = await ask("POST", server, path, body)
-        if answer.get("success") is False:
-            raise ServerError(f"{server}: {answer.get('message') or 'it refused the weights'}")
+    requests = weights.requests(server, parts if type(parts) is int and parts > 0 else 1)
+    with closing(requests):
+        for path, body, meanwhile in requests:
+            asking = ask("POST", server, path, body)
+            answer = await (asking if meanwhile is None else _beside(asking, meanwhile))
+            if answer.get("success") is False:
+                raise ServerError(f"{server}: {answer.get('message') or 'it refused the weights'}")
+
+
+async def _beside(asking: Awaitable[dict[str, Any]], work: Callable[[], None]) -> dict[str, Any]:
+    """The server's answer, when the work is done too; what the server says is wrong comes first."""
+    answer, done = await asyncio.gather(asking, asyncio.to_thread(work), return_exceptions=True)
+    for found in (answer, done):
+        if isinstance(found, BaseException):
+            raise found
+    assert isinstance(answer, dict)
+    return answer

@@ -1,5 +1,5 @@
 """Weights for servers: directories that they read, in memory where a system has such a place and gone after a kill too;
-or tensors in pieces that a request can hold."""
+or tensors in pieces."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-HandOver = Literal["directory", "tensors"]
-"""How servers get weights: from a directory that they can read, or in requests, wherever they are."""
+HandOver = Literal["directory", "tensors", "distributed"]
+"""How servers get weights: from a directory that they can read, in requests, or from device to device."""
 BUCKET_BYTES = 256 << 20
-"""Of tensors in one request, but for a larger one by itself."""
+"""Of tensors in one piece, but for a larger one by itself."""
 
 MEMORY = Path("/dev/shm")
 """Where a directory costs no disk, on systems that have it."""
@@ -56,10 +56,14 @@ def _sweep(place: Path) -> None:
             lock.unlink(missing_ok=True)
 
 
-def buckets_of(weights: Mapping[str, Tensor]) -> tuple[list[bytes], str]:
-    """The tensors as pickles of some of them each, one that is used twice once, and a digest of all."""
+Buckets = list[list[tuple[str, Tensor]]]
+"""Names and tensors on the CPU, each parameter in one bucket."""
+
+
+def buckets_of(weights: Mapping[str, Tensor]) -> tuple[Buckets, str]:
+    """The tensors in buckets, one that is used twice once, and a digest of all."""
     digest = hashlib.blake2b(digest_size=16)
-    buckets: list[list[tuple[str, Tensor]]] = []
+    buckets: Buckets = []
     size = 0
     seen: set[int] = set()
     for name, value in weights.items():
@@ -74,4 +78,9 @@ def buckets_of(weights: Mapping[str, Tensor]) -> tuple[list[bytes], str]:
             size = 0
         buckets[-1].append((name, tensor))
         size += tensor.nbytes
-    return [pickle.dumps(bucket) for bucket in buckets], digest.hexdigest()
+    return buckets, digest.hexdigest()
+
+
+def pickled(buckets: Buckets) -> list[bytes]:
+    """Buckets as requests hold them."""
+    return [pickle.dumps(bucket) for bucket in buckets]

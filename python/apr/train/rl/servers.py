@@ -21,7 +21,8 @@ from apr.threads.language import Vocabulary
 from apr.train.model import save_model, token_logprobs
 from apr.train.optimizers import Diverged
 from apr.train.processes import Processes
-from apr.train.rl.handover import HandOver, buckets_of, directory_of_weights
+from apr.train.rl.broadcast import Broadcast
+from apr.train.rl.handover import HandOver, buckets_of, directory_of_weights, pickled
 from apr.train.shards import whole_weights
 
 
@@ -54,7 +55,11 @@ async def publish(
                 await asyncio.to_thread(save_model, model, tokenizer, directory, weights=weights)
                 on_their_way = OnDisk(directory, await asyncio.to_thread(weights_name, directory))
             else:
-                on_their_way = InMemory(*await asyncio.to_thread(buckets_of, weights))
+                buckets, digest = await asyncio.to_thread(buckets_of, weights)
+                if by == "tensors":
+                    on_their_way = InMemory(pickled(buckets), digest)
+                else:
+                    on_their_way = Broadcast(buckets, digest, processes.device)
             name = on_their_way.name
             try:
                 version = await engine.update_weights(on_their_way, Probe(probe, tuple(expected_T.tolist())), own)
