@@ -100,7 +100,7 @@ class Estimate:
     gradients: float
     optimizer: float
     gathered: float
-    """Weights that are whole for as long as a block computes, and their gradients."""
+    """Weights that are whole for a while, and a block's whole gradients."""
     activations: float
     logits: float
     update: float
@@ -180,6 +180,9 @@ def estimate(config: SftConfig, model: Llama, work: Work, gpus: Gpus, *, checkpo
     if alone:
         # What autocast has rounded; a block's gradients are the model's own.
         gathered = 0 if number == FLOAT32 else number * parameters
+    elif work.batches > 1:
+        # Gathered with the first batch and given up with the last.
+        gathered = number * parameters
     else:
         # Two blocks, as the next is on its way, and all that is outside of blocks.
         gathered = number * (2 * model.block + model.outside) + FLOAT32 * max(model.block, model.outside)
@@ -214,6 +217,7 @@ def _others(count: int) -> float:
 
 
 def _exchanged(parameters: int, by_muon: int, work: Work, parts: int, number: int) -> float:
-    """Bytes that a process is sent by its group in a step: weights before each pass of a batch, gradients once, and
-    what Muon makes orthogonal."""
-    return _others(parts) * (2 * work.batches * number * parameters + FLOAT32 * parameters + FLOAT32 * by_muon)
+    """Bytes that a process is sent by its group in a step: weights once, or before both passes of a single batch;
+    gradients once; and what Muon makes orthogonal."""
+    gathers = 2 if work.batches == 1 else 1
+    return _others(parts) * (gathers * number * parameters + FLOAT32 * parameters + FLOAT32 * by_muon)
