@@ -179,9 +179,8 @@ def test_one_process_alone_has_all_weights_in_memory(tmp_path: Path) -> None:
     assert config.model is not None
     whole = 4 * Llama(config.model, apr.Tokenizer().vocab_size).parameters
     first, second = together(2, taken, tmp_path / "run")
-    assert first > whole
-    # Its half, and a matrix on its way.
-    assert second < 0.9 * whole
+    # Beside it each has its half, and what it loads to compute with.
+    assert first - second > 0.8 * whole, (first, second, whole)
 
 
 def killed_while_saving(out: Path, recipe: str, step: int) -> int:
