@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import distributed_c10d as c10d
 
-from apr.engine.sglang.http import ServerError
+from apr.engine.sglang.http import ServerError, Unreachable
 from apr.engine.sglang.server import free_port
 from apr.engine.sglang.updates import Request
 
@@ -119,7 +119,10 @@ class _Group:
 
 
 def _address_before(server: str) -> str:
-    """This machine's address as the server sees it."""
+    """This machine's address as the server sees it. Unreachable if it does not answer."""
     parts = urlsplit(server)
-    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10) as connection:
-        return str(connection.getsockname()[0])
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10) as connection:
+            return str(connection.getsockname()[0])
+    except OSError as error:
+        raise Unreachable(f"no server at {server}: {error}") from None
