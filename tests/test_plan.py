@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import apr
 from apr.cli import main
 from apr.train.batches import batches
-from apr.train.data import SftData, share
+from apr.train.data import SftData, cost, share
 from apr.train.losses import sft_loss
 from apr.train.model import new_model
 from apr.train.plan import Llama, Work, activations, operations, shape_of, work_of
@@ -83,10 +83,12 @@ def test_activations_are_those_that_a_step_keeps(llama: Llama, dtype: torch.dtyp
 def test_work_is_that_of_the_trainers_batches(processes: int) -> None:
     config = sft_recipe(recipe_text("tiny"), "apr")
     samples = SftData(config).step(config.steps // 2)
-    made = [batches(share(samples, rank, processes), 0, config.tokens_per_batch) for rank in range(processes)]
-    sizes = [[batch.token_ids_BT.numel() for batch in own] for own in made]
-    most = max(sizes, key=sum)
-    work = work_of(samples, processes, config.tokens_per_batch)
+    assert config.model is not None
+    width = config.model.hidden_size
+    shares = [share(samples, rank, processes, width) for rank in range(processes)]
+    made = batches(max(shares, key=lambda own: sum(cost(s, width) for s in own)), 0, config.tokens_per_batch)
+    most = [batch.token_ids_BT.numel() for batch in made]
+    work = work_of(samples, processes, config.tokens_per_batch, width)
     assert (work.batches, work.largest, work.positions) == (len(most), max(most), sum(most))
 
 

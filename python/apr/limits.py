@@ -15,7 +15,7 @@ class Limits:
     """Threads of the rollout, the main thread included."""
     children: int | None = None
     """Children of one spawn; None: as many as `threads` allows."""
-    rounds: int = 8
+    rounds: int = 16
     """Spawns of one thread."""
     depth: int = 1
     """Depth of the deepest thread; 0: no spawns."""

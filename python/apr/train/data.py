@@ -54,15 +54,15 @@ def share(samples: Sequence[Sample], rank: int, count: int, width: int) -> list[
     process that has the least to do so far."""
     done = [0.0] * count
     own: list[Sample] = []
-    for sample in sorted(samples, key=lambda sample: work(sample, width), reverse=True):
+    for sample in sorted(samples, key=lambda sample: cost(sample, width), reverse=True):
         least = done.index(min(done))
-        done[least] += work(sample, width)
+        done[least] += cost(sample, width)
         if least == rank:
             own.append(sample)
     return own
 
 
-def work(sample: Sample, width: int) -> float:
+def cost(sample: Sample, width: int) -> float:
     """What a sample costs to train on, in tokens without attention. A layer has about 12 width^2 weights, and attends
     to half of a row where it is causal, to all of it where a mask says."""
     tokens, attended = len(sample.token_ids), 2 if len(sample.branches) > 1 else 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from apr.train.data import by_length, share
+from apr.train.data import by_length, cost, share
 from apr.train.recipes import ModelConfig, SftConfig
 from apr.types import Sample
 
@@ -132,10 +132,11 @@ def shape_of(parameters: int, like: ModelConfig) -> ModelConfig:
     return replace(like, hidden_size=hidden, layers=layers, heads=heads, kv_heads=None, mlp_size=mlp)
 
 
-def work_of(samples: Sequence[Sample], processes: int, tokens_per_batch: int) -> Work:
-    """What the process with most to do has of a step's samples."""
-    works = (_work(share(samples, rank, processes), tokens_per_batch) for rank in range(processes))
-    return max(works, key=lambda work: work.positions)
+def work_of(samples: Sequence[Sample], processes: int, tokens_per_batch: int, width: int) -> Work:
+    """What the process with most to do has of a step's samples, for a model of this `width`."""
+    shares = (share(samples, rank, processes, width) for rank in range(processes))
+    most = max(shares, key=lambda own: sum(cost(sample, width) for sample in own))
+    return _work(most, tokens_per_batch)
 
 
 def _work(samples: Sequence[Sample], tokens_per_batch: int) -> Work:
