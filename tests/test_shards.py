@@ -180,7 +180,7 @@ def test_one_process_alone_has_all_weights_in_memory(tmp_path: Path) -> None:
     whole = 4 * Llama(config.model, apr.Tokenizer().vocab_size).parameters
     first, second = together(2, taken, tmp_path / "run")
     # Beside it each has its half, and what it loads to compute with.
-    assert first - second > 0.8 * whole, (first, second, whole)
+    assert first - second > 0.6 * whole, (first, second, whole)
 
 
 def killed_while_saving(out: Path, recipe: str, step: int) -> int:
