@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import distributed_c10d as c10d
+from torch.distributed import distributed_c10d
 
 from apr.engine.sglang.http import ServerError, Unreachable
 from apr.engine.sglang.server import free_port
 from apr.engine.sglang.updates import Request
 
+_c10d: Any = distributed_c10d
+"""Making a group beside the default one is not public."""
 _GROUP = "weight_update_group"
 """What servers call it where nothing else is said."""
 _PATIENCE = timedelta(seconds=120)
@@ -88,14 +90,14 @@ class _Group:
         """Wait for the server. ServerError if it does not come."""
         try:
             address = f"tcp://{self._host}:{self._port}"
-            store, rank, size = next(c10d.rendezvous(address, 0, self._size, timeout=_PATIENCE))
+            store, rank, size = next(_c10d.rendezvous(address, 0, self._size, timeout=_PATIENCE))
             store.set_timeout(_PATIENCE)
             # As the server makes it: beside the default group, of which the trainer may have none.
-            named = dist.PrefixStore(_GROUP, store)
-            group, _ = c10d._new_process_group_helper(
+            named = _c10d.PrefixStore(_GROUP, store)
+            group, _ = _c10d._new_process_group_helper(
                 size, rank, [], dist.Backend(self._backend), named, group_name=_GROUP, timeout=_PATIENCE
             )
-            c10d._world.pg_group_ranks[group] = {one: one for one in range(size)}
+            _c10d._world.pg_group_ranks[group] = {one: one for one in range(size)}
             self._group = group
         except (RuntimeError, ValueError) as error:
             raise ServerError(f"no process group with the server: {str(error).splitlines()[0]}") from None
