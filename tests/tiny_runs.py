@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from apr.cli import main
@@ -38,5 +39,8 @@ parts = [{ weight = 1.0, numbers = [2, 2], beam_size = [4, 6] }]
 def sft(out: Path, *words: str, recipe: str = SFT) -> int:
     """`apr train sft` with a recipe, which is written beside the run's directory; the exit status."""
     file = out.parent / f"{out.name}.toml"
-    file.write_text(recipe)
+    # Processes of one run write it at once: none may read half of it, say so and leave the others waiting.
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_text(recipe)
+    draft.replace(file)
     return main(["train", "sft", "--recipe", str(file), "--out", str(out), "--device", "cpu", "--threads", "1", *words])
