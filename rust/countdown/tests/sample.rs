@@ -106,7 +106,7 @@ fn a_target_that_no_numbers_reach_gives_way_to_another() {
     // Three numbers of 1 to 20 reach 151 in the train split alone, and many targets near it.
     let narrow = ProblemSpace { min_numbers: 3, max_numbers: 3, max_number: 20, ..space(Split::Val) };
     let found = problems(&ProblemSpace { min_target: 100, max_target: 200, ..narrow.clone() }, 0, 400);
-    let targets: HashSet<i128> = found.iter().map(|problem| i128::from(problem.target())).collect();
+    let targets: HashSet<Number> = found.iter().map(Problem::target).collect();
     assert!((10..100).contains(&targets.len()), "{}", targets.len());
     assert!(found.iter().all(|p| Split::of(p.numbers(), p.target()) == Split::Val));
     let none = ProblemSpace { min_target: 151, max_target: 151, ..narrow };
