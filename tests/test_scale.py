@@ -99,6 +99,7 @@ def test_two_machines(alone: list[float], tmp_path: Path) -> None:
     block = MACHINES.replace("29500", str(free_port()))
     finish(*(started(block, tmp_path, HEAD="127.0.0.1") for _ in range(2)))
     assert losses(tmp_path / "runs/small") == pytest.approx(alone, rel=1e-4)
+    assert RunDirectory(tmp_path / "runs/rl").steps()[-1] == STEPS
 
 
 def test_slurm(alone: list[float], tmp_path: Path) -> None:
