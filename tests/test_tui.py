@@ -1248,12 +1248,21 @@ def test_it_imports_of_apr_only_what_it_may() -> None:
             assert {n for n in names if n.split(".")[0] == "apr"} <= allowed, file
 
 
+TESTS = Path(__file__).parent
+
+
 @pytest.mark.parametrize(
-    ("size", "theme"), list(zip(SIZES, ("textual-dark", "textual-light", "textual-dark"), strict=True))
+    ("size", "theme", "golden"),
+    [
+        ((80, 24), "textual-dark", TESTS / "golden/demo-80x24.svg"),
+        ((120, 40), "textual-light", TESTS / "golden/demo-120x40.svg"),
+        ((200, 60), "textual-dark", TESTS / "golden/demo-200x60.svg"),
+        ((132, 40), "textual-dark", TESTS.parent / "docs/tui.svg"),  # What README shows.
+    ],
+    ids=lambda value: getattr(value, "name", None),
 )
-def test_the_screen_looks_as_it_did(tmp_path: Path, size: tuple[int, int], theme: str) -> None:
+def test_the_screen_looks_as_it_did(tmp_path: Path, size: tuple[int, int], theme: str, golden: Path) -> None:
     """The end of the demo, in its colours; with APR_WRITE_GOLDEN set, the pictures are written anew."""
-    golden = Path(__file__).parent / "golden" / f"demo-{size[0]}x{size[1]}.svg"
 
     async def look() -> str:
         # All at once: what a text shows of itself depends on whether it was seen to grow.
