@@ -314,6 +314,16 @@ def test_steps_and_seed_replace_the_recipes_and_are_kept(whole: Path, tmp_path: 
     assert main(["train", "sft", "--out", str(out), "--steps", "3", "--device", "cpu"]) == 2
 
 
+def test_stopped_while_it_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is begun, and the line that says how to begin is there."""
+    monkeypatch.setattr("apr.train.sft.SftTrainer", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert sft(tmp_path / "run") == 130
+    words = f"--recipe {tmp_path / 'run.toml'} --out {tmp_path / 'run'} --device cpu --threads 1"
+    assert f"stopped; `apr train sft {words}` goes on with what is saved" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_in_good_order(
     number: int,

@@ -85,7 +85,13 @@ def run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
     again = shlex.join(["apr", "train", *arguments])
     with signals() as handler:
-        return _sft(options, again, handler) if options.kind == "sft" else _rl(options, again, handler)
+        try:
+            return _sft(options, again, handler) if options.kind == "sft" else _rl(options, again, handler)
+        except KeyboardInterrupt:
+            # While it loads, or by an impatient second one while it saves.
+            if _first_process():
+                note(f"stopped; `{again}` goes on with what is saved")
+            raise
 
 
 def _add_common(parser: Parser) -> None:
