@@ -798,6 +798,8 @@ def test_random_problems_are_of_a_kind() -> None:
                 await pilot.press(*key, "r")
                 await until(pilot, lambda wanted=count: len(asked()[0].split()) == wanted)  # type: ignore[misc]
                 await until(pilot, lambda: not screen(app).track.searching)
+                # Letters are commands, and the threads have them.
+                await until(pilot, lambda: isinstance(screen(app).focused, ThreadList))
                 fields = asked()
                 await until(pilot, lambda wanted=fields: said(app, "title").startswith(" → ".join(wanted)))  # type: ignore[misc]
             assert any(n.message == "random problems are easy: 3 numbers" for n in app._notifications)

@@ -56,6 +56,8 @@ class SolveScreen(SearchScreen):
         """Which problems are drawn at random; None: all."""
         self._memory = Memory() if memory is None else memory
         self._solves: list[Solve] = []
+        self._awaited = False
+        """The threads of a search that was begun are still to be shown."""
 
     def compose_form(self) -> ComposeResult:
         fields = form_of(self.asked).fields
@@ -79,6 +81,13 @@ class SolveScreen(SearchScreen):
     def draw(self) -> None:
         write(self.query_one("#how", Static), f" {' · '.join(self.settings[self._active].parts())}")
         super().draw()
+        if not self._awaited or self.track.shown.view is None:
+            return
+        for threads in list(self.query(ThreadList))[self._active :][:1]:
+            if threads.region:
+                self._awaited = False
+                if self.focused is None:
+                    self.set_focus(threads)
 
     def note(self, track: Track) -> str:
         return super().note(track) if track.shown.view is not None or track.searching else ""
@@ -104,7 +113,9 @@ class SolveScreen(SearchScreen):
         self._solves = [Solve(self.models, problem, settings, self._log) for settings in self.settings]
         for track, solve in zip(self.tracks, self._solves, strict=True):
             track.start(solve)
-        self.set_focus(list(self.query(ThreadList))[self._active])
+        # Threads are hidden until there are new ones, which then have the keys: not the form, which would take letters.
+        self.set_focus(None)
+        self._awaited = True
         self.draw()
 
     def _entered(self) -> list[str]:
