@@ -90,11 +90,8 @@ def _asked(options: Any) -> tuple[SftConfig, Llama, Work]:
         raise ValueError(f"the recipe {options.recipe} has no [model]: say its size by --model")
     data = SftData(config)
     model = Llama(config.model, data.lessons.tokenizer.vocab_size)
-    return (
-        config,
-        model,
-        work_of(data.step(config.steps // 2), options.gpus, config.tokens_per_batch, config.model.hidden_size),
-    )
+    samples = data.step(config.steps // 2)
+    return config, model, work_of(samples, options.gpus, config.tokens_per_batch, config.model.hidden_size)
 
 
 def _estimates(options: Any, config: SftConfig, model: Llama, work: Work) -> tuple[Estimate, Estimate]:
