@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import torch
 
 from apr import Tokenizer, solve_all
+from apr.cli import main
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.engine import load_engine
@@ -31,6 +30,7 @@ from apr.train.rl.trainer import GrpoTrainer
 from apr.train.run import RunDirectory
 from noisy import RECIPE, save_noisy_model
 from tiny import teacher_policy
+from together import together
 
 
 @pytest.fixture(scope="module")
@@ -327,15 +327,14 @@ def test_two_processes_take_the_same_steps(start: Path, tmp_path: Path) -> None:
     recipe = RECIPE.replace("[optimizer]", EVERYTHING)
     (tmp_path / "recipe.toml").write_text(recipe)
     alone = train(tmp_path / "alone", start, rl_recipe(recipe, "apr"), until=2)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "apr", "train", "rl"]
-    words += ["--recipe", str(tmp_path / "recipe.toml"), "--start-from", str(start), "--out", str(tmp_path / "run")]
+    words = ["--recipe", str(tmp_path / "recipe.toml"), "--start-from", str(start), "--out", str(tmp_path / "run")]
     words += ["--until", "2", "--device", "cpu", "--threads", "1"]
-    subprocess.run([sys.executable, *words], check=True, capture_output=True, timeout=300)
-    together = RunDirectory(tmp_path / "run").entries()
+    assert together(2, main, ["train", "rl", *words]) == [0, 0]
+    shared = RunDirectory(tmp_path / "run").entries()
     for name in ("reward", "sampled_tokens", "credit", "edge"):
-        assert [line[name] for line in together] == [line[name] for line in alone]
+        assert [line[name] for line in shared] == [line[name] for line in alone]
     for name in ("loss", "replay", "gradient_norm", "entropy", "children", "tokens"):
-        assert [line[name] for line in together] == pytest.approx([line[name] for line in alone], rel=1e-2, abs=1e-5)
+        assert [line[name] for line in shared] == pytest.approx([line[name] for line in alone], rel=1e-2, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -349,15 +348,11 @@ def test_two_processes_take_the_same_steps(start: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from apr.cli import main
-
     assert main(["train", "rl", "--out", str(tmp_path / "run"), "--device", "cpu", *words]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_a_run_of_another_recipe_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from apr.cli import main
-
     RunDirectory(tmp_path).create("something else")
     assert main(["train", "rl", "--out", str(tmp_path), "--device", "cpu"]) == 2
     assert "another recipe" in capsys.readouterr().err

@@ -4,6 +4,7 @@ whose `torchrun` starts fewer processes. Those of servers are read by the parser
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -122,12 +123,13 @@ def test_servers_take_their_options(package: str) -> None:
     options = list(_options(package))
     assert options
     program = (
-        f"import argparse, sys\n{PARSERS[package]}\n"
-        "parser = argparse.ArgumentParser()\nArguments.add_cli_args(parser)\nparser.parse_args(sys.argv[1:])"
+        f"import argparse, json, sys\n{PARSERS[package]}\n"
+        "parser = argparse.ArgumentParser()\nArguments.add_cli_args(parser)\n"
+        "for words in json.loads(sys.argv[1]):\n    parser.parse_args(words)"
     )
-    for words in options:
-        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+    words = [sys.executable, "-c", program, json.dumps(options)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def _options(package: str) -> Sequence[list[str]]:

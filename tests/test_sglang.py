@@ -123,6 +123,21 @@ def test_tokens_stream_and_the_stop_token_is_the_last(engine: Any) -> None:
     assert stopped.token_ids == whole[: whole.index(stop) + 1] == tuple(heard)
 
 
+FORKED = 0x40
+"""Linux's flag of a process that has run no other program since it was forked."""
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_server_on_a_cpu_imports_sglang_once(served: Served) -> None:
+    [server] = children(served.servers[0]._keeper.pid)
+    workers = [Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split() for worker in children(server)]
+    assert len(workers) >= 2
+    assert all(int(fields[6]) & FORKED for fields in workers)
+
+
 def test_the_context_is_the_models_own(engine: Any) -> None:
     assert len(ask(engine, max_tokens=None).token_ids) == CONTEXT - len(PROMPT)
     assert len(ask(engine, tuple(range(3, 103)) * 5 + (5,) * (CONTEXT - 501)).token_ids) == 1
@@ -405,9 +420,8 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
             running = asyncio.create_task(run_groups(draw(task, config, 0, 16), policy, config, emit=watch))
             await began.wait()
             assert not running.done()
-            keeper = victim._keeper.pid
-            [server] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-            os.killpg(int(server), signal.SIGKILL)
+            [server] = children(victim._keeper.pid)
+            os.killpg(server, signal.SIGKILL)
             groups = await running
             await engine.update_weights(served.other)
             await engine.close()

@@ -140,7 +140,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
     with ExitStack() as files:
         plan = _plan(options, "rl")
         config = _checked(plan.recipe.rl)
-        start = _start(options, files, None if plan.run.start.exists() else config.method)
+        start = _start(options, files, None if plan.run.kept_start() else config.method)
         task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")

@@ -36,6 +36,7 @@ _POLL_S = 0.5
 _CONTEXT_SLACK = 8
 """SGLang keeps a few positions of the context for itself; with so many more a model has all of its own."""
 _TAIL_LINES = 12
+_LAUNCH = (sys.executable, "-m", "apr.engine.sglang.launch")
 _STOP_S = 20.0
 
 Progress = Callable[[float, str], None]
@@ -197,8 +198,11 @@ def start_server(
     what is known beforehand to fail.
     """
     directory = Path(model)
-    command = [*_module("sglang.launch_server"), "--model-path", str(directory)]
-    command += [*flags(gpus(), context_length(directory), overlap), *extra]
+    found = gpus()
+    _installed("sglang")
+    server = "sglang.launch_server" if found else "apr.engine.sglang.forked"
+    command = [*_LAUNCH, server, "--model-path", str(directory)]
+    command += [*flags(found, context_length(directory), overlap), *extra]
     return _start(command, host, port, api_key, log, "SGLang")
 
 
@@ -211,7 +215,8 @@ def start_router(
     log: str | os.PathLike[str] | None = None,
 ) -> ServerProcess:
     """Start SGLang's own router before servers that are up: a prompt goes where its prefix is cached."""
-    command = [*_module("sglang_router.launch_router"), "--policy", "cache_aware", "--worker-urls", *urls]
+    _installed("sglang_router")
+    command = [*_LAUNCH, "sglang_router.launch_router", "--policy", "cache_aware", "--worker-urls", *urls]
     return _start(command, host, port, api_key, log, "the router")
 
 
@@ -256,11 +261,10 @@ def start_servers(
     return started
 
 
-def _module(name: str) -> list[str]:
-    """The command that runs a module of the extra. StartError if it is not installed."""
-    if importlib.util.find_spec(name.partition(".")[0]) is None:
+def _installed(package: str) -> None:
+    """StartError if a package of the extra is not installed."""
+    if importlib.util.find_spec(package) is None:
         raise StartError("SGLang is not installed: install the extra with `pip install 'apr[sglang]'`")
-    return [sys.executable, "-m", "apr.engine.sglang.launch", name]
 
 
 def _start(
