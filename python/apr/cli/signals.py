@@ -36,8 +36,8 @@ class Signals:
         if self.came is None:
             self.came = number
             self._stop.ask()
-            # Not by `print`, which may be what was interrupted.
-            os.write(2, b"stopping\n")
+            # Not by `print`, which may be what was interrupted; in a terminal behind the line that it has begun.
+            os.write(2, b"\nstopping\n" if os.isatty(2) else b"stopping\n")
 
     def _end(self, number: int) -> NoReturn:
         if number == signal.SIGINT:
