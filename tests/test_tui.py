@@ -7,7 +7,6 @@ import asyncio
 import copy
 import errno
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -1248,42 +1247,6 @@ def test_it_imports_of_apr_only_what_it_may() -> None:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert {n for n in names if n.split(".")[0] == "apr"} <= allowed, file
-
-
-TESTS = Path(__file__).parent
-
-
-@pytest.mark.parametrize(
-    ("size", "theme", "golden"),
-    [
-        ((80, 24), "textual-dark", TESTS / "golden/demo-80x24.svg"),
-        ((120, 40), "textual-light", TESTS / "golden/demo-120x40.svg"),
-        ((200, 60), "textual-dark", TESTS / "golden/demo-200x60.svg"),
-        ((132, 40), "textual-dark", TESTS.parent / "docs/tui.svg"),  # What README shows.
-    ],
-    ids=lambda value: getattr(value, "name", None),
-)
-def test_the_screen_looks_as_it_did(tmp_path: Path, size: tuple[int, int], theme: str, golden: Path) -> None:
-    """The end of the demo, in its colours; with APR_WRITE_GOLDEN set, the pictures are written anew."""
-
-    async def look() -> str:
-        # All at once: what a text shows of itself depends on whether it was seen to grow.
-        app = demo_app(1e9)
-        async with app.run_test(size=size) as pilot:
-            app.theme = theme
-            tracks = screen(app).tracks
-            await until(pilot, lambda: all(track.player is not None and track.player.ended for track in tracks))
-            await pilot.press("escape")
-            await pilot.pause(0.3)
-            return app.export_screenshot(title="apr demo")
-
-    shown = asyncio.run(look())
-    if os.environ.get("APR_WRITE_GOLDEN"):
-        golden.write_text(shown)
-    # Side by side in a browser they tell what changed.
-    (new := tmp_path / golden.name).write_text(shown)
-    same = shown == golden.read_text()
-    assert same, f"{new} differs from {golden}"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def _columns(curve: Points, box: Box, width: int, height: int) -> list[tuple[int
             continue
         column = min(width - 1, int((x - box.left) / (box.right - box.left) * width))
         share = (y - box.bottom) / (box.top - box.bottom)
-        row = max(0, min(height - 1, round(share * (height - 1)))) if math.isfinite(share) else 0
+        # Half way between two rows, equal values that differ in their last digits are still in one.
+        row = max(0, min(height - 1, round(round(share * (height - 1), 6)))) if math.isfinite(share) else 0
         low, high, _ = columns.get(column, (row, row, row))
         columns[column] = (min(low, row), max(high, row), row)
     drawn: list[tuple[int, int, int]] = []
