@@ -41,7 +41,8 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     alike[parameter.shape].append(parameter)
             for (rows, columns), parameters in alike.items():
-                updates_NRC = orthogonal(torch.stack([whole(self._momentum(parameter)) for parameter in parameters]))
+                # One exchange for all matrices of a shape.
+                updates_NRC = orthogonal(whole(torch.stack([self._momentum(parameter) for parameter in parameters])))
                 rate = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 for parameter, update in zip(parameters, updates_NRC, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
