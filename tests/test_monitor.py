@@ -184,6 +184,12 @@ def test_progress_throughput_and_share_of_waiting(tmp_path: Path) -> None:
         *("running", "step 4 of 10", "best validation: solved 0.5 at step 4", "30 s left", "5 s a step"),
         *("8,000 tokens/s generated", "6,000 tokens/s trained", "80 % waiting for rollouts", "memory 1,024 MiB"),
     ]
+    run.rewind(0)
+    run.log(entry(1))
+    feed.take()
+    with run.hold():
+        # The first step loads and compiles: by it alone nobody knows what is left.
+        assert overview(feed, os.stat(run.log_path).st_mtime)[:3] == ["running", "step 1 of 10", "5 s a step"]
     assert [duration(s) for s in (5, 600, 7200, 200_000)] == ["5 s", "10 min", "2.0 h", "2.3 days"]
 
 
@@ -214,6 +220,20 @@ def test_smoothing_stays_within_the_values(points: list[tuple[float, float]], we
         assert min(values) - 1e-3 <= y <= max(values) + 1e-3 or y == pytest.approx(before)
 
 
+def test_columns_of_the_steps_are_as_wide_as_their_names() -> None:
+    kinds = {"validation_results": 0.125, "validation_large_results": 0.25, "validation_loss": 0.5}
+    table = StepTable()
+    table._run = fold(Run(), lines({"step": 1, "loss": 1.0, **kinds}))
+    table._steps, table._names = [1], table._run.names
+    table._title()
+    # A list puts its cursor before a line.
+    head, line = str(table.head)[1:], str(table.line(0, 200))
+    for name, value in kinds.items():
+        at = head.index(label(name)) + len(label(name))
+        assert line[:at].endswith(f" {value}"), name
+    assert len(str(table.line(0, 40))) <= 40
+
+
 def test_a_second_run_is_dotted() -> None:
     first, second = fold(Run(), lines(*map(entry, (1, 2, 3)))), fold(Run(), lines(*map(entry, (1, 2, 3, 4))))
     text = chart("reward", [first, second], Look(smoothing=0), 40, 8).plain
@@ -234,6 +254,13 @@ def test_a_chart_tells_its_unit_and_where_it_is() -> None:
     assert text[-1].split() == ["1", "4", "step", "8"]
     assert label("tokens_per_second.train") == "speed: train"
     assert (label("own_figure"), unit("own_figure")) == ("own figure", "")
+    assert (label("validation_large_results"), unit("validation_large_results")) == (
+        "validation: right large results",
+        "share",
+    )
+    # No two figures of a step have one name.
+    for one, other in (("accuracy", "solved"), ("tokens", "total_tokens"), ("rollouts", "children")):
+        assert label(one) != label(other)
     one, other = Look().moved(-1, [run]), Look().moved(1, [run])
     assert (one.cursor, other.cursor, one.moved(-99, [run]).cursor) == (7.0, 8.0, 1.0)
     assert Look().moved(1, [Run()]) == Look()

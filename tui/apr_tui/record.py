@@ -277,7 +277,8 @@ def overview(feed: RunFeed, now: float) -> list[str]:
     if (best := run.best()) is not None:
         parts.append(best)
     each, recent = seconds_per_step(run), run.recent()
-    if plan.steps is not None and each is not None and run.step < plan.steps and feed.running(now):
+    # What the first step took says nothing of the others: it loads and compiles.
+    if plan.steps is not None and each is not None and 1 < run.step < plan.steps and feed.running(now):
         parts.append(f"{duration((plan.steps - run.step) * each)} left")
     if each is not None:
         parts.append(f"{each:,.0f} s a step" if each >= 10 else f"{each:.2g} s a step")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
@@ -13,7 +14,8 @@ from apr_tui.plain import cut, middle, one_line
 from apr_tui.plot import figure
 from apr_tui.record import Run
 
-_WIDTH = 12
+_WIDTH, _WIDEST = 12, 32
+"""Columns of a figure: as many as its name, within these."""
 
 
 class StepTable(LineList):
@@ -41,7 +43,7 @@ class StepTable(LineList):
             self.fill(len(self._steps), 0 if here is None or here not in run.figures else self._steps.index(here))
 
     def _title(self) -> None:
-        names = "".join(f" {middle(one_line(label(name)), _WIDTH):>{_WIDTH}}" for name in self._names[self._first :])
+        names = "".join(f" {_title(name):>{_WIDTH}}" for name in self._names[self._first :])
         self.head = Text(f" {'step':>8}{names}", no_wrap=True)
 
     def action_shift(self, by: int) -> None:
@@ -52,12 +54,19 @@ class StepTable(LineList):
     def line(self, index: int, width: int) -> Text:
         step = self._steps[index]
         entry = self._run.figures[step]
-        names = self._names[self._first :][: width // (_WIDTH + 1)]
         alarm = any(at == step for at, _ in self._run.alarms)
         text = Text(f"{step:>7}{'!' if alarm else ' '}", "bold red" if alarm else "")
-        for name in names:
-            text.append(f" {figure(entry[name] * scale(name)) if name in entry else '':>{_WIDTH}}", "")
+        for name in self._names[self._first :]:
+            wide = max(_WIDTH, cell_len(_title(name)))
+            if text.cell_len + wide >= width:
+                break
+            text.append(f" {figure(entry[name] * scale(name)) if name in entry else '':>{wide}}")
         return text
+
+
+def _title(name: str) -> str:
+    """A figure's name as it stands above its column."""
+    return middle(one_line(label(name)), _WIDEST)
 
 
 class AlarmList(LineList):

@@ -134,7 +134,7 @@ class SftLine:
         if progress.validation_loss is not None:
             self._held_out = f"  validation {progress.validation_loss:.3f}"
             if progress.validation_results is not None:
-                self._held_out += f"  results {progress.validation_results:.1%}"
+                self._held_out += f"  right results {progress.validation_results:.1%}"
         text = f"loss {progress.loss:.3f}{self._held_out}  {progress.tokens_per_second:,.0f} tokens/s"
         return Line(progress.step, text, progress.step % self.EVERY == 0 or progress.validation_loss is not None)
 
