@@ -474,6 +474,8 @@ def test_what_a_form_reads() -> None:
 
 # ---- the screen
 
+    problem = Countdown().parse(("12 13 14 15 = 99", ""))
+    assert (list(problem.numbers), problem.target) == ([12, 13, 14, 15], 99)
 
 def screen(app: AprApp) -> SearchScreen:
     assert isinstance(app.first, SearchScreen)

@@ -28,7 +28,10 @@ FORMS: Mapping[Method, Form] = {
 
 
 def parse(numbers: str, target: str) -> Problem:
-    """The problem that the two fields name. ValueError, in one line for people, if they name none."""
+    """The problem that the two fields name, or the first alone: "2 3 = 5". ValueError, in one line for people, if they
+    name none."""
+    if not target.strip():
+        numbers, _, target = numbers.partition("=")
     given = [_integer(word, "numbers") for word in numbers.replace(",", " ").split()]
     if not MIN_NUMBERS <= len(given) <= MAX_NUMBERS:
         many = f", not {len(given)}" if given else ""
