@@ -87,7 +87,12 @@ def run(arguments: Sequence[str]) -> int:
             failed = f"; {rows.forgotten} that the engine failed are run again" if rows.forgotten else ""
             note(f"going on after {len(rows.rows)} of {total} rollouts{failed}")
         progress = Progress(total, rows.rows, max(map(protocol.at_once, protocol.conditions)))
-        stopped = _evaluate(protocol, problems, rows, progress, options)
+        try:
+            stopped = _evaluate(protocol, problems, rows, progress, options)
+        except KeyboardInterrupt:
+            kept = "nothing is kept without --out" if options.out is None else "the same command goes on from there"
+            note(f"apr eval: stopped after {progress.done} of {total} rollouts - {kept}")
+            raise
     if stopped is not None:
         how = "" if options.out is None else " - the same command goes on from there"
         note(f"apr eval: {stopped}{how}")

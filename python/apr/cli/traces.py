@@ -100,6 +100,9 @@ def run(arguments: Sequence[str]) -> int:
             split=options.split,
         )
     except (ValueError, OverflowError) as error:
+    except KeyboardInterrupt:
+        note("stopped; the same command goes on behind the files that are there")
+        raise
         raise UsageError(str(error)) from None
     writers = _writers(options.format)
     out = Path(options.out)
