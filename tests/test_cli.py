@@ -17,7 +17,7 @@ import apr
 from apr.cli import main
 from apr.cli.common import UsageError
 from apr.testing.scripted import Fault, ScriptedEngine
-from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadSpawned, from_json, to_json
+from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadClosed, ThreadSpawned, from_json, to_json
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
 from tiny import SOLVED, WRONG_EQUATION, save_tiny_model, teacher_policy
@@ -389,6 +389,48 @@ def test_a_broken_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "tokenizer.json").write_text("{}")
     assert main([*SOLVE, "--model", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_could_not_be_read_is_quoted(
+    recorded: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a problem without a solution, too."""
+    start, opened = replace(recorded[0], problem={"numbers": [1, 1], "target": 99}), recorded[1]
+    close = ThreadClosed(
+        rollout=start.rollout, time=1.0, thread="0", reason="malformed_spawn", detail="line 2 is malformed"
+    )
+    ended = {"reason": "malformed_spawn", "failed": False, "correct": False, "steps": ()}
+    (end,) = changed(recorded[-1:], RolloutFinished, **ended)
+    events = [start, opened, close, end]
+    assert main(["solve", "--replay", write_log(tmp_path / "log.jsonl", events)]) == 1
+    told = f'line 2 is malformed: "{ThreadTree.fold(events).main.text.splitlines()[1]}"'
+    out = capsys.readouterr().out
+    assert f"it spawned what nobody can read: {told}" in out
+    assert "rightly so" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["eval", "--problems", "2"], "apr eval: stopped after 0 of 2 rollouts - nothing is kept without --out"),
+        (
+            ["eval", "--problems", "2", "--out", "x"],
+            "stopped after 0 of 2 rollouts - the same command goes on from there",
+        ),
+        (["traces", "--count", "2", "--out", "x"], "stopped; the same command goes on behind the files that are there"),
+    ],
+)
+def test_interrupted_work_says_how_it_goes_on(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("apr.evaluate.rollouts.run_protocol", interrupt)
+    monkeypatch.setattr("apr.cli.traces.replace_atomically", interrupt)
+    assert main(words) == 130
+    assert told in capsys.readouterr().err
 
 
 # apr problems, bench, train, other packages' commands

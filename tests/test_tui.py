@@ -35,6 +35,7 @@ from apr.shown import give
 from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
 from apr.threads.events import (
     Event,
+from apr.threads.causes import unreadable
     EventLog,
     RolloutFinished,
     RolloutStarted,
@@ -66,7 +67,7 @@ from apr_tui.state import State, expect, fold, fold_all, select_thread, show
 from apr_tui.text import ThreadText, wrap
 from apr_tui.threads import ThreadList, draw_row
 from apr_tui.track import Track
-from apr_tui.verdict import fault, headline, revealable, solution
+from apr_tui.verdict import headline, revealable, solution
 from pilots import until
 from toy import Characters, ToyLanguage, ToyTask
 
@@ -950,14 +951,15 @@ def test_what_could_not_be_read_is_quoted() -> None:
     view = fold_all(State(), ended("malformed_spawn", "line 2 is malformed")).view
     assert view is not None
     line = view.tree.main.text.splitlines()[1]
-    assert fault(view, MAIN) == f"line 2 is malformed: “{line}”"
-    assert headline(view)[0].startswith(f"unsolved: it spawned what nobody can read: line 2 is malformed: “{line}”")
+    assert unreadable(view.tree.main) == f'line 2 is malformed: "{line}"'
+    assert headline(view)[0].startswith(f'unsolved: it spawned what nobody can read: line 2 is malformed: "{line}"')
+    assert rows(view)[0].note.endswith(f'line 2 is malformed: "{line}"')
     view = fold_all(State(), ended("malformed_spawn", "no opening")).view
     assert view is not None
-    assert fault(view, MAIN) == f"no opening, behind “{view.tree.main.text.splitlines()[-1]}”"
+    assert unreadable(view.tree.main) == f'no opening, behind "{view.tree.main.text.splitlines()[-1]}"'
     view = fold_all(State(), ended("malformed_spawn", "line 99 is malformed")).view
     assert view is not None
-    assert "behind" in str(fault(view, MAIN))
+    assert "behind" in str(unreadable(view.tree.main))
 
 
 def test_two_searches_are_measured_beside_each_other() -> None:

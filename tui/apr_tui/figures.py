@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from apr.shown import end_of
+from apr.threads.causes import unreadable
 from apr.threads.marks import Mark, mark_of
 from apr.threads.tree import MAIN, Thread
 from apr_tui.plain import one_line
@@ -192,5 +193,5 @@ def _note(view: View, thread: Thread) -> str:
         if told == "wrong":
             return f"claims a solution that is none: {claim}"
         return f"found {claim}" if told == "found" else f"claims {claim}"
-    why = end_of(thread.reason)
-    return f"{why}: {one_line(thread.detail)}" if thread.detail else why
+    why, detail = end_of(thread.reason), unreadable(thread) or thread.detail
+    return f"{why}: {one_line(detail)}" if detail else why

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from apr.shown import end_of
+from apr.threads.causes import unreadable
 from apr.threads.events import RolloutFinished
 from apr_tui.plain import one_line
 from apr_tui.state import View
 
 Tone = Literal["plain", "good", "bad", "warning"]
-
-_LINE = re.compile(r"\bline ([0-9]{1,9})\b")
-"""How a fault names the line of a text that it is about."""
 
 
 def headline(view: View, *, reveal: bool = False) -> tuple[str, Tone]:
@@ -47,20 +44,6 @@ def revealable(view: View | None) -> bool:
     return ended and view is not None and view.solvable is not None and view.solvable.known[1] is not None
 
 
-def fault(view: View, thread: str) -> str | None:
-    """What could not be read in a thread that ended so, with the line that it is about; None: it ended otherwise."""
-    told = view.tree.threads[thread]
-    if told.reason != "malformed_spawn":
-        return None
-    said = one_line(told.detail or "no reason given")
-    lines = told.text.splitlines()
-    if (found := _LINE.search(said)) is not None and 0 < int(found[1]) <= len(lines):
-        said += f": “{one_line(lines[int(found[1]) - 1])}”"
-    elif lines:
-        said += f", behind “{one_line(lines[-1])}”"
-    return said
-
-
 def _solved(view: View, finished: RolloutFinished) -> str:
     if shown := solution(view):
         return f"solved: {shown}, checked exactly"
@@ -70,7 +53,7 @@ def _solved(view: View, finished: RolloutFinished) -> str:
 
 
 def _why(view: View, finished: RolloutFinished) -> str:
-    if finished.reason == "malformed_spawn" and (told := fault(view, view.tree.main.id)) is not None:
+    if finished.reason == "malformed_spawn" and (told := unreadable(view.tree.main)) is not None:
         return f"it spawned what nobody can read: {told}"
     if finished.reason in ("answered", "no_answer"):
         return finished.verdict

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from apr.plain import one_line
 from apr.shown import Shown
+from apr.threads.causes import unreadable
 from apr.threads.events import Event, to_json
 from apr.threads.tree import MAIN, Thread, ThreadTree
 
@@ -151,6 +152,8 @@ class PlainScreen(QuietScreen):
             else:
                 why = end_of(finished.reason)
             lines = [Text(f"unsolved {why}", "bold yellow")]
+        if finished is not None and (fault := unreadable(self.tree.main)) is not None:
+            lines.append(Text(f"         it spawned what nobody can read: {fault}"))
         if part := self._found_below():
             lines.append(Text(f"         a child thread found {part}, but the answer does not say so"))
         if possible and self.reveal:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from apr.plain import one_line
 from apr.shown import Shown, end_of
+from apr.threads.causes import unreadable
 from apr.threads.marks import SIGNS, Mark, mark_of
 from apr.threads.tree import MAIN, Thread, ThreadTree
 
@@ -165,8 +166,8 @@ def _doing(tree: ThreadTree, thread: Thread, mark: Mark, shown: Shown) -> str:
         if mark == "wrong":
             return f"claims a solution that is none: {claim}"
         return f"found {claim}" if mark == "found" else f"claims {claim}"
-    why = end_of(thread.reason)
-    return f"{why}: {one_line(thread.detail)}" if thread.detail else why
+    why, detail = end_of(thread.reason), unreadable(thread) or thread.detail
+    return f"{why}: {one_line(detail)}" if detail else why
 
 
 def _waiting(tree: ThreadTree, thread: Thread) -> str:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from apr.plain import one_line
 from apr.threads.events import CloseReason
 from apr.threads.tree import Thread
 
 Bound = Literal["context", "depth", "limit"]
 
 _NAMES: dict[CloseReason | None, Bound] = {"length": "context", "limit_depth": "depth"}
+
+_LINE = re.compile(r"\bline ([0-9]{1,9})\b")
+"""How a fault names the line of a text that it is about."""
+
+
+def unreadable(thread: Thread) -> str | None:
+    """What could not be read in a thread that ended so, with the line that it is about; None: it ended otherwise."""
+    if thread.reason != "malformed_spawn":
+        return None
+    said = one_line(thread.detail or "no reason given")
+    lines = thread.text.splitlines()
+    if (found := _LINE.search(said)) is not None and 0 < int(found[1]) <= len(lines):
+        said += f': "{one_line(lines[int(found[1]) - 1])}"'
+    elif lines:
+        said += f', behind "{one_line(lines[-1])}"'
+    return said
 
 
 def bound_met(threads: Sequence[Thread]) -> Bound:
