@@ -20,7 +20,7 @@ from rich.console import Console
 import apr
 from apr.cli.solve import parser
 from apr.origin import read_origin
-from apr.policy import SHIPPED_MODELS, Policy, shipped_models
+from apr.policy import SHIPPED_MODELS, Policy, shipped_models, ships_for
 from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadClosed
 from tiny import SOLVED, teacher_policy
@@ -51,6 +51,14 @@ def test_a_model_ships_for_each_method(method: Any, tmp_path: Path, monkeypatch:
         assert tree.started is not None
         # The defaults that are told.
         assert (tree.started.method, tree.started.temperature, tree.started.budget) == (method, 0.0, None)
+
+
+@pytest.mark.parametrize("method", SHIPPED_MODELS)
+def test_a_task_finds_the_model_that_was_trained_for_it(method: Any) -> None:
+    assert ships_for("countdown", method) == SHIPPED_MODELS[method]
+    assert ships_for("chat", method) is None
+    with apr.load(task="sudoku", method=method) as model:
+        assert (model.method, model.task.name, model.language.name) == (method, "sudoku", "tags")
 
 
 @pytest.mark.parametrize("name", shipped_models())

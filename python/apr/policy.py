@@ -28,7 +28,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 SHIPPED_MODEL = "apr-tiny"
 """The checkpoint inside the package that is run when no other is named."""
 SHIPPED_MODELS: Mapping[Method, str] = {"apr": SHIPPED_MODEL, "sos+": "sos-plus-tiny"}
-"""Those that are run for a method."""
+"""Those that are run for a method, where no task is named that has one of its own."""
 _CHECKPOINTS = resources.files("apr") / "checkpoints"
 
 
@@ -87,8 +87,8 @@ def load(
     """Load a model to run searches with: `apr.load().run(problem)`.
 
     `model` is a checkpoint in Hugging Face layout, the name of one that ships (`sudoku-tiny`) or a name on its hub;
-    without it the model runs that ships for the method. Method, task and language are those that the checkpoint
-    notes unless they are named, and apr, Countdown and the authors' traces where it notes none. `engine` is
+    without it the model runs that ships for the task and the method. Method, task and language are those that the
+    checkpoint notes unless they are named, and apr, Countdown and the authors' traces where it notes none. `engine` is
     "native" (Llama on the CPU), "torch" or "sglang", or one of the entry-point group apr.engines; `options` are its
     own, such as `threads` (CPU threads) and `cache_bytes` of the native one and `url` of SGLang's. PolicyError, a
     ValueError in one line, if it cannot be."""
@@ -106,7 +106,7 @@ def load_policy(
 ) -> Policy:
     """What `load` does."""
     files = ExitStack()
-    directory = checkpoint(model, files, method)
+    directory = checkpoint(model, files, method, task)
     try:
         method = method_of(directory, method)
         asked = load_task(task_of(directory, task), method)
@@ -151,12 +151,12 @@ def language_of(directory: Path, given: str | None = None) -> str:
     return given or noted(LANGUAGES, read_origin(directory).language, directory / ORIGIN_FILE)
 
 
-def checkpoint(model: str | None, files: ExitStack, method: Method | None = None) -> Path:
-    """The directory of a checkpoint, by default the one that ships for the method, on disk as long as `files` is open.
-    A name may be that of a shipped one; one on the Hugging Face hub is fetched from there. PolicyError if there is
-    none."""
+def checkpoint(model: str | None, files: ExitStack, method: Method | None = None, task: str | None = None) -> Path:
+    """The directory of a checkpoint, by default the one that ships for the method and the task, on disk as long as
+    `files` is open. A name may be that of a shipped one; one on the Hugging Face hub is fetched from there. PolicyError
+    if there is none."""
     if model is None:
-        directory = _shipped(files, method or "apr")
+        directory = _shipped(files, method or "apr", task)
     elif model in shipped_models() and not Path(model).exists():
         directory = files.enter_context(resources.as_file(_CHECKPOINTS / model))
     else:
@@ -175,6 +175,16 @@ def shipped_models() -> list[str]:
     if not _CHECKPOINTS.is_dir():
         return []
     return sorted(place.name for place in _CHECKPOINTS.iterdir() if (place / "config.json").is_file())
+
+
+def ships_for(task: str, method: Method) -> str | None:
+    """The name of the shipped checkpoint that was trained for both; None if there is none."""
+    for name in shipped_models():
+        with resources.as_file(_CHECKPOINTS / name) as directory:
+            origin = read_origin(directory)
+        if (origin.task, origin.method) == (task, method):
+            return name
+    return None
 
 
 def _download(name: str) -> Path:
@@ -201,10 +211,12 @@ def install(extra: str) -> str:
     return f"install the extra with `pip install 'apr[{extra}]'`"
 
 
-def _shipped(files: ExitStack, method: Method) -> Path:
+def _shipped(files: ExitStack, method: Method, task: str | None) -> Path:
     if method not in SHIPPED_MODELS:
         raise PolicyError(f"no model for the method {method} ships; name one with --model DIR")
-    place = _CHECKPOINTS / SHIPPED_MODELS[method]
+    # A task of others' has none that ships; their engine may not look at it.
+    own = None if task is None else ships_for(task, method)
+    place = _CHECKPOINTS / (own or SHIPPED_MODELS[method])
     if not (place / "config.json").is_file():
         raise PolicyError(f"this installation has no model of its own for {method}; name one with --model DIR")
     return files.enter_context(resources.as_file(place))

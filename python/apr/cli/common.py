@@ -143,7 +143,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and on what."""
     add = parser.add_argument_group("model").add_argument
     add("--model", metavar="DIR|NAME", help="a checkpoint in Hugging Face layout, or a name on its hub, with its own "
-        "tokenizer (default: the one that ships for the method)")  # fmt: skip
+        "tokenizer (default: the one that ships for task and method)")  # fmt: skip
     add("--method", choices=METHODS, help="how it searches: in threads (apr), or serially as the paper's rival (sos+) "
         "(default: what the model was trained for, or apr)")  # fmt: skip
     add("--task", metavar="NAME", help="a task's name, or module:attribute (default: what the model was trained for)")
@@ -195,7 +195,7 @@ def asked(options: Any) -> tuple[str, Method]:
 
     try:
         with ExitStack() as files:
-            directory = checkpoint(options.model, files, options.method)
+            directory = checkpoint(options.model, files, options.method, options.task)
             name, method = task_of(directory, options.task), method_of(directory, options.method)
     except (ValueError, PolicyError) as error:
         raise UsageError(str(error)) from None

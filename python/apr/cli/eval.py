@@ -202,7 +202,7 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
     from apr.policy import PolicyError, checkpoint
 
     try:
-        return {c.model_name: checkpoint(c.model, files, c.method) for c in protocol.conditions}
+        return {c.model_name: checkpoint(c.model, files, c.method, protocol.task) for c in protocol.conditions}
     except PolicyError as error:
         raise UsageError(str(error)) from None
 
@@ -253,6 +253,7 @@ def _recipe(options: Any, made: Parser) -> Protocol:
 
 def _described(options: Any) -> Protocol:
     """The protocol of one condition that the arguments describe."""
+    from apr.policy import SHIPPED_MODELS, ships_for
     from apr.evaluate.protocol import Condition, ProblemSet, Protocol
 
     if options.quick:
@@ -266,10 +267,13 @@ def _described(options: Any) -> Protocol:
         count=ProblemSet().count if count is None else count,
         numbers=options.numbers,
         file=file,
+    # By its name where it is not the method's own, so that reports tell which it is.
+    own = ships_for(task, method)
+    named = None if own == SHIPPED_MODELS.get(method) else own
     )
     condition = Condition(
         method=method,
-        model=options.model,
+        model=options.model or named,
         budget=options.budget,
         temperature=options.temperature,
         join=options.join,

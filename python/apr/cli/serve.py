@@ -75,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve_threads(options: Any) -> int:
-    from apr.policy import SHIPPED_MODELS, install
+    from apr.policy import SHIPPED_MODELS, install, ships_for
 
     try:
         from apr.serving import ServingLimits, thread_server
@@ -99,7 +99,8 @@ def _serve_threads(options: Any) -> int:
             options.language,
             options.cache_dtype,
         )
-        name = SHIPPED_MODELS[policy.method] if options.model is None else Path(options.model).resolve().name
+        shipped = ships_for(policy.task.name, policy.method) or SHIPPED_MODELS[policy.method]
+        name = shipped if options.model is None else Path(options.model).resolve().name
         limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
         app = thread_server(policy, name, limits=limits, api_key=options.api_key)
 

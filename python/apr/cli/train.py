@@ -230,13 +230,13 @@ def _plan(options: Any, trainer: Trainer) -> _Plan:
     return _checked(read)
 
 
-def _start(options: Any, files: ExitStack, shipped: Method | None = None) -> Path | None:
-    """The weights to begin with: those that are asked for, or the ones that ship for a method."""
+def _start(options: Any, files: ExitStack, shipped: Method | None = None, task: str | None = None) -> Path | None:
+    """The weights to begin with: those that are asked for, or the ones that ship for a method and a task."""
     from apr.policy import checkpoint
 
     if options.start_from is None and shipped is None:
         return None
-    return _checked(lambda: checkpoint(options.start_from, files, shipped))
+    return _checked(lambda: checkpoint(options.start_from, files, shipped, task))
 
 
 @contextmanager
