@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import apr
+from apr.arguments import UsageError
 from apr.cli import main
-from apr.cli.common import UsageError
 from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.events import Event, RolloutFinished, RolloutStarted, ThreadClosed, ThreadSpawned, from_json, to_json
 from apr.threads.run import run_threads

@@ -9,6 +9,7 @@ import errno
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +31,13 @@ import apr
 import apr_tui
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
-from apr.policy import Policy
+from apr.policy import Policy, PolicyError
 from apr.shown import give
+from apr.task import Method
 from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
+from apr.threads.causes import unreadable
 from apr.threads.events import (
     Event,
-from apr.threads.causes import unreadable
     EventLog,
     RolloutFinished,
     RolloutStarted,
@@ -50,8 +52,9 @@ from apr.threads.tree import MAIN, ThreadTree
 from apr_tui import state as states
 from apr_tui.app import AprApp
 from apr_tui.base import FRAME
-from apr_tui.commands import demo_app, watch
+from apr_tui.commands import DRIVER_VARIABLE, demo_app, watch
 from apr_tui.dialogs import LeaveScreen, SettingsScreen
+from apr_tui.feed import Solve
 from apr_tui.figures import Row, compared, meters, row, sources, title
 from apr_tui.form import spread
 from apr_tui.groups import RolloutFigures, parts
@@ -471,12 +474,12 @@ def test_what_a_form_refuses(numbers: str, target: str, said: str) -> None:
 def test_what_a_form_reads() -> None:
     problem = Countdown().parse((" 22, 26 31  53 ", " 27 "))
     assert (list(problem.numbers), problem.target) == ([22, 26, 31, 53], 27)
+    problem = Countdown().parse(("12 13 14 15 = 99", ""))
+    assert (list(problem.numbers), problem.target) == ([12, 13, 14, 15], 99)
 
 
 # ---- the screen
 
-    problem = Countdown().parse(("12 13 14 15 = 99", ""))
-    assert (list(problem.numbers), problem.target) == ([12, 13, 14, 15], 99)
 
 def screen(app: AprApp) -> SearchScreen:
     assert isinstance(app.first, SearchScreen)
@@ -1163,8 +1166,9 @@ def test_what_is_remembered_may_be_anything(text: str, tmp_path: Path) -> None:
 
 
 def test_settings_are_what_they_say() -> None:
-    some = Settings("sos+", None, 0.25, 7, "first", "torch")
-    assert Settings.read(some.texts()) == some
+    for engine in ("torch", "toy:ToyTask"):
+        some = Settings("sos+", None, 0.25, 7, "first", engine)
+        assert Settings.read(some.texts()) == some
     for name, wrong in (("method", "dfs"), ("budget", "-1"), ("seed", "x"), ("temperature", "nan"), ("engine", "gpu")):
         with pytest.raises(ValueError, match=f"^{name}: "):
             Settings.read({**some.texts(), name: wrong})
@@ -1179,6 +1183,72 @@ def test_a_theme_is_chosen_by_a_short_name(
     assert Memory(default_path()).get("theme") == "textual-light"
     assert watch([str(log), "--theme", "bright"]) == 2
     assert "there is no theme bright; there are light, dark" in capsys.readouterr().err
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[AprApp]:
+    """The screens that commands open, as if there were a terminal, instead of being run."""
+    apps: list[AprApp] = []
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv(DRIVER_VARIABLE, "none")
+    monkeypatch.setattr("apr.shown._given", {})
+    monkeypatch.setattr(AprApp, "run", lambda app: apps.append(app))
+    return apps
+
+
+@pytest.mark.parametrize(
+    ("words", "methods", "task"),
+    [
+        ([], ("apr", "sos+"), "countdown"),
+        (["--task", "sudoku"], ("apr", "sos+"), "sudoku"),
+        (["--model", "sudoku-tiny"], ("apr", "sos+"), "sudoku"),
+        (["--model", "sos-plus-tiny"], ("sos+", "apr"), "countdown"),
+    ],
+)
+def test_both_sides_of_a_comparison_find_their_models(
+    words: list[str], methods: tuple[Method, Method], task: str, opened: list[AprApp]
+) -> None:
+    assert watch(words) == 0
+    solver = opened[0].first
+    assert isinstance(solver, SolveScreen)
+    first = solver.settings[0]
+    settings = first, first.other(solver.models.form)
+
+    async def load() -> None:
+        for one, method in zip(settings, methods, strict=True):
+            policy = await solver.models.policy(one)
+            assert (one.method, policy.method, policy.task.name) == (method, method, task)
+            assert policy.language.name == {"countdown": "traces", "sudoku": "tags"}[task]
+        await solver.models.close()
+
+    asyncio.run(load())
+
+
+def test_a_server_that_starts_is_heard(tmp_path: Path, opened: list[AprApp], monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
+
+    def start(*_: Any, **options: Any) -> Policy:
+        options["progress"](3.0, "weights are read")
+        assert Path(options["log"]).is_dir()
+        assert heard.wait(60)
+        raise PolicyError("it ended")
+
+    async def listen() -> None:
+        solver = opened[0].first
+        assert isinstance(solver, SolveScreen)
+        with EventLog(tmp_path / "log.jsonl") as log:
+            solve = Solve(solver.models, PROBLEM, solver.settings[0], log)
+            while "weights are read" not in solve.loading:
+                await asyncio.sleep(0.01)
+            assert "starting SGLang, which takes a minute or two: 0 s · see /" in solve.loading
+            heard.set()
+            await solve.wait()
+            assert solve.failure == "it ended"
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("apr_tui.commands.load_policy", start)
+    assert watch(["--engine", "sglang"]) == 0
+    asyncio.run(listen())
 
 
 EVIL = "\x1b[2J\x85\r\u202e\u200b\ud800[bold]"
@@ -1214,7 +1284,11 @@ def test_pack() -> None:
     ("arguments", "part"),
     [
         (["nowhere.jsonl"], "there is no file nowhere.jsonl"),
-        (["--what"], "unrecognized arguments: --what"),
+        (["--what"], "there is no option --what"),
+        (["--metod", "sos+"], "there is no option --metod; did you mean --method?"),
+        (["--join", "frist"], "--join: 'frist' is none of all, first; did you mean first?"),
+        (["--engine", "nativ"], "module:attribute; did you mean native?"),
+        (["--engine", "nowhere:Engine"], "needs nowhere, which is not installed"),
         (["--model", "nowhere"], "nowhere is not a directory"),
         ([__file__, "--engine", "native"], "a log is only read"),
         ([__file__], "needs a terminal"),
@@ -1237,15 +1311,9 @@ def test_the_state_needs_no_terminal() -> None:
 
 def test_it_imports_of_apr_only_what_it_may() -> None:
     """Values, trees, tasks as they are shown, what loads a policy and the names of engines; no command line."""
-    allowed = {
-        *(
-            f"apr.{part}"
-            for part in (
-                *("engine", "files", "form", "limits", "lock", "origin", "plain", "policy", "shown", "task", "types"),
-                *("threads.events", "threads.lanes", "threads.marks", "threads.tree", "train.run"),
-            )
-        ),
-    }
+    values = "arguments", "engine", "files", "form", "limits", "lock", "plain", "policy", "shown", "task", "types"
+    trees = ("causes", "events", "lanes", "marks", "tree")
+    allowed = {*(f"apr.{part}" for part in values), *(f"apr.threads.{part}" for part in trees), "apr.train.run"}
     for file in Path(apr_tui.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -6,17 +6,17 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from tempfile import mkdtemp
+from typing import Any, TypeVar
 
-from apr.engine import ENGINES
-from apr.origin import read_origin
-from apr.policy import Policy, PolicyError, checkpoint, load_policy
+from apr.arguments import Parser, UsageError
+from apr.policy import Policy, PolicyError, checkpoint, load_policy, method_of, ships_for, task_of
 from apr.shown import give
 from apr.task import Method, load_task
 from apr_tui.app import THEMES, AprApp
@@ -26,7 +26,7 @@ from apr_tui.memory import Memory, default_path
 from apr_tui.plain import clean
 from apr_tui.player import Player
 from apr_tui.search import SearchScreen
-from apr_tui.settings import FREE, METHODS, Models, Settings, natural, temperature
+from apr_tui.settings import FREE, METHODS, Models, Settings, engine, natural, temperature
 from apr_tui.solve import SolveScreen
 from apr_tui.track import Track
 
@@ -36,16 +36,9 @@ DRIVER_VARIABLE = "TEXTUAL_DRIVER"
 """Set where somebody else than a terminal shows the screen, such as textual-serve."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises instead of leaving."""
-
-    def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message} (see `{self.prog} --help`)")
-
-
-def parser(name: str, description: str, example: str) -> Parser:
+def parser(name: str, description: str, examples: Sequence[str]) -> Parser:
     """A command's parser, with what all of them take."""
-    made = Parser(prog=f"apr {name}", allow_abbrev=False, description=description, epilog=f"example: {example}")
+    made = Parser(prog=f"apr {name}", description=description, examples=examples)
     made.add_argument("--theme", metavar="NAME", help="colours: light, dark, or the name of a theme; remembered")
     made.add_argument("--web", action="store_true", help="serve it to a browser (extra `web`)")
     made.add_argument("--port", type=int, default=8000, metavar="N", help="of --web (default: 8000)")
@@ -69,7 +62,7 @@ def run(name: str, arguments: list[str], make: Parser, open_app: Callable[[argpa
             return _serve(name, arguments, options.port)
         if not (served or (sys.stdin.isatty() and sys.stderr.isatty())):
             raise Refused("this is a screen and needs a terminal")
-    except (Refused, PolicyError) as refused:
+    except (Refused, UsageError, PolicyError) as refused:
         print(clean(f"apr {name}: {refused}"), file=sys.stderr)
         return 2
     app.run()
@@ -96,26 +89,30 @@ def watch(arguments: list[str]) -> int:
         "watch",
         "Watch the threads of a search: of a recorded log of events, which may still grow, or, without one, of the "
         "problems you type in.",
-        "apr solve 22 26 31 53 --target 27 --json > events.jsonl; apr watch events.jsonl",
+        [
+            "apr watch",
+            "apr watch --model sudoku-tiny --budget free",
+            "apr solve 22 26 31 53 --target 27 --json > events.jsonl; apr watch events.jsonl",
+        ],
     )
     made.add_argument("log", nargs="?", type=Path, metavar="LOG", help="log of events, one JSON object a line")
     add = made.add_argument
-    add("--model", metavar="DIR", help="checkpoint directory (default: the shipped model)")
-    add("--sos-model", metavar="DIR", help="checkpoint for sos+, to compare with")
+    add("--model", metavar="DIR", help="checkpoint directory (default: the one that ships for task and method)")
+    add("--sos-model", metavar="DIR", help="checkpoint for sos+, to compare with (default: the one that ships)")
     add("--task", metavar="NAME", help="a task, or module:attribute (default: what the model was trained for)")
     add("--language", metavar="NAME", help="likewise, what the model writes its threads in")
-    add("--engine", choices=ENGINES, metavar="NAME", help="native (default), torch or sglang")
+    add("--engine", type=_engine, metavar="NAME", help="native (default), torch, sglang, or module:attribute")
     add("--server", metavar="URL", help="a running SGLang server (default: --engine sglang starts its own)")
-    add("--method", choices=METHODS, help="how to search at first (default: apr)")
+    add("--method", choices=METHODS, help="how to search at first (default: what the model was trained for)")
     add(
         "--budget",
         type=_budget,
         metavar="N",
-        help="child threads or tokens, as the task counts, to ask for at first; free: the model's choice",
+        help="child threads or tokens, as the task counts, to ask for at first; free (default): the model's choice",
     )
     add("--join", choices=("all", "first"), help="wait for all children (default), or for the first solution")
-    add("--temperature", type=_temperature, metavar="T", help="0 (default): greedy")
-    add("--seed", type=_natural, metavar="N")
+    add("--temperature", type=_temperature, metavar="T", help="of sampling (default: 0, greedy)")
+    add("--seed", type=_natural, metavar="N", help="of sampling (default: 0)")
     return run("watch", arguments, made, _watch)
 
 
@@ -125,6 +122,10 @@ def _budget(text: str) -> int | str:
 
 def _natural(text: str) -> int:
     return _read(natural, text)
+
+
+def _engine(text: str) -> str:
+    return _read(engine, text)
 
 
 def _temperature(text: str) -> float:
@@ -148,21 +149,28 @@ def _watch(options: argparse.Namespace, memory: Memory) -> AprApp:
         if options.task is not None:
             give_task(options.task)
         return AprApp(SearchScreen([Track.of_log(options.log)], f"{options.log} holds no events yet"), memory=memory)
-    method: Method = options.method or "apr"
-    directories: dict[Method, str | None] = {"apr": None, method: options.model}
+    with ExitStack() as files:
+        try:
+            directory = checkpoint(options.model, files, options.method, options.task)
+            asked, method = task_of(directory, options.task), method_of(directory, options.method)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+    give_task(asked)
+    named: dict[Method, str | None] = {method: options.model}
     if options.sos_model is not None:
-        directories["sos+"] = options.sos_model
+        named["sos+"] = options.sos_model
 
     def load(engine: str, method: Method) -> Policy:
-        if method not in directories:
-            raise PolicyError(f"no model for {method} is known; name one with --sos-model DIR")
-        extra = {"url": options.server} if engine == "sglang" else {}
-        asked, spoken = options.task, options.language
-        return load_policy(engine, directories[method], method, task=asked, language=spoken, **extra)
-
-    with ExitStack() as files:
-        asked = options.task or read_origin(checkpoint(options.model, files)).task
-    give_task(asked)
+        if method not in named and ships_for(asked, method) is None:
+            raise PolicyError(
+                f"no model for {method} ships for the task {asked}; `apr watch --sos-model DIR` names one"
+            )
+        extra: dict[str, Any] = {}
+        if engine == "sglang":
+            # Kept, as what a server said is wanted most when it ended.
+            log = None if options.server else mkdtemp(prefix="apr-sglang-")
+            extra = {"url": options.server, "log": log, "progress": lambda _, line: models.hear(f"see {log}: {line}")}
+        return load_policy(engine, named.get(method), method, task=asked, language=options.language, **extra)
 
     models = Models(load, lambda method: load_task(asked, method))
     given = {name: getattr(options, name) for name in ("engine", "budget", "join", "temperature", "seed")}
@@ -190,7 +198,7 @@ def give_task(name: str) -> None:
 
 def demo(arguments: list[str]) -> int:
     """`apr demo`: recorded searches of one problem, apr beside sos+."""
-    made = parser("demo", "Replay two recorded searches of one problem, side by side: no model runs.", "apr demo")
+    made = parser("demo", "Replay two recorded searches of one problem, side by side: no model runs.", ["apr demo"])
     return run("demo", arguments, made, lambda options, memory: demo_app(memory=memory))
 
 

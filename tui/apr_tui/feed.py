@@ -61,10 +61,10 @@ class Solve:
     @property
     def loading(self) -> str:
         """What it does before its first event, and for how long already."""
-        what = "loading the model"
+        what, said = "loading the model", self._models.heard
         if self._settings.engine == "sglang":
             what = "starting SGLang, which takes a minute or two"
-        return f"{what}: {time.monotonic() - self._begun:.0f} s"
+        return f"{what}: {time.monotonic() - self._begun:.0f} s{f' · {said}' if said else ''}"
 
     @property
     def ended(self) -> bool:

@@ -18,7 +18,7 @@ def monitor(arguments: list[str]) -> int:
         "monitor",
         "Watch a training run: curves, steps, rollouts, alarms. The run may be yet to start, and may be killed and "
         "resumed under the screen. A second run is drawn beside the first.",
-        "apr monitor runs/tiny",
+        ["apr monitor runs/tiny", "apr monitor runs/tiny runs/rival"],
     )
     made.add_argument("run", type=Path, metavar="RUN", help="the run's directory")
     made.add_argument("beside", nargs="?", type=Path, metavar="RUN2", help="another one to compare with")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args
 
-from apr.engine import ENGINES
+from apr.engine import ENGINES, check
 from apr.form import form_of
 from apr.policy import Policy
 from apr.shown import give
@@ -54,6 +54,7 @@ class Settings:
             **read,
             budget=None if budget == FREE else natural(budget, "budget"),
             temperature=temperature(texts["temperature"].strip(), "temperature"),
+            engine=engine(texts["engine"].strip(), "engine"),
             seed=natural(texts["seed"].strip(), "seed"),
         )
 
@@ -88,8 +89,13 @@ class Settings:
         return [self.method, budget, heat, f"join {self.join}", self.engine]
 
 
-_CHOICES: Mapping[str, Sequence[str]] = {"method": METHODS, "join": get_args(Join), "engine": tuple(ENGINES)}
-_PRESETS: Mapping[str, Sequence[str]] = {**_CHOICES, "temperature": ("0", "0.3", "0.7", "1"), "seed": ("0", "1", "2")}
+_CHOICES: Mapping[str, Sequence[str]] = {"method": METHODS, "join": get_args(Join)}
+_PRESETS: Mapping[str, Sequence[str]] = {
+    **_CHOICES,
+    "engine": ENGINES,
+    "temperature": ("0", "0.3", "0.7", "1"),
+    "seed": ("0", "1", "2"),
+}
 
 
 def presets(field: str, form: Form) -> list[str]:
@@ -117,6 +123,15 @@ def temperature(text: str, name: str = "") -> float:
     return value
 
 
+def engine(text: str, name: str = "") -> str:
+    """An engine's name, or module:attribute of somebody's own. ValueError for another text."""
+    try:
+        check(text)
+    except ValueError as error:
+        raise ValueError(f"{_field(name)}{error}") from None
+    return text
+
+
 def _choice(name: str, text: str, choices: Sequence[str]) -> str:
     if text.strip() not in choices:
         raise ValueError(f"{_field(name)}{text[:40]!r} is none of {', '.join(choices)}")
@@ -139,6 +154,8 @@ class Models:
         """`ask` gives the task for a method."""
         self._load = load
         self.task = cache(ask)
+        self.heard = ""
+        """What an engine that starts said last."""
         self._loaded: dict[tuple[str, Method], Policy] = {}
         self._lock = asyncio.Lock()
 
@@ -151,8 +168,13 @@ class Models:
         key = (settings.engine, settings.method)
         async with self._lock:
             if key not in self._loaded:
+                self.heard = ""
                 self.keep(*key, await asyncio.to_thread(self._load, *key))
             return self._loaded[key]
+
+    def hear(self, line: str) -> None:
+        """An engine that starts says this."""
+        self.heard = line
 
     def keep(self, engine: str, method: Method, policy: Policy) -> None:
         """Use this policy, which is loaded."""

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from apr.arguments import UsageError
 from apr.cli.commands import find, own, summary
-from apr.cli.common import UsageError
 from apr.cli.surroundings import give_up, prepare
 from apr.plain import clean
 

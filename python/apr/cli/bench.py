@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from apr.cli.common import Parser, UsageError
+from apr.arguments import Parser, UsageError
 
 
 def parser() -> Parser:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from apr.cli.common import UsageError
+from apr.arguments import UsageError
 from apr.plain import hint
 from apr.policy import install
 

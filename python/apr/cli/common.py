@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from shutil import get_terminal_size
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from apr.engine import API_KEY
-from apr.plain import clean, hint, one_line
+from apr.arguments import UsageError
+from apr.engine import API_KEY, check
+from apr.plain import clean, one_line
 from apr.task import Method
 
 if TYPE_CHECKING:
@@ -23,56 +23,6 @@ FREE = "free"
 """The budget that is the model's own choice."""
 
 SERVER_HELP = f"a running SGLang server, its key in ${API_KEY} (default: --engine sglang starts its own)"
-_UNKNOWN = "unrecognized arguments: "
-"""What argparse says of them."""
-
-
-class UsageError(Exception):
-    """Bad input: one line for stderr, exit status 2."""
-
-
-class _Help(argparse.HelpFormatter):
-    """Wraps all but examples, which are commands to copy."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that complains in one line, with the choices and the one that may be meant."""
-
-    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
-        options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", _Help)
-        if examples:
-            options["epilog"] = "\n".join(["examples:", *(f"  {example}" for example in examples)])
-        super().__init__(*arguments, **options)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self._reworded(message.removeprefix('argument '))} (see `{self.prog} --help`)")
-
-    def _reworded(self, message: str) -> str:
-        if not message.startswith(_UNKNOWN):
-            return message
-        words = message.removeprefix(_UNKNOWN).split(" ")
-        option = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
-        if option is None:
-            return f"nothing takes {' '.join(words)!r:.60}"
-        return f"there is no option {option:.40}{hint(option, self.options())}"
-
-    def options(self) -> set[str]:
-        """The options that it takes, those of its kinds too."""
-        found = {name for action in self._actions for name in action.option_strings}
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                found |= set().union(*(kind.options() for kind in action.choices.values()))
-        return found
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            known = list(map(str, action.choices))
-            listed = f"{str(value)[:40]!r} is none of {', '.join(known)}{hint(str(value), known)}"
-            raise argparse.ArgumentError(action, listed)
 
 
 def natural(text: str) -> int:
@@ -174,14 +124,10 @@ def add_search_arguments(parser: argparse.ArgumentParser, units: str) -> argpars
 
 def check_engine(name: str, server: str | None = None) -> None:
     """UsageError for a name that no engine has, and for a server where none is asked."""
-    from apr.engine import ENGINES, GROUP
-    from apr.plugins import find
-
-    if name not in ENGINES:
-        try:
-            find(GROUP, name, known=ENGINES)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+    try:
+        check(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if server is not None and name != "sglang":
         raise UsageError(f"--server is for --engine sglang, not {name}")
 

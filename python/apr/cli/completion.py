@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
+from apr.arguments import Parser, UsageError
 from apr.cli.commands import EXTRAS, GROUPS, own
-from apr.cli.common import METHODS, Parser, UsageError, open_task
+from apr.cli.common import METHODS, open_task
 from apr.policy import install
 
 SHELLS = ("bash", "zsh", "tcsh")

@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apr.arguments import Parser, UsageError
 from apr.cli.common import (
-    Parser,
-    UsageError,
     add_model_arguments,
     add_search_arguments,
     asked,
@@ -253,8 +252,8 @@ def _recipe(options: Any, made: Parser) -> Protocol:
 
 def _described(options: Any) -> Protocol:
     """The protocol of one condition that the arguments describe."""
-    from apr.policy import SHIPPED_MODELS, ships_for
     from apr.evaluate.protocol import Condition, ProblemSet, Protocol
+    from apr.policy import SHIPPED_MODELS, ships_for
 
     if options.quick:
         raise UsageError("--quick is the short form of a --recipe")
@@ -267,10 +266,10 @@ def _described(options: Any) -> Protocol:
         count=ProblemSet().count if count is None else count,
         numbers=options.numbers,
         file=file,
+    )
     # By its name where it is not the method's own, so that reports tell which it is.
     own = ships_for(task, method)
     named = None if own == SHIPPED_MODELS.get(method) else own
-    )
     condition = Condition(
         method=method,
         model=options.model or named,

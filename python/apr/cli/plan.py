@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from apr.cli.common import METHODS, Parser, UsageError, compact, not_negative, positive, share
+from apr.arguments import Parser, UsageError
+from apr.cli.common import METHODS, compact, not_negative, positive, share
 
 if TYPE_CHECKING:
     from apr.train.plan import Estimate, Llama, Work

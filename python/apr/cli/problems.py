@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from typing import Any
 
-from apr.cli.common import Parser, UsageError, asked, compact, natural, open_task, span
+from apr.arguments import Parser, UsageError
+from apr.cli.common import asked, compact, natural, open_task, span
 from apr.form import fill, form_of
 from apr.task import Asks, Selects, Task
 

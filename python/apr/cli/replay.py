@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from apr.cli.common import UsageError
+from apr.arguments import UsageError
 from apr.cli.screen import LiveScreen, Screen
 from apr.shown import Shown
 from apr.task import Shows

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apr.cli.common import Parser, UsageError, note
+from apr.arguments import Parser, UsageError
+from apr.cli.common import note
 from apr.cli.eval import RESULTS
 from apr.plugins import vouch
 from apr.policy import install

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from apr.cli.common import Parser, UsageError, Waiting, add_model_arguments, check_engine, note, open_policy, positive
+from apr.arguments import Parser, UsageError
+from apr.cli.common import Waiting, add_model_arguments, check_engine, note, open_policy, positive
 from apr.engine import API_KEY
 from apr.engine.sglang.server import LOOPBACK
 

@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apr.arguments import Parser, UsageError
 from apr.cli.commands import added
 from apr.cli.common import (
     METHODS,
-    Parser,
-    UsageError,
     add_model_arguments,
     add_search_arguments,
     asked,

@@ -17,17 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from apr.cli.common import (
-    METHODS,
-    Parser,
-    UsageError,
-    compact,
-    natural,
-    note,
-    positive,
-    share,
-    span,
-)
+from apr.arguments import Parser, UsageError
+from apr.cli.common import METHODS, compact, natural, note, positive, share, span
 from apr.files import replace_atomically, write_atomically
 from apr.lock import Hold, hold
 from apr.policy import install
@@ -100,9 +91,6 @@ def run(arguments: Sequence[str]) -> int:
             split=options.split,
         )
     except (ValueError, OverflowError) as error:
-    except KeyboardInterrupt:
-        note("stopped; the same command goes on behind the files that are there")
-        raise
         raise UsageError(str(error)) from None
     writers = _writers(options.format)
     out = Path(options.out)
@@ -112,6 +100,9 @@ def run(arguments: Sequence[str]) -> int:
             _claim(out, compact(values) + "\n")
         with _hold(out, f"shard-{index % shards}-of-{shards}"):
             _write_chunks(out, _chunks(options.count, chunk)[index % shards :: shards], stream, options.method, writers)
+    except KeyboardInterrupt:
+        note("stopped; the same command goes on behind the files that are there")
+        raise
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
     return 0

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from apr.cli.common import METHODS, SERVER_HELP, Parser, UsageError, check_engine, natural, note, positive
+from apr.arguments import Parser, UsageError
+from apr.cli.common import METHODS, SERVER_HELP, check_engine, natural, note, positive
 from apr.cli.progress import SftLine, Watch, rl_line
 from apr.cli.signals import Signals, signals
 from apr.engine import ENGINES
@@ -140,7 +141,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
     with ExitStack() as files:
         plan = _plan(options, "rl")
         config = _checked(plan.recipe.rl)
-        start = _start(options, files, None if plan.run.kept_start() else config.method)
+        start = _start(options, files, None if plan.run.kept_start() else config.method, config.task)
         task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")

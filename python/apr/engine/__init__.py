@@ -14,6 +14,12 @@ API_KEY = "APR_API_KEY"
 """The environment variable that holds the key of servers."""
 
 
+def check(name: str) -> None:
+    """ValueError, with the names there are, for a name that no engine has."""
+    if name not in ENGINES:
+        find(GROUP, name, known=ENGINES)
+
+
 def load_engine(name: str, model: Any, **options: Any) -> Engine:
     """An engine by its name. `model` is a directory in Hugging Face layout (or, for "torch", a loaded model);
     an option the engine does not know is a TypeError. Other names are those of the entry-point group, or
