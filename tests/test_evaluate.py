@@ -71,7 +71,7 @@ def test_teacher_is_as_good_as_it_is() -> None:
     assert 0 < summary["cached_share"] < 1
 
 
-@pytest.mark.parametrize("concurrency", [2, 7, 99])
+@pytest.mark.parametrize("concurrency", [2, 7, 99, 2**62])
 def test_concurrency_changes_nothing(concurrency: int) -> None:
     problems = split_problems(Countdown(), 12, "test", 1)
     _, alone = run(problems, Protocol(concurrency=1))
@@ -185,6 +185,7 @@ def test_problems_are_read_however_text_was_saved(tmp_path: Path, data: bytes) -
         ('{"numbers": [], "target": 3}', "line 1: not a problem: a problem has 1 to 6 numbers"),
         ('{"numbers": [-1, 2], "target": 3}', "numbers are not negative"),
         (LINE.encode("utf-16"), "is UTF-16"),
+        (LINE.encode("utf-32"), "is UTF-32"),
         (LINE.encode("utf-16-be"), "line 1: not JSON"),
         (gzip.compress(LINE.encode(), mtime=0), "is gzip"),
         (b"PAR1\0\0", "is Parquet"),
@@ -309,32 +310,80 @@ def test_recipes_expand_lists() -> None:
     assert protocol.conditions[0].model_name == "apr-tiny"
 
 
+BAD_RECIPES = [
+    ("", r"a protocol needs \[\[conditions\]\]"),
+    ("nonsense", "not TOML: "),
+    ("x = " + "[" * 100_000, "nested too deep"),
+    ("conditions = 3", "a protocol needs"),
+    ("conditions = []", "a protocol needs"),
+    ("conditions = [3]", "a protocol needs"),
+    ("[[conditions]]\nbudgets = 3", "conditions.budgets: a list"),
+    ("[[conditions]]\nbudgets = []", "conditions.budgets: a list"),
+    ("[[conditions]]\nbudgets = ['many']", r"conditions\[0\].budget: 'many' is not a whole number"),
+    ("[[conditions]]\nbudget = 1\nbudgets = [1]", "in place of budget"),
+    ("[[conditions]]\nbudgets = [1, -3]", r"conditions\[1\].budget: -3 is not at least 0"),
+    ("[[conditions]]\nmethod = 'magic'", r"conditions\[0\].method: 'magic'"),
+    ("[[conditions]]\nsamples = 0", r"conditions\[0\].samples: 0 is not at least 1"),
+    *(
+        (f"[[conditions]]\ntemperature = {heat}", r"conditions\[0\].temperature: temperature is 0 or from 0.0001 to")
+        for heat in (-1, 5e-5, 1e5)
+    ),
+    ("[[conditions]]\ntemperatures = [0, 1e-9]", r"conditions\[1\].temperature"),
+    ("[[conditions]]\ntemperature = nan", r"conditions\[0\].temperature: nan is not a finite number"),
+    ("concurrency = 0\n[[conditions]]", "concurrency: 0 is not at least 1"),
+    ("max_tokens = 0\n[[conditions]]", "max_tokens: 0 is not at least 1"),
+    ("max_threads = -1\n[[conditions]]", "max_threads: -1 is not at least 1"),
+    ("seed = -1\n[[conditions]]", "seed: -1 is not at least 0"),
+    ("extra = 0\n[[conditions]]", "unknown key extra"),
+    ("problems = 3\n[[conditions]]", "problems: 3 is not a table"),
+    ("[problems]\ncount = 0\n[[conditions]]", "problems.count: 0 is not at least 1"),
+    ("[problems]\ncount = 'x'\n[[conditions]]", "problems.count: 'x' is not a whole number"),
+    ("[problems]\nseed = -1\n[[conditions]]", "problems.seed: -1 is not at least 0"),
+    ("[[conditions]]\nproblems = 0", r"conditions\[0\].problems: 0 is not at least 1"),
+    ("[[conditions]]\nsamples = 'x'", r"conditions\[0\].samples: 'x' is not a whole number"),
+    ("[[conditions]]\nconcurrency = 0", r"conditions\[0\].concurrency: 0 is not at least 1"),
+    ("[[conditions]]\nmodels = 'one'", "conditions.models: a list"),
+    ("[teacher]\nbeam_size = 3\n[[conditions]]", "unknown key beam_size"),
+]
+
+
+@pytest.mark.parametrize("how", [{}, {"quick": True}, {"count": 3}], ids=str)
+@pytest.mark.parametrize(("text", "says"), BAD_RECIPES, ids=lambda text: text[:40])
+def test_bad_recipes_are_refused(text: str, says: str, how: dict[str, Any]) -> None:
+    quick = f"quick = {{ problems = 1, samples = 1 }}\n{text}"
+    with pytest.raises(ValueError, match=says):
+        read_protocol(quick, **how)
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("quick", "says"),
     [
-        "",
-        "nonsense",
-        "conditions = 3",
-        "conditions = []",
-        "[[conditions]]\nbudgets = 3",
-        "[[conditions]]\nbudgets = []",
-        "[[conditions]]\nbudgets = ['many']",
-        "[[conditions]]\nbudget = 1\nbudgets = [1]",
-        "[[conditions]]\nmethod = 'magic'",
-        "[[conditions]]\nsamples = 0",
-        "[[conditions]]\ntemperature = -1",
-        "concurrency = 0\n[[conditions]]",
-        "extra = 0\n[[conditions]]",
-        "[problems]\ncount = 0\n[[conditions]]",
-        "[[conditions]]\nproblems = 0",
-        "[[conditions]]\nconcurrency = 0",
-        "[[conditions]]\nmodels = 'one'",
-        "[teacher]\nbeam_size = 3\n[[conditions]]",
+        ("3", "no quick form"),
+        ("{ problems = 0, samples = 1 }", "quick.problems: 0 is not at least 1"),
+        ("{ problems = 1, samples = 'x' }", "quick.samples: 'x' is not a whole number"),
+        ("{ problems = 1 }", "samples"),
     ],
 )
-def test_bad_recipes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
-        read_protocol(text)
+def test_a_quick_form_that_is_none_is_refused(quick: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        read_protocol(f"quick = {quick}\n[[conditions]]", quick=True)
+
+
+def test_a_quick_form_is_a_short_one() -> None:
+    text = """
+        quick = { problems = 5, samples = 2 }
+        [problems]
+        count = 7
+        [[conditions]]
+        samples = 8
+        problems = 6
+        [[conditions]]
+        problems = 3
+        """
+    quick = read_protocol(text, quick=True)
+    assert quick.problems.count == 5
+    assert [(c.samples, c.problems) for c in quick.conditions] == [(2, None), (1, 3)]
+    assert read_protocol(text, quick=True, count=9).problems.count == 9
 
 
 def test_command_runs_a_recipe(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

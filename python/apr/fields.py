@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -77,6 +78,16 @@ class Agreeing(Protocol):
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Names of fields, and what is wrong with each."""
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The plain values of TOML. ValueError for any other text."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("not TOML that anyone would write: it is nested too deep") from None
 
 
 class _OutOfRange(ValueError):

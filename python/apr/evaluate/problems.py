@@ -21,6 +21,7 @@ _KINDS = {
     b"PK\x03\x04": "a zip archive",
     b"PAR1": "Parquet",
     b"ARROW1": "Arrow",
+    b"\xff\xfe\0\0": "UTF-32",
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }

@@ -7,16 +7,17 @@ samples its quick form has.
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 from apr.evaluate.problems import read_problems, split_problems
-from apr.fields import build
+from apr.fields import Count, Natural, build, read_toml
 from apr.policy import SHIPPED_MODELS
 from apr.task import Compares, Method, Split, Task, load_task, selected
 from apr.threads.rollout import JoinPolicy
+from apr.types import temperature_fault
 
 FREE = "free"
 
@@ -26,8 +27,8 @@ class ProblemSet:
     """The first distinct problems of a split, or those of a file."""
 
     split: Split = "test"
-    seed: int = 0
-    count: int = 200
+    seed: Natural = 0
+    count: Count = 200
     numbers: tuple[int, int] | None = None
     """Fewest and most numbers, for tasks whose problems have any."""
     file: str | None = None
@@ -48,16 +49,20 @@ class Condition:
     method: Method = "apr"
     model: str | None = None
     """Checkpoint directory; None: the one that ships for the method."""
-    budget: int | None = None
+    budget: Natural | None = None
     """The condition in the prompt, child threads (apr) or tokens (sos+); None: the model's free choice."""
     temperature: float = 0.0
     join: JoinPolicy = "all"
-    samples: int = 1
+    samples: Count = 1
     """Rollouts of each problem."""
-    problems: int | None = None
+    problems: Count | None = None
     """Only the first so many problems."""
-    concurrency: int | None = None
+    concurrency: Count | None = None
     """Rollouts in flight, on an engine of its own; None: the protocol's. One, to measure latency."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if (fault := temperature_fault(self.temperature)) is not None:
+            yield "temperature", fault
 
     @property
     def model_name(self) -> str:
@@ -87,13 +92,13 @@ class Protocol:
     conditions: tuple[Condition, ...] = (Condition(),)
     problems: ProblemSet = field(default_factory=ProblemSet)
     engine: str = "native"
-    seed: int = 0
+    seed: Natural = 0
     """Each rollout's seed derives from it, the sample and the problem's index."""
-    max_threads: int = 64
+    max_threads: Count = 64
     """Of a rollout."""
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     """Sampled tokens of a rollout."""
-    concurrency: int = 32
+    concurrency: Count = 32
     """Rollouts in flight."""
     teacher: dict[str, Any] | None = None
     """What the models learned from, in the task's own words, to measure how far they are from it."""
@@ -111,38 +116,38 @@ class Protocol:
 class Quick:
     """How few problems and samples the quick form of a recipe has."""
 
-    problems: int
-    samples: int
+    problems: Count
+    samples: Count
 
-    def shorten(self, values: dict[str, Any]) -> None:
-        """Cut a protocol's plain values down to it."""
-        problems = values.setdefault("problems", {})
-        problems["count"] = min(problems.get("count", ProblemSet().count), self.problems)
-        for condition in values["conditions"]:
-            condition["samples"] = min(condition.get("samples", 1), self.samples)
-            if condition.get("problems", self.problems) >= self.problems:
-                condition.pop("problems", None)
+    def shortened(self, protocol: Protocol) -> Protocol:
+        """A protocol, cut down to it."""
+        problems = replace(protocol.problems, count=min(protocol.problems.count, self.problems))
+        conditions = (
+            replace(
+                condition,
+                samples=min(condition.samples, self.samples),
+                problems=few if (few := condition.problems) is not None and few < self.problems else None,
+            )
+            for condition in protocol.conditions
+        )
+        return replace(protocol, problems=problems, conditions=tuple(conditions))
 
 
 def read_protocol(text: str, *, quick: bool = False, count: int | None = None, **changes: Any) -> Protocol:
     """A protocol from TOML, or its quick form; `count` is another number of problems, and `changes` replace top-level
     values. ValueError for anything it may not hold."""
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"not TOML: {error}") from None
+    values = read_toml(text)
     tables = values.get("conditions")
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ValueError("a protocol needs [[conditions]]")
     values["conditions"] = [condition for table in tables for condition in _expand(table)]
     short = values.pop("quick", None)
+    protocol = build_protocol({**values, **changes})
     if quick:
         if not isinstance(short, dict):
             raise ValueError("the recipe has no quick form")
-        build(Quick, short, "quick.").shorten(values)
-    if count is not None:
-        values["problems"] = {**values.get("problems", {}), "count": count}
-    return build_protocol({**values, **changes})
+        protocol = build(Quick, short, "quick.").shortened(protocol)
+    return protocol if count is None else replace(protocol, problems=replace(protocol.problems, count=count))
 
 
 def build_protocol(values: Any) -> Protocol:
@@ -150,19 +155,6 @@ def build_protocol(values: Any) -> Protocol:
     if not isinstance(values, dict):
         raise ValueError("a protocol is an object")
     protocol = build(Protocol, values)
-    positive = {
-        "concurrency": protocol.concurrency,
-        "max_threads": protocol.max_threads,
-        "problems.count": protocol.problems.count,
-        **{
-            f"conditions[{i}].{name}": getattr(condition, name)
-            for i, condition in enumerate(protocol.conditions)
-            for name in ("samples", "problems", "concurrency")
-        },
-    }
-    for name, value in positive.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: {value} is not at least 1")
     task = load_task(protocol.task)
     if protocol.teacher is not None:
         if not isinstance(task, Compares):
@@ -173,9 +165,6 @@ def build_protocol(values: Any) -> Protocol:
             raise ValueError(f"teacher.{error}") from None
     if not protocol.conditions:
         raise ValueError("a protocol needs conditions")
-    for i, condition in enumerate(protocol.conditions):
-        if not 0 <= condition.temperature < float("inf"):
-            raise ValueError(f"conditions[{i}].temperature: {condition.temperature} is not a number from 0 on")
     return protocol
 
 

@@ -103,7 +103,7 @@ async def _run_condition(
                 raise EngineError(f"the engine failed {PATIENCE} rollouts in a row: {row['error']}")
 
     async with asyncio.TaskGroup() as workers:
-        for _ in range(protocol.at_once(condition)):
+        for _ in range(min(protocol.at_once(condition), len(jobs))):
             workers.create_task(worker())
 
 

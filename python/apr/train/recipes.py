@@ -6,14 +6,13 @@ it takes. Where 0 turns something off, the field says so.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from apr.fields import Ascending, Count, Filled, Natural, NotNegative, Positive, Range, Share, build
+from apr.fields import Ascending, Count, Filled, Natural, NotNegative, Positive, Range, Share, build, read_toml
 from apr.origin import Origin
 from apr.plain import hint
 from apr.train.lessons import lessons_of
@@ -327,7 +326,7 @@ def sft_recipe(text: str, method: Method, **changes: Any) -> SftConfig:
 
     `changes` replace top-level values. Raises ValueError for anything the recipe may not hold.
     """
-    values = _read(text)
+    values = read_toml(text)
     one_for_all = "methods" not in values and "data" in values
     own = _own(values, method)
     if not own and not one_for_all:
@@ -348,20 +347,11 @@ def rl_recipe(text: str, method: Method, **changes: Any) -> RlConfig:
 
     `changes` replace top-level values, the method's own too. Raises ValueError for anything the recipe may not hold.
     """
-    values = _read(text)
+    values = read_toml(text)
     for key, value in _own(values, method).items():
         tables = isinstance(value, dict) and isinstance(values.get(key), dict)
         values[key] = {**values[key], **value} if tables else value
     return build(RlConfig, {**values, "method": method, **changes})
-
-
-def _read(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"not TOML: {error}") from None
-    except RecursionError:
-        raise ValueError("not TOML that anyone would write: it is nested too deep") from None
 
 
 def _own(values: dict[str, Any], method: Method) -> dict[str, Any]:
