@@ -53,6 +53,13 @@ def test_nothing_is_evaluated() -> None:
     assert not found
 
 
+def test_a_refusal_is_told_by_its_words() -> None:
+    """A pattern that any text matches asserts nothing."""
+    anything = re.compile(r"""match=r?(["'])(\\[wWsSdD][*+]?|\.[*+]?|)\1""")
+    found = [path.name for path in (ROOT / "tests").glob("*.py") if anything.search(path.read_text())]
+    assert not found
+
+
 def test_files_are_short() -> None:
     long = {str(path.relative_to(ROOT)): count for path in sources() if (count := lines(path)) >= LONGEST_FILE}
     assert not long

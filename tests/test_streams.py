@@ -162,12 +162,18 @@ def test_held_out_targets() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"numbers": 7}, {"numbers": 1}, {"max_number": 0}, {"min_target": 0}, {"min_target": 9, "max_target": 8},
-     {"split": "dev"}],
-)  # fmt: skip
-def test_spaces_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    ("options", "says"),
+    [
+        ({"numbers": 7}, "numbers per problem run from 2 to 6, not 7"),
+        ({"numbers": 1}, "numbers per problem run from 2 to 6, not 1"),
+        ({"max_number": 0}, "max_number is 1 to"),
+        ({"min_target": 0}, "targets run from 1 to"),
+        ({"min_target": 9, "max_target": 8}, "targets run from 1 to 1000000, not 9 to 8"),
+        ({"split": "dev"}, 'not "dev"'),
+    ],
+)
+def test_spaces_that_make_no_sense_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
         list(apr.problems(1, 0, **options))
 
 

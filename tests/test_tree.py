@@ -110,53 +110,68 @@ def test_sequential_tokens_are_the_longest_child_of_each_round() -> None:
 
 
 @pytest.mark.parametrize(
-    "events",
+    ("events", "says"),
     [
-        [opened("0")],
-        [STARTED, STARTED],
-        [STARTED, sampled("0", "a")],
-        [STARTED, opened("0"), opened("0")],
-        [STARTED, opened("0.0", "0")],
-        [
-            STARTED,
-            opened("0"),
-            ThreadClosed(rollout="r", time=0.0, thread="0", reason="no_answer"),
-            sampled("0", "a"),
-        ],
-        [
-            STARTED,
-            ThreadOpened(rollout="s", time=0.0, thread="0", parent=None, depth=0, token_ids=(), text=""),
-        ],
-        [
-            STARTED,
-            opened("0"),
-            TokensForced(rollout="r", time=0.0, thread="0", cause="join", kept=3, kept_text=1, token_ids=(), text=""),
-        ],
-        [
-            STARTED,
-            opened("0"),
-            TokensForced(rollout="r", time=0.0, thread="0", cause="join", kept=1, kept_text=-1, token_ids=(), text=""),
-        ],
-        [STARTED, opened("1")],
-        [STARTED, opened("0"), opened("0.0", "0")],
-        [STARTED, opened("0"), spawned("0", "0")],
-        [STARTED, opened("0"), spawned("0", "0.1")],
-        [STARTED, opened("0"), spawned("0", "0.0", "0.0")],
-        [STARTED, opened("0"), spawned("0", "0.00")],
-        [STARTED, opened("0"), spawned("0", "1")],
-        [STARTED, opened("0"), spawned("0", "0.0"), opened("0.1", "0")],
-        [STARTED, opened("0"), spawned("0", "0.0"), opened("0.0", "0.0")],
-        [STARTED, opened("0"), spawned("0", "0.0"), opened("0.0")],
-        [STARTED, opened("0"), spawned("0", "0.0"), replace(opened("0.0", "0"), depth=5)],
-        [STARTED, replace(opened("0"), depth=-1)],
-        [STARTED, opened("0"), joined("0")],
-        [STARTED, opened("0"), spawned("0", "0.0"), joined("0", "found", "failed")],
-        [STARTED, opened("0"), spawned("0"), joined("0"), joined("0")],
-        [STARTED, FINISHED],
+        ([opened("0")], "does not belong here: ThreadOpened"),
+        ([STARTED, STARTED], "starts in the tree of"),
+        ([STARTED, sampled("0", "a")], "thread 0, which is not open"),
+        ([STARTED, opened("0"), opened("0")], "opens twice"),
+        ([STARTED, opened("0.0", "0")], "unknown parent 0"),
+        (
+            [
+                STARTED,
+                opened("0"),
+                ThreadClosed(rollout="r", time=0.0, thread="0", reason="no_answer"),
+                sampled("0", "a"),
+            ],
+            "thread 0, which is not open",
+        ),
+        (
+            [
+                STARTED,
+                ThreadOpened(rollout="s", time=0.0, thread="0", parent=None, depth=0, token_ids=(), text=""),
+            ],
+            "event of rollout s does not belong here",
+        ),
+        (
+            [
+                STARTED,
+                opened("0"),
+                TokensForced(
+                    rollout="r", time=0.0, thread="0", cause="join", kept=3, kept_text=1, token_ids=(), text=""
+                ),
+            ],
+            "cannot keep 3 tokens",
+        ),
+        (
+            [
+                STARTED,
+                opened("0"),
+                TokensForced(
+                    rollout="r", time=0.0, thread="0", cause="join", kept=1, kept_text=-1, token_ids=(), text=""
+                ),
+            ],
+            "cannot keep 1 tokens, -1 characters",
+        ),
+        ([STARTED, opened("1")], "nobody spawned it"),
+        ([STARTED, opened("0"), opened("0.0", "0")], "nobody spawned it"),
+        *(
+            ([STARTED, opened("0"), spawned("0", *children)], "cannot be its children")
+            for children in (["0"], ["0.1"], ["0.0", "0.0"], ["0.00"], ["1"])
+        ),
+        ([STARTED, opened("0"), spawned("0", "0.0"), opened("0.1", "0")], "nobody spawned it"),
+        ([STARTED, opened("0"), spawned("0", "0.0"), opened("0.0", "0.0")], "unknown parent 0.0"),
+        ([STARTED, opened("0"), spawned("0", "0.0"), opened("0.0")], "nobody spawned it"),
+        ([STARTED, opened("0"), spawned("0", "0.0"), replace(opened("0.0", "0"), depth=5)], "says depth 5"),
+        ([STARTED, replace(opened("0"), depth=-1)], "says depth -1"),
+        ([STARTED, opened("0"), joined("0")], "joins 0 children"),
+        ([STARTED, opened("0"), spawned("0", "0.0"), joined("0", "found", "failed")], "joins 2 children"),
+        ([STARTED, opened("0"), spawned("0"), joined("0"), joined("0")], "joins 0 children"),
+        ([STARTED, FINISHED], "before its main thread opened"),
     ],
 )
-def test_events_out_of_place_are_refused(events: Sequence[Event]) -> None:
-    with pytest.raises(ValueError, match=r"."):
+def test_events_out_of_place_are_refused(events: Sequence[Event], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
         ThreadTree.fold(events)
 
 
