@@ -35,7 +35,7 @@ from apr.languages.markup import Marked  # noqa: E402
 from apr.languages.tags import MARKUP as TAGS  # noqa: E402
 from apr.languages.tags import Tags  # noqa: E402
 from apr.limits import Limits  # noqa: E402
-from apr.policy import Policy  # noqa: E402
+from apr.policy import Policy, PolicyError  # noqa: E402
 from apr.serving import ServingLimits, thread_server  # noqa: E402
 from apr.serving.turns import Full, Turns  # noqa: E402
 from apr.testing.scripted import Fault, ScriptedEngine  # noqa: E402
@@ -113,6 +113,12 @@ def test_a_chat_client_gets_the_same(client: Any) -> None:
         ({"messages": [{"role": "user"}]}, "messages: a role"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages: a role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages: a role"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}, "messages: a role"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages: a role"),
+        ({"top_logprobs": 2}, "top_logprobs: not supported"),
+        ({"modalities": ["audio"]}, "modalities: not supported"),
+        ({"metadata": {"a": "b"}}, "metadata: not supported"),
+        ({"service_tier": "flex"}, "service_tier: not supported"),
         ({"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": PROMPT}]}, "by one message"),
         ({"messages": [{"role": "user", "content": "hello"}]}, "messages: "),
         ({"tools": [{"type": "function"}]}, "tools: not supported"),
@@ -179,6 +185,21 @@ def test_fields_that_ask_for_nothing_are_taken(raw: TestClient, field: dict[str,
     answer = raw.post("/v1/completions", json={"prompt": PROMPT, "temperature": 0, **field})
     assert answer.status_code == 200
     assert answer.json()["apr"]["correct"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"logprobs": False}, {"top_logprobs": 0}, {"tools": []}, {"tool_choice": "none"}, {"store": False},
+        {"response_format": {"type": "text"}}, {"modalities": ["text"]}, {"metadata": {}}, {"service_tier": "auto"},
+        {"parallel_tool_calls": True}, {"messages": [{"role": "user", "content": [{"type": "text", "text": PROMPT}]}]},
+    ],
+    ids=lambda field: next(iter(field)),
+)  # fmt: skip
+def test_chat_fields_that_ask_for_nothing_are_taken(raw: TestClient, field: dict[str, Any]) -> None:
+    said = [{"role": "user", "content": PROMPT}]
+    answer = raw.post("/v1/chat/completions", json={"messages": said, "max_tokens": 3, **field})
+    assert answer.status_code == 200
 
 
 def test_usage_ends_a_stream_that_asks_for_it(client: Any) -> None:
@@ -326,6 +347,8 @@ def raw() -> Iterator[TestClient]:
                 {"what": 1},
                 {"\ud800" * 99: 1},
                 {"temperature": True},
+                {"temperature": 5e-5},
+                {"temperature": 1e5},
                 {"temperature": -1},
                 {"temperature": 1e400},
                 {"max_tokens": 0},
@@ -685,6 +708,22 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_starts(
     assert main(["serve", *words]) == 2
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
+
+
+def test_the_cache_is_as_large_as_it_is_asked_to_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(*_: Any, **options: Any) -> Policy:
+        asked.update(options)
+        raise PolicyError("enough is known")
+
+    monkeypatch.setattr("apr.policy.load_policy", load)
+    words = ["--port", str(free_port()), "--cache", "64", "--cache-dtype", "float32"]
+    assert main(["serve", "--threads", *words]) == 2
+    assert "enough is known" in capsys.readouterr().err
+    assert (asked["cache_bytes"], asked["cache_dtype"]) == (64 << 20, "float32")
 
 
 def test_a_port_that_is_taken_is_refused_before_a_model_is_loaded(

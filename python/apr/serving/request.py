@@ -126,6 +126,10 @@ _CHAT_NEUTRAL: _Neutral = _BOTH_NEUTRAL | {
     "response_format": (lambda value: value == {"type": "text"}, "text"),
     "parallel_tool_calls": (lambda value: isinstance(value, bool), "true or false"),
     "store": (lambda value: value is False, "false"),
+    "metadata": (lambda value: value == {}, "an empty object"),
+    "modalities": (lambda value: value == ["text"], "text"),
+    "service_tier": (lambda value: value in ("auto", "default"), "auto"),
+    "top_logprobs": (_is(0), "0"),
 }
 _FIELDS = frozenset(("model", "max_tokens", "temperature", "seed", "stream", "stream_options", "user", "apr"))
 _CHAT_FIELDS = frozenset(("messages", "max_completion_tokens"))
@@ -202,11 +206,15 @@ def _conversation(messages: Any, policy: Policy) -> tuple[Any, int | None]:
 def _message(turn: dict[str, Any]) -> Message:
     """A turn, whose content is a text or a list of parts that are texts."""
     role, content = turn.get("role"), turn.get("content")
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
+    if isinstance(content, list) and all(map(_is_text, content)):
+        content = "".join(part["text"] for part in content)
     if role not in ("system", "developer", "user", "assistant") or not isinstance(content, str):
         raise Refusal(400, "messages: a role of system, user or assistant, and a content that is text")
     return Message("system" if role == "developer" else role, content)
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _spelled(ids: list[int], policy: Policy) -> str:
