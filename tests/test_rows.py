@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -298,13 +299,28 @@ def add_space(path: Path) -> None:
         (lambda at: (at / "p.jsonl").write_text("".join(sorted((at / "p.jsonl").open()))), "other problems"),
         (lambda at: add_space(at / "model" / "config.json"), "other config.json of"),
         (lambda at: add_space(at / "model" / "tokenizer.json"), "other tokenizer of"),
+        (lambda at: (at / "model" / "apr.json").write_text("{}"), "other apr.json of"),
+        (lambda at: (at / "model" / "chat_template.jinja").write_text("{{ 1 }}"), "other chat template of"),
         (lambda at: (at / "model" / "pytorch_model.bin").write_bytes(b"weights"), "other weights of"),
         (lambda at: (at / "out" / "setting.json").unlink(), "does not name"),
         (lambda at: (at / "out" / "setting.json").write_text("{}"), "does not name"),
         (lambda at: (at / "out" / "setting.json").write_text("5"), "cannot be read"),
         (lambda at: (at / "out" / "setting.json").write_text('{"digests": {"m": {"weights": 5}}}'), "cannot be read"),
     ],
-    ids=["more", "others", "shuffled", "config", "tokenizer", "bin", "unnoted", "empty", "broken", "wrong"],
+    ids=[
+        "more",
+        "others",
+        "shuffled",
+        "config",
+        "tokenizer",
+        "origin",
+        "template",
+        "bin",
+        "unnoted",
+        "empty",
+        "broken",
+        "wrong",
+    ],
 )
 def test_it_goes_on_with_the_same_only(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], object], says: str
@@ -332,7 +348,25 @@ def test_without_rows_nothing_has_begun(model: str, tmp_path: Path, capsys: pyte
     assert evaluate(str(tmp_path / "model"), tmp_path) == 0
     assert main(["eval", "--engine", "none", "--out", str(tmp_path / "other")]) == 2
     assert "unknown engine 'none'" in capsys.readouterr().err
+    assert main(["eval", "--language", "none", "--out", str(tmp_path / "other")]) == 2
+    assert "unknown language 'none'" in capsys.readouterr().err
+    (tmp_path / "rival.toml").write_text("[[conditions]]\nmodel = 'apr-tiny'\nmethod = 'sos+'\n")
+    assert main(["eval", "--recipe", str(tmp_path / "rival.toml"), "--out", str(tmp_path / "other")]) == 2
+    assert "trained for the method apr, not sos+" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["protocol.json", "setting.json", "rows.jsonl"])
+def test_a_pipe_in_a_file_s_place_is_not_waited_for(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Rows(Protocol(), tmp_path) as rows:
+        rows.append(made_row(0, True))
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    for words in (["report", str(tmp_path)], ["eval", "--out", str(tmp_path)]):
+        assert main(words) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_problems_that_are_the_same_count_once(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -237,14 +237,15 @@ def test_weights_are_fetched_in_one_form(
 
     def snapshot(name: str, *, allow_patterns: list[str]) -> str:
         asked.append(allow_patterns)
-        for file in ("config.json", weights):
+        for file in ("config.json", "chat_template.jinja", weights):
             if any(Path(file).match(pattern) for pattern in allow_patterns):
                 (tmp_path / file).touch()
         return str(tmp_path)
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     with ExitStack() as files:
-        assert (checkpoint("somebody/llama", files) / weights).exists()
+        directory = checkpoint("somebody/llama", files)
+    assert {file.name for file in directory.iterdir()} == {"config.json", "chat_template.jinja", weights}
     assert len(asked) == calls
     assert "*.bin" not in asked[0]
 

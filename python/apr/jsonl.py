@@ -32,6 +32,13 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"not JSON: {name} is no number")
 
 
+def read(path: Path) -> Any:
+    """A file's one value. ValueError for any other text, and for what is no regular file: a pipe would be waited
+    for. OSError as `open` raises it."""
+    _refuse_pipes(path)
+    return parse(path.read_bytes())
+
+
 def write(value: Any) -> str:
     """A value as one line, without its end. ValueError for NaN and infinities."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
@@ -40,8 +47,7 @@ def write(value: Any) -> str:
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The values of a file's whole lines, numbered from 1; none where there is no file. ValueError names file and line
     of what is no JSON."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file")
+    _refuse_pipes(path)
     with suppress(FileNotFoundError):
         data = path.read_bytes()
         for number, line in enumerate(data[: _whole(data)].split(b"\n"), 1):
@@ -87,6 +93,11 @@ class Appended:
                 os.fsync(self._file.fileno())
             finally:
                 self._file.close()
+
+
+def _refuse_pipes(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
 
 
 def _whole(data: bytes) -> int:

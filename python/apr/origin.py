@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from apr.jsonl import parse
+from apr.jsonl import read
 from apr.task import Method
 
 ORIGIN_FILE = "apr.json"
@@ -29,7 +29,7 @@ def read_origin(directory: str | Path) -> Origin:
     if not path.is_file():
         return Origin()
     try:
-        values = parse(path.read_text("utf-8"))
+        values = read(path)
         if not isinstance(values, dict) or not values.keys() <= {"task", "language", "method"}:
             raise ValueError("it holds task, language and method")
         origin = Origin(**values)

@@ -108,9 +108,7 @@ def load_policy(
     files = ExitStack()
     directory = checkpoint(model, files, method, task)
     try:
-        method = method_of(directory, method)
-        asked = load_task(task_of(directory, task), method)
-        spoken = load_language(language_of(directory, language), directory, method)
+        method, asked, spoken = meant(directory, method, task, language)
         sampling = stopping(load_engine(engine, str(directory), **options), spoken)
         return Policy(sampling, asked, spoken, method, files)
     except PolicyError:
@@ -122,6 +120,16 @@ def load_policy(
         raise PolicyError(str(error)) from None
     except (ValueError, OSError, RuntimeError) as error:
         raise PolicyError(f"cannot load {directory}: {_first_line(error)}") from None
+
+
+def meant(
+    directory: Path, method: Method | None, task: str | None, language: str | None
+) -> tuple[Method, Task[Any], Language]:
+    """What a checkpoint is asked, and how it answers: as given, or as it notes. ValueError or OSError if it cannot be,
+    which no engine need be there to tell."""
+    method = method_of(directory, method)
+    asked = load_task(task_of(directory, task), method)
+    return method, asked, load_language(language_of(directory, language), directory, method)
 
 
 def stopping(engine: Engine, language: Language) -> Engine:
@@ -196,7 +204,7 @@ def _download(name: str) -> Path:
             f"{name} is not a directory; names on a hub need huggingface_hub: {install('train')}"
         ) from None
     try:
-        directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+        directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model"]))
         if not any(directory.glob("*.safetensors")):
             # Older weights, which newer ones often stand beside.
             directory = Path(snapshot_download(name, allow_patterns=["*.bin"]))

@@ -197,13 +197,21 @@ async def _run(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress
 
 
 def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
-    """All models' checkpoints, on disk as long as `files` is open. UsageError if one is missing."""
-    from apr.policy import PolicyError, checkpoint
+    """All models' checkpoints, on disk as long as `files` is open. UsageError if one is missing, or is not for what it
+    would be asked."""
+    from apr.policy import PolicyError, checkpoint, meant
 
-    try:
-        return {c.model_name: checkpoint(c.model, files, c.method, protocol.task) for c in protocol.conditions}
-    except PolicyError as error:
-        raise UsageError(str(error)) from None
+    models: dict[str, Path] = {}
+    for condition in protocol.conditions:
+        try:
+            directory = checkpoint(condition.model, files, condition.method, protocol.task)
+            meant(directory, condition.method, protocol.task, protocol.language)
+        except PolicyError as error:
+            raise UsageError(str(error)) from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot load {directory}: {_words(error)}") from None
+        models[condition.model_name] = directory
+    return models
 
 
 def _keep(protocol: Protocol, rows: Rows, directory: str | None) -> str | None:

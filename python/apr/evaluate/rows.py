@@ -19,7 +19,7 @@ from apr.evaluate.protocol import Protocol, build_protocol
 from apr.evaluate.row import ProblemKey, Row, RowKey, judged, place, problem_of, row_key
 from apr.evaluate.shape import check_row
 from apr.files import write_atomically
-from apr.jsonl import Appended, parse, read_lines, write
+from apr.jsonl import Appended, read, read_lines, write
 from apr.lock import hold
 from apr.plugins import noted
 from apr.task import GROUP, load_task
@@ -54,7 +54,7 @@ class Rows:
         told, asked = directory / PROTOCOL_FILE, json.dumps(asdict(self._protocol), indent=2) + "\n"
         if not told.exists():
             write_atomically(told, asked)
-        elif told.read_text() != asked:
+        elif not told.is_file() or told.read_text() != asked:
             raise ValueError(f"{directory} holds results of another protocol (see {told}); choose another directory")
         path = directory / ROWS_FILE
         rows = _read(path, self._protocol)
@@ -96,7 +96,7 @@ def read_rows(directory: str | Path) -> tuple[Protocol, list[Row]]:
     """What an evaluation's directory holds so far, in order. ValueError if it is none."""
     directory = Path(directory)
     try:
-        values = parse((directory / PROTOCOL_FILE).read_text())
+        values = read(directory / PROTOCOL_FILE)
         if isinstance(values, dict) and isinstance(values.get("task"), str):
             noted(GROUP, values["task"], PROTOCOL_FILE)
         protocol = build_protocol(values)

@@ -22,7 +22,8 @@ from typing import Any
 from apr.evaluate.problems import digest_problems
 from apr.evaluate.row import Row
 from apr.files import write_atomically
-from apr.jsonl import parse
+from apr.jsonl import read
+from apr.origin import ORIGIN_FILE
 from apr.task import Task
 
 SETTING_FILE = "setting.json"
@@ -31,6 +32,8 @@ PARTS = {
     "weights": ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.index.json"),
     "config.json": ("config.json",),
     "tokenizer": ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"),
+    "chat template": ("chat_template*",),
+    "apr.json": (ORIGIN_FILE,),
 }
 """What of a checkpoint decides what it writes, and the files that hold it."""
 
@@ -74,7 +77,7 @@ def read_setting(directory: str | Path) -> Setting:
     """What is noted there; nothing if there is no note. ValueError if it cannot be read."""
     path = Path(directory) / SETTING_FILE
     try:
-        return _setting(parse(path.read_text()))
+        return _setting(read(path))
     except FileNotFoundError:
         return Setting()
     except (OSError, ValueError, TypeError, AttributeError) as error:
