@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from apr import solve_all
+from apr.cli import main
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.engine import load_engine
@@ -21,7 +23,7 @@ from apr.engine.checkpoint import load_model
 from apr.engine.native import NativeEngine
 from apr.policy import Policy
 from apr.task import selected
-from apr.threads.events import read_events
+from apr.threads.events import RolloutStarted, read_events
 from apr.train.optimizers import Diverged
 from apr.train.processes import Processes
 from apr.train.recipes import RlConfig, rl_recipe
@@ -149,6 +151,40 @@ def test_whatever_is_drawn_is_cut_short_and_drawn_again(
     assert told(tmp_path) == unbroken[overlap]
 
 
+def test_a_run_has_one_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunDirectory(tmp_path).hold():
+        assert main(["train", "rl", "--out", str(tmp_path), "--device", "cpu"]) == 2
+    assert "is in use by another process" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_ends_a_run_with_the_way_to_go_on(
+    start: Path,
+    unbroken: dict[bool, list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from apr.cli.progress import Watch
+
+    def watch(self: Watch[Any], line: dict[str, Any]) -> None:
+        if line["step"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    (tmp_path / "noise.toml").write_text(RECIPE)
+    run = tmp_path / "run"
+    words = ["--recipe", str(tmp_path / "noise.toml"), "--start-from", str(start), "--out", str(run)]
+    words = ["train", "rl", *words, "--device", "cpu", "--threads", "1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "__call__", watch)
+        assert main(words) == 130
+    said = capsys.readouterr().err
+    assert "stopped after step 2 of 4" in said
+    assert f"saved: {run / 'checkpoints' / '2'}; `apr train rl" in said
+    assert main(words) == 0
+    assert told(run) == unbroken[False]
+
+
 def everything(folder: Path, **changes: Any) -> RlConfig:
     """All that a checkpoint has to hold so that a run goes on as it began."""
     lessons = folder / "lessons.toml"
@@ -240,6 +276,8 @@ def test_the_policy_version_is_the_steps_of_the_weights(
     run = RunDirectory(tmp_path)
     for line in run.entries():
         events = list(read_events(run.watched(line["step"])))
+        # Children have no limit of their own, as with any command.
+        assert {event.limits["children"] for event in events if isinstance(event, RolloutStarted)} == {None}
         versions = {getattr(event, "policy_version", line["policy_version"]) for event in events}
         assert versions == {line["policy_version"]}
 

@@ -170,7 +170,7 @@ class RunDirectory:
 
     def entries(self) -> list[dict[str, Any]]:
         """The log's complete lines, as far as they tell of a step."""
-        if not self.log_path.exists():
+        if not self.log_path.is_file():
             return []
         entries = []
         for line in self.log_path.read_bytes().splitlines():
