@@ -13,7 +13,7 @@ from apr.engine.base import OnTokens
 from apr.engine.guard import guarded
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.run import run_threads
-from apr.types import Completion, SamplingParams, temperature_fault
+from apr.types import Completion, SamplingParams, Timing, temperature_fault
 from tiny import SOLVED
 
 VOCABULARY = 150
@@ -104,6 +104,28 @@ def test_what_cannot_be_is_an_engine_failure(changes: dict[str, Any], why: str, 
     assert not stream or list(completion.token_ids)[: len(heard)] == heard
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "None is no completion"),
+        ({"token_ids": ()}, "is no completion"),
+        *((replace(SOUND, token_ids=strange), "token_ids of a compl") for strange in (None, 5, "30", {30: 1}, [30])),
+        *((replace(SOUND, logprobs=strange), "logprobs of a compl") for strange in (None, 7, "-1", {1: -0.5})),
+        *((replace(SOUND, finish_reason=strange), "no reason to finish") for strange in (None, "bored", [], 3)),
+        *(
+            (replace(SOUND, timing=strange), "no timing")
+            for strange in ("x", (0.0,) * 3, Timing(0.0, 0.0, float("nan")))
+        ),
+        (replace(SOUND, finish_reason="error", error=5), "error of a completion cannot be 5"),
+    ],
+    ids=str,
+)
+def test_an_answer_of_another_shape_is_an_engine_failure(answer: Any, why: str) -> None:
+    completion, _ = ask(answer, stream=False)
+    assert (completion.finish_reason, completion.token_ids, completion.logprobs) == ("error", (), ())
+    assert why in str(completion.error)
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_can_be_is_believed(stream: bool) -> None:
     full = Completion((30,) * 5, (-0.5,) * 5, "length")
@@ -121,6 +143,11 @@ def test_an_engines_own_words_come_first() -> None:
     broken = Completion((30, 99999), (float("nan"),), "error", error="lost")
     completion, _ = ask(broken, stream=False)
     assert (completion.token_ids, completion.logprobs, completion.error) == ((30,), (), "lost")
+
+
+def test_an_engines_words_are_text_that_a_file_takes() -> None:
+    completion, _ = ask(Completion((), (), "error", error="lost\ud800\n"), stream=False)
+    assert completion.error == "lost?\n"
 
 
 @pytest.mark.parametrize("strange", [-1, 99999, 2**70, 5.7, True])

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from math import inf, isfinite
+from typing import get_args
 
 from apr.engine.base import Engine, OnTokens
-from apr.types import Completion, SamplingParams
+from apr.types import Completion, FinishReason, SamplingParams, Timing
 
 _ROUNDING = 1e-3
 """How far above 0 the logarithm of a probability may come out."""
@@ -52,7 +53,7 @@ async def guarded(
 ) -> Completion:
     """Like `engine.generate`, but an exception, tokens that differ from the streamed ones or are none of the
     vocabulary, log-probabilities that are none, a stop at no stop token, an end before the limit, more tokens than
-    that or weights of another version are all a completion with `finish_reason` "error"."""
+    that, weights of another version or an answer of another shape are all a completion with `finish_reason` "error"."""
     room = max(0, engine.context_length - len(prompt))
     limit = room if params.max_tokens is None else min(room, params.max_tokens)
     seen: list[int] = []
@@ -83,13 +84,15 @@ async def guarded(
     except Exception as error:
         if ours:
             raise ours[0] from error
-        words = faults[0] if faults else f"{type(error).__name__}: {error}"
+        words = faults[0] if faults else _text(f"{type(error).__name__}: {error}")
         return Completion(tuple(seen), (), "error", error=words)
     finally:
         # A cancelled request's last tokens may still be under way.
         ended = True
     if ours:
         raise ours[0]
+    if (fault := _shape_fault(completion)) is not None:
+        return Completion(tuple(seen), (), "error", error=fault)
     ids, reason = completion.token_ids, completion.finish_reason
     fault = faults[0] if faults else None
     if fault is not None:
@@ -117,8 +120,31 @@ async def guarded(
     if reason in ("stop", "length"):
         reason = "error"
     elif not faults:
-        fault = completion.error
+        fault = completion.error and _text(completion.error)
     return replace(completion, token_ids=ids, logprobs=(), finish_reason=reason, error=fault)
+
+
+def _shape_fault(answer: object) -> str | None:
+    """Why this is no completion at all; None if it is one."""
+    if not isinstance(answer, Completion):
+        return f"{_shown(answer)} is no completion"
+    for name, kinds in (("token_ids", tuple), ("logprobs", tuple | list), ("error", str | None)):
+        if not isinstance(value := getattr(answer, name), kinds):
+            return f"{name} of a completion cannot be {_shown(value)}"
+    if answer.finish_reason not in get_args(FinishReason):
+        return f"{_shown(answer.finish_reason)} is no reason to finish"
+    if answer.timing is not None and not (isinstance(answer.timing, Timing) and all(map(_seconds, answer.timing))):
+        return f"{_shown(answer.timing)} is no timing"
+    return None
+
+
+def _seconds(value: object) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
+
+
+def _text(words: str) -> str:
+    """What an engine says, as files take it: half of a surrogate pair is no character."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def _first_strange(token_ids: Sequence[object], vocab_size: int | None) -> int | None:
