@@ -25,6 +25,7 @@ from apr.evaluate.problems import digest_problems, split_problems
 from apr.evaluate.protocol import Condition, Protocol
 from apr.evaluate.rollouts import PATIENCE, run_protocol
 from apr.evaluate.rows import Rows, read_rows
+from apr.evaluate.schedule import WORKERS
 from apr.lock import hold
 from apr.plugins import vouch
 from apr.policy import Policy
@@ -225,6 +226,8 @@ def test_a_slow_rollout_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
         ({"reason": "\ud800"}, "reason is "),
         ({"vote": [1]}, r"vote is \[1\]"),
         ({"makespan": {"2": 1}}, "makespan is "),
+        ({"makespan": dict.fromkeys(map(str, WORKERS), 0.5)}, "makespan is "),
+        ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"profile": {}}, "profile is {}"),
         ({"diagnostics": {"steps": None}}, "diagnostics is "),
         ({"ends": []}, r"ends is \[\]"),
@@ -382,6 +385,21 @@ def test_problems_that_are_the_same_count_once(model: str, tmp_path: Path, capsy
     assert "going on after 3 of 6 rollouts" in capsys.readouterr().err
     rows = read_rows(tmp_path / "out")[1]
     assert [(row["sample"], row["index"]) for row in rows] == [(s, i) for s in range(2) for i in range(3)]
+
+
+def test_rows_that_make_no_table_are_told_and_stay(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    write_problems(tmp_path)
+    assert evaluate(model, tmp_path) == 0
+    kept = map(json.loads, lines(tmp_path / "out"))
+    strange = [json.dumps({**row, "more": more}) for row, more in zip(kept, ("a", 1, None), strict=True)]
+    (tmp_path / "out" / "rows.jsonl").write_text("".join(line + "\n" for line in strange))
+    capsys.readouterr()
+    assert evaluate(model, tmp_path) == 1
+    assert "rows cannot be kept: more of all rows makes no column" in capsys.readouterr().err
+    assert lines(tmp_path / "out") == strange
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:

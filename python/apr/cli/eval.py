@@ -220,7 +220,7 @@ def _keep(protocol: Protocol, rows: Rows, directory: str | None) -> str | None:
         if directory is not None:
             _tabulate(protocol, rows, directory)
         rows.close()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"rows cannot be kept: {_words(error)}"
     return None
 

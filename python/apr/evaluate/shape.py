@@ -79,9 +79,8 @@ def _object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _natural(value: Any) -> bool:
-    # A seed has up to 63 bits.
-    return type(value) is int and value >= 0
+def _seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 _SHAPE: dict[str, Callable[[Any], bool]] = {
@@ -89,7 +88,7 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "sample": _whole,
     "index": _whole,
     "problem": _object,
-    "seed": _natural,
+    "seed": _seed,
     "correct": _or_none(_truth),
     "failed": _truth,
     "reason": _text,
@@ -97,7 +96,7 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "answer": _or_none(_text),
     "vote": _or_none(_text),
     **{name: _whole if measure.type == "int" else _number for name, measure in Measures.__dataclass_fields__.items()},
-    "makespan": _mapping(_number, [str(workers) for workers in WORKERS]),
+    "makespan": _mapping(_whole, [str(workers) for workers in WORKERS]),
     "profile": _or_none(_mapping(_number, list(Profile.__dataclass_fields__))),
     "width": _or_none(_whole),
     "teacher": _or_none(_truth),

@@ -23,10 +23,11 @@ _NESTED = ("problem", "profile", "diagnostics")
 
 
 def write_parquet(protocol: Protocol, rows: Sequence[dict[str, Any]], directory: str | Path) -> Path:
-    """Write `rows.parquet` with a column for each value of a row and each field of its condition."""
+    """Write `rows.parquet` with a column for each value of a row and each field of its condition. ValueError if values
+    of one name are of several kinds, as rows that were changed by hand may have them."""
     flat = [_flat(row, asdict(protocol.conditions[row["condition"]])) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
-    columns = {name: pa.array([row.get(name) for row in flat], type=_type(name)) for name in names}
+    columns = {name: _column(name, [row.get(name) for row in flat]) for name in names}
     path = Path(directory) / PARQUET_FILE
     replace_atomically(path, lambda draft: pq.write_table(pa.table(columns), draft, compression="zstd"))
     return path
@@ -46,6 +47,13 @@ def _words(value: Any) -> Any:
     if isinstance(value, list):
         return [_words(item) for item in value]
     return value if value is None or isinstance(value, str) else write(value)
+
+
+def _column(name: str, values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values, type=_type(name))
+    except (pa.ArrowException, OverflowError):
+        raise ValueError(f"{name} of all rows makes no column") from None
 
 
 def _type(name: str) -> pa.DataType | None:
