@@ -286,6 +286,10 @@ def test_what_cannot_be_trained_leaves_no_directory(tmp_path: Path, capsys: pyte
     assert sft(out, recipe=SFT.replace("context_length = 512", "context_length = 10")) == 2
     assert "model.context_length" in capsys.readouterr().err
     assert sft(out, "--device", "abacus") == 2
+    assert sft(out, "--device", "meta") == 2
+    assert "no device 'meta'" in capsys.readouterr().err
+    assert sft(out, "--threads", "99999999999") == 2
+    assert "--threads: it is at most 1024" in capsys.readouterr().err
     assert not out.exists()
 
 

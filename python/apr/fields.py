@@ -22,6 +22,8 @@ T = TypeVar("T")
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a table"}
 LARGEST = 2**63 - 1
 """No integer is greater: what counts beside Python has 64 bits."""
+_LARGEST_FLOAT = 1e36
+"""What is computed with has 32 bits, which end at 3e38."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ def _finite(value: float, where: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise _OutOfRange(f"{where}: {number} is not a finite number")
+    if abs(number) > _LARGEST_FLOAT:
+        raise _OutOfRange(f"{where}: {number} is not finite in 32 bits")
     return number
 
 

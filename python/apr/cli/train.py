@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from apr.train.run_recipe import RunRecipe, Trainer
 
 T = TypeVar("T")
+MOST_THREADS = 1024
+"""As for the native engine; nothing here has more processors."""
 
 
 def parser() -> Parser:
@@ -104,7 +107,14 @@ def _add_common(parser: Parser) -> None:
     add("--seed", type=natural, metavar="N", help="of weights and data (default: the recipe's)")
     add("--until", type=positive, metavar="N", help="stop after this step, to go on later (default: the last one)")
     add("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
-    add("--threads", type=positive, metavar="N", help="CPU threads (default: as many as torch likes)")
+    add("--threads", type=_threads, metavar="N", help="CPU threads (default: as many as torch likes)")
+
+
+def _threads(text: str) -> int:
+    value = positive(text)
+    if value > MOST_THREADS:
+        raise ArgumentTypeError(f"it is at most {MOST_THREADS}")
+    return value
 
 
 def _sft(options: Any, again: str, handler: Signals) -> int:
@@ -306,7 +316,8 @@ def _device(wanted: str | None) -> str:
     if wanted is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=wanted)
+        # Of a device that only knows shapes, no number can be read.
+        torch.zeros(1, device=wanted).item()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"no device {wanted!r}: {str(error).splitlines()[0]}") from None
     return wanted

@@ -35,7 +35,6 @@ Numbers = Annotated[tuple[int, int], Range(2, 6), Ascending()]
 Seed = Annotated[int, Range(least=0, most=2**63 - 2)]
 """Validation takes the one after it."""
 Width = Annotated[int, Range(1, 2**20)]
-Rate = Annotated[float, Range(0.0, 1e36, open=True)]
 Beta = Annotated[float, Range(0.0, 1.0 - 1e-9)]
 
 
@@ -67,9 +66,9 @@ class OptimizerConfig:
 
     name: Literal["adamw", "muon"] = "adamw"
     """muon: hidden matrices by Muon, all else by AdamW."""
-    learning_rate: Rate = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak of AdamW."""
-    muon_learning_rate: Rate = 0.02
+    muon_learning_rate: Positive = 0.02
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: NotNegative = 0.01
     clip: NotNegative = 1.0
