@@ -93,6 +93,8 @@ async def guarded(
         raise ours[0]
     if (fault := _shape_fault(completion)) is not None:
         return Completion(tuple(seen), (), "error", error=fault)
+    if completion.error is not None:
+        completion = replace(completion, error=_text(completion.error))
     ids, reason = completion.token_ids, completion.finish_reason
     fault = faults[0] if faults else None
     if fault is not None:
@@ -120,7 +122,7 @@ async def guarded(
     if reason in ("stop", "length"):
         reason = "error"
     elif not faults:
-        fault = completion.error and _text(completion.error)
+        fault = completion.error
     return replace(completion, token_ids=ids, logprobs=(), finish_reason=reason, error=fault)
 
 
