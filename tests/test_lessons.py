@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from apr import Tokenizer
+from apr import Tokenizer, _core
 from apr.countdown.lessons import Lessons as CountdownLessons
 from apr.countdown.loss_weights import CODES, KINDS, LossWeights
 from apr.languages.tags import InheritingTags, Tags
@@ -382,3 +382,13 @@ def test_training_on_searches_lowers_the_loss(tmp_path: Path) -> None:
     assert sft(out, "--steps", "60", recipe=recipe) == 0
     losses = [entry["loss"] for entry in RunDirectory(out).entries()]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_late_waves_have_lessons_of_their_own_of_the_same_problems_for_both_methods() -> None:
+    options: dict[str, Any] = {"promising": 1.0, "ranking": "kinds", "slack": 2, "waves": [4], "conditioned": 0.0}
+    threads, serial = (_core.Traces(3, method, rounds=4, **options).get(0, 20) for method in ("apr", "sos+"))
+    assert all(len(trace.children) >= 4 for _, trace, *_ in threads)
+    assert [problem for problem, *_ in threads] == [problem for problem, *_ in serial]
+    stage = {"until": 1.0, "parts": [{"weight": 1.0, "beam_size": [2, 2], "rounds": 2}]}
+    with pytest.raises(ValueError, match="rounds are of a search in waves"):
+        CountdownLessons("apr", {"stages": [stage]}, {}, seed=0, max_tokens=500)

@@ -142,6 +142,7 @@ class Traces:
         largest: int | None = None,
         slack: int | None = None,
         waves: Sequence[int] | None = None,
+        rounds: int = 0,
         shuffled: bool = False,
         conditioned: float = 1.0,
         numbers: tuple[int, int] = ...,

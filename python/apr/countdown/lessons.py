@@ -44,6 +44,8 @@ class Part:
     """The largest number of a problem."""
     target: Annotated[tuple[int, int], Range(1, 1_000_000), Ascending()] = (10, 100)
     """Smallest and largest target."""
+    rounds: Annotated[int, Range(0, 16)] = 0
+    """In waves: fewest of them; problems that are solved sooner are passed over. 0: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class DataConfig:
             for part in stage.parts:
                 if part.beam_size is None and not self.waves:
                     yield f"stages[{place}].parts", "a beam_size is missing: only a search in waves needs none"
+                if part.rounds and not self.waves:
+                    yield f"stages[{place}].parts", "rounds are of a search in waves"
 
 
 class Lessons:
@@ -154,6 +158,7 @@ class Lessons:
                     largest=data.largest,
                     slack=data.slack,
                     waves=data.waves or None,
+                    rounds=part.rounds,
                     shuffled=data.shuffled,
                     conditioned=part.conditioned,
                     numbers=part.numbers,

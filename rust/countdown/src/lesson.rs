@@ -19,6 +19,7 @@ use crate::trace::{
 const WIDTH_STREAM: u64 = 2;
 const LESSON_STREAM: u64 = 4;
 const CONDITION_STREAM: u64 = 5;
+const MAX_DRAWS: u64 = 10_000;
 
 /// One row of supervised training.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +123,7 @@ pub struct TraceStream {
     teacher: Teacher,
     guide: Guide,
     conditioned: f64,
+    rounds: usize,
     seed: u64,
 }
 
@@ -154,14 +156,30 @@ impl TraceStream {
         if !(0.0..=1.0).contains(&conditioned) {
             return Err(Error::Parameter(format!("conditioned is a share, not {conditioned}")));
         }
-        Ok(TraceStream { problems: space.stream(seed)?, teacher, guide, conditioned, seed })
+        Ok(TraceStream { problems: space.stream(seed)?, teacher, guide, conditioned, rounds: 0, seed })
+    }
+
+    /// The same, of searches in at least so many waves: problems that are solved sooner are passed over.
+    pub fn lasting(self, rounds: usize) -> TraceStream {
+        TraceStream { rounds, ..self }
     }
 
     /// Item `i`.
     ///
     /// # Errors
-    /// As [`ProblemStream::get`] and [`search`].
+    /// As [`ProblemStream::get`] and [`search`]; [`Error::Parameter`] if no search seems to last so long.
     pub fn get(&self, item: u64) -> Result<TraceItem, Error> {
+        for draw in 0..MAX_DRAWS {
+            // The first is the item itself; those after it are far from any that is asked for.
+            let found = self.draw(item.wrapping_add(draw << 40))?;
+            if found.trace.waves >= self.rounds {
+                return Ok(found);
+            }
+        }
+        Err(Error::Parameter(format!("no search lasts {} rounds", self.rounds)))
+    }
+
+    fn draw(&self, item: u64) -> Result<TraceItem, Error> {
         let problem = self.problems.get(item)?;
         let conditioned = Random::new(self.seed, CONDITION_STREAM, item).promising(self.conditioned)?;
         let method = self.teacher.method(conditioned, &mut Random::new(self.seed, WIDTH_STREAM, item))?;

@@ -29,6 +29,8 @@ pub struct Trace {
     pub children: Vec<Vec<Trace>>,
     /// Whether the goal was reached.
     pub solved: bool,
+    /// How many waves it took; 0 for a search that is not in waves.
+    pub waves: usize,
 }
 
 impl Trace {

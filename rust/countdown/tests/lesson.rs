@@ -384,6 +384,22 @@ fn a_budget_bounds_a_search_in_waves_and_without_one_it_goes_on() {
 }
 
 #[test]
+fn problems_that_are_solved_too_soon_are_passed_over() {
+    let (all, lasting) = (in_waves(1.0, 0.0), in_waves(1.0, 0.0).lasting(4));
+    let mut sooner = 0;
+    for i in 0..20 {
+        let (any, found) = (all.get(i).expect("a trace"), lasting.get(i).expect("a trace"));
+        assert_eq!(any.trace.waves, any.trace.children.len());
+        assert!(found.trace.waves >= 4 && found.trace.children.len() == found.trace.waves);
+        sooner += usize::from(any.trace.waves < 4);
+        assert_eq!(any == found, any.trace.waves >= 4);
+        assert_eq!(lasting.get(i), Ok(found));
+    }
+    assert!(sooner > 10);
+    assert!(apr(0.5).lasting(1).get(0).is_err());
+}
+
+#[test]
 fn lessons_of_waves_give_what_a_wave_found_and_teach_what_follows() {
     let tokenizer = Tokenizer::default();
     for i in 0..30 {

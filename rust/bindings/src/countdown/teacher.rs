@@ -272,8 +272,8 @@ pub(super) struct Traces(TraceStream);
 impl Traces {
     #[new]
     #[pyo3(signature = (seed, method, *, beam_size=None, child_beam_size=None, promising, ranking="paper", largest=None,
-                        slack=None, waves=None, shuffled=false, conditioned=1.0, numbers=(4, 4), max_number=99,
-                        target=(10, 100), split="train", held_out_targets=vec![]))]
+                        slack=None, waves=None, rounds=0, shuffled=false, conditioned=1.0, numbers=(4, 4),
+                        max_number=99, target=(10, 100), split="train", held_out_targets=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         seed: u64,
@@ -285,6 +285,7 @@ impl Traces {
         largest: Option<Number>,
         slack: Option<u32>,
         waves: Option<Vec<usize>>,
+        rounds: usize,
         shuffled: bool,
         conditioned: f64,
         numbers: (usize, usize),
@@ -311,7 +312,8 @@ impl Traces {
         };
         let space = space(numbers, max_number, target, split, held_out_targets)?;
         let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack };
-        TraceStream::new(&space, teacher, guide, conditioned, seed).map(Traces).map_err(raise)
+        let traces = TraceStream::new(&space, teacher, guide, conditioned, seed).map_err(raise)?;
+        Ok(Traces(traces.lasting(rounds)))
     }
 
     /// Items `start` to `start + count`: (problem, trace, beam size or budget, child beam size, condition); None where

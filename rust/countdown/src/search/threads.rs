@@ -109,6 +109,7 @@ impl<V: Value, C: Choices> Teacher<'_, V, C> {
                 main_calls: vec![child_text.as_str().to_owned()],
                 children: Vec::new(),
                 solved: goal.is_some(),
+                waves: 0,
             });
             if first.is_none() && goal.is_some() {
                 first = goal;

@@ -48,6 +48,7 @@ impl<V: Value, C: Choices> Teacher<'_, V, C> {
             self.order.clone_from(&ranked);
             let mut goal = self.show(ROOT, shown..shown + size, text)?;
             shown += size;
+            trace.waves += 1;
             if !self.internal.is_empty() {
                 goal = match waves.below {
                     Below::Children => self.spawn(waves.child_beam_size, text, trace)?,
