@@ -47,16 +47,17 @@ def solver(_: Path) -> tuple[AprApp, Ready]:
 
 
 def timeline(folder: Path) -> tuple[AprApp, Ready]:
-    """One search, gone back in time to where its children were at work."""
+    """One search at its end: the sign of a thread that runs would turn, in a picture too."""
     log = folder / "events.jsonl"
     log.write_text("".join(line for line in DEMO.read_text().splitlines(keepends=True) if '"rollout":"apr"' in line))
-    app = AprApp(SearchScreen([Track.of_log(log)]))
+    track = Track.of_log(log)
+    app = AprApp(SearchScreen([track]))
 
     async def ready(pilot: Any) -> None:
         threads = app.first.query_one(ThreadList)
         await until(pilot, lambda: threads.count == 11 and bool(threads.lane_width))
-        for _ in range(6):
-            await pilot.press("shift+left")
+        await until(pilot, lambda: not getattr(track.feed, "behind", True))
+        await pilot.press("down")
 
     return app, ready
 
