@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +78,7 @@ class SglangEngine:
         it is known; `timeout` is the longest a stream may go without a token, in seconds, `connections` the most at
         once. ServerError if nothing usable is there."""
         self.url = url.rstrip("/")
-        self._servers = [server.rstrip("/") for server in servers]
+        self._servers, self._given = [server.rstrip("/") for server in servers], bool(servers)
         self._processes = list(processes)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
@@ -187,7 +188,7 @@ class SglangEngine:
         if isinstance(weights, str | Path):
             path = Path(weights).resolve()
             weights = OnDisk(path, await asyncio.to_thread(weights_name, path))
-        work = update(self._ask, self._servers if servers is None else servers, weights, probe)
+        work = self._update(weights, probe, servers)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
         return self.note_weights(weights.name)
 
@@ -228,8 +229,17 @@ class SglangEngine:
             )
         return self._session
 
+    async def _find_servers(self) -> Sequence[str]:
+        """Anew each time: a router that has just come up may not know all of its servers yet."""
+        if not self._given:
+            self._servers = await servers_behind(self._ask, self.url)
+        return self._servers
+
+    async def _update(self, weights: Weights, probe: Probe | None, servers: Sequence[str] | None) -> None:
+        await update(self._ask, await self._find_servers() if servers is None else servers, weights, probe)
+
     async def _ask_length_and_weights(self) -> tuple[int, str | None]:
-        self._servers = self._servers or await servers_behind(self._ask, self.url)
+        await self._find_servers()
         info = await self._ask("GET", self._servers[0], "/server_info")
         most = info.get("max_req_input_len")
         if type(most) is not int or most < 2:
@@ -344,12 +354,10 @@ class SglangEngine:
     async def _abort(self, rid: str) -> None:
         timeout = aiohttp.ClientTimeout(total=min(self._timeout, _ANSWER_S))
         for server in self._servers:
-            try:
+            # A server that cannot be told is not decoding for us either.
+            with suppress(aiohttp.ClientError, TimeoutError):
                 async with self._http().post(f"{server}/abort_request", json={"rid": rid}, timeout=timeout) as response:
                     await response.read()
-            except (aiohttp.ClientError, TimeoutError):
-                # A server that cannot be told is not decoding for us either.
-                continue
 
 
 def open_sglang(
