@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from apr.fields import NotNegative
 
-# The flags of a token's code, as in `rust/countdown/src/lesson.rs`; 0 is a token that the model does not write itself.
+# The flags of a token's code, as in `rust/countdown/src/lesson/kind.rs`; 0: the model does not write it itself.
 WRITTEN, RESULT, LARGE_RESULT, STATE, VERDICT, JOINED, LINE = (1 << place for place in range(7))
 CODES = 2 * LINE
 

@@ -6,6 +6,8 @@
 //! thread that spawns ends with its spawn block, without an end token. Lesson i of a stream is a pure function of
 //! (seed, i).
 
+pub mod kind;
+
 use crate::llama2::llama2_tokens;
 use crate::problem::Error;
 use crate::sample::{Choices, ProblemSpace, ProblemStream, Random, for_search};
@@ -28,24 +30,6 @@ pub struct Sample {
     pub token_ids: Vec<u32>,
     /// True where the model itself writes the token; as long as `token_ids`.
     pub loss_mask: Vec<bool>,
-}
-
-/// What a token is, as flags of one byte; 0 for a token that the model does not write itself.
-pub mod kind {
-    /// The model itself writes it: set beside every other flag.
-    pub const WRITTEN: u8 = 1;
-    /// A digit of an equation's result: computed, not copied.
-    pub const RESULT: u8 = 2;
-    /// A digit of a result from 1,000 on.
-    pub const LARGE_RESULT: u8 = 4;
-    /// In the numbers or operations of a state line: recalled from the lines, long before, that named the node.
-    pub const STATE: u8 = 8;
-    /// Whether a number is the target.
-    pub const VERDICT: u8 = 16;
-    /// After a join.
-    pub const JOINED: u8 = 32;
-    /// The first of a line: which kind of line comes next.
-    pub const LINE: u8 = 64;
 }
 
 /// Which searches a stream of teacher traces holds. Both widths are drawn anew for each problem.
