@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -394,6 +395,15 @@ def test_an_abort_reaches_the_server_behind_a_router(served: Served, tmp_path: P
             run(engine.close())
 
 
+def wait_for_workers(router: str, count: int) -> None:
+    """A router is healthy as soon as it knows one server."""
+    request = urllib.request.Request(f"{router}/workers", headers={"Authorization": f"Bearer {KEY}"})
+    deadline = time.monotonic() + 120
+    while len(json.load(urllib.request.urlopen(request))["workers"]) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: Path) -> None:
     """Runs last: 64 rollouts of a step, one of two servers killed among them. What the dead one had begun is done again
     by the other, which then gets weights by itself."""
@@ -407,6 +417,7 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
     victim = served.servers[1]
     with start_router(urls, api_key=KEY, log=tmp_path / "router.log") as router:
         router.wait_until_healthy()
+        wait_for_workers(router.url, 2)
         engine = SglangEngine(router.url, api_key=KEY, context_length=CONTEXT)
         policy = Policy(engine, task, Traces("apr"), "apr")
 
