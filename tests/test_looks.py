@@ -22,9 +22,10 @@ from apr_tui.curves import Chart
 from apr_tui.monitor import MonitorScreen
 from apr_tui.search import SearchScreen
 from apr_tui.threads import ThreadList
+from apr_tui.track import Track
 from pilots import until
 from test_timeline import DEMO
-from test_tui import Track, screen, solving
+from test_tui import screen, solving
 
 GOLDEN = Path(__file__).parent / "golden" / "looks"
 README = Path(__file__).parents[1] / "docs" / "tui.svg"

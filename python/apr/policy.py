@@ -132,6 +132,14 @@ def meant(
     return method, asked, load_language(language_of(directory, language), directory, method)
 
 
+def task_and_method(model: str | None, task: str | None, method: Method | None) -> tuple[str, Method]:
+    """The task that a model is asked and the method by which it searches: as given, or as its checkpoint notes.
+    ValueError if there is no such model, or if it was trained for another method."""
+    with ExitStack() as files:
+        directory = checkpoint(model, files, method, task)
+        return task_of(directory, task), method_of(directory, method)
+
+
 def stopping(engine: Engine, language: Language) -> Engine:
     """The engine, which goes on behind stop tokens that end nothing in the language."""
     return PhraseEngine(engine, language.settled_stop) if isinstance(language, EndsInText) else engine
@@ -195,6 +203,14 @@ def ships_for(task: str, method: Method) -> str | None:
     return None
 
 
+def default_model(task: str | None, method: Method) -> str:
+    """The name of the shipped checkpoint that is run where none is named. PolicyError if none ships for the method."""
+    if method not in SHIPPED_MODELS:
+        raise PolicyError(f"no model for the method {method} ships; name one with --model DIR")
+    # A task of others' has none that ships; their engine may not look at it.
+    return (None if task is None else ships_for(task, method)) or SHIPPED_MODELS[method]
+
+
 def _download(name: str) -> Path:
     """A checkpoint of the hub, or of its cache on disk."""
     try:
@@ -220,11 +236,7 @@ def install(extra: str) -> str:
 
 
 def _shipped(files: ExitStack, method: Method, task: str | None) -> Path:
-    if method not in SHIPPED_MODELS:
-        raise PolicyError(f"no model for the method {method} ships; name one with --model DIR")
-    # A task of others' has none that ships; their engine may not look at it.
-    own = None if task is None else ships_for(task, method)
-    place = _CHECKPOINTS / (own or SHIPPED_MODELS[method])
+    place = _CHECKPOINTS / default_model(task, method)
     if not (place / "config.json").is_file():
         raise PolicyError(f"this installation has no model of its own for {method}; name one with --model DIR")
     return files.enter_context(resources.as_file(place))

@@ -15,9 +15,11 @@ from apr.form import form_of
 from apr.plain import one_line
 from apr.plugins import names
 from apr.task import GROUP, LineKind, Marks, Method, Shows, Solves, Task, Tells, Verdict, load_task
+from apr.threads.causes import unreadable
 from apr.threads.events import CloseReason, RolloutStarted
 from apr.threads.language import GROUP as LANGUAGES
 from apr.threads.language import Language, load_language
+from apr.threads.tree import Thread
 
 T = TypeVar("T")
 
@@ -48,6 +50,14 @@ def give(task: Task[Any]) -> None:
 def end_of(reason: CloseReason) -> str:
     """How a thread or a rollout ended, in words."""
     return _ENDS[reason]
+
+
+def ending(thread: Thread) -> str:
+    """How a thread ended that claims nothing, with what is known of it. ValueError for one that runs."""
+    if thread.reason is None:
+        raise ValueError(f"{thread.id} has not ended")
+    detail = unreadable(thread) or thread.detail
+    return f"{end_of(thread.reason)}: {one_line(detail)}" if detail else end_of(thread.reason)
 
 
 @lru_cache(maxsize=64)

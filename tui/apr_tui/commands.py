@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module, resources
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 from apr.arguments import Parser, UsageError
-from apr.policy import Policy, PolicyError, checkpoint, load_policy, method_of, ships_for, task_of
+from apr.policy import Policy, PolicyError, load_policy, ships_for, task_and_method
 from apr.shown import give
 from apr.task import Method, load_task
 from apr_tui.app import THEMES, AprApp
@@ -149,12 +148,10 @@ def _watch(options: argparse.Namespace, memory: Memory) -> AprApp:
         if options.task is not None:
             give_task(options.task)
         return AprApp(SearchScreen([Track.of_log(options.log)], f"{options.log} holds no events yet"), memory=memory)
-    with ExitStack() as files:
-        try:
-            directory = checkpoint(options.model, files, options.method, options.task)
-            asked, method = task_of(directory, options.task), method_of(directory, options.method)
-        except ValueError as error:
-            raise Refused(str(error)) from None
+    try:
+        asked, method = task_and_method(options.model, options.task, options.method)
+    except ValueError as error:
+        raise Refused(str(error)) from None
     give_task(asked)
     named: dict[Method, str | None] = {method: options.model}
     if options.sos_model is not None:

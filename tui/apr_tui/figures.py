@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from apr.shown import end_of
-from apr.threads.causes import unreadable
+from apr.shown import end_of, ending
 from apr.threads.marks import Mark, mark_of
 from apr.threads.tree import MAIN, Thread
 from apr_tui.plain import one_line
@@ -193,5 +192,4 @@ def _note(view: View, thread: Thread) -> str:
         if told == "wrong":
             return f"claims a solution that is none: {claim}"
         return f"found {claim}" if told == "found" else f"claims {claim}"
-    why, detail = end_of(thread.reason), unreadable(thread) or thread.detail
-    return f"{why}: {one_line(detail)}" if detail else why
+    return ending(thread)

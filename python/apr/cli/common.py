@@ -135,15 +135,11 @@ def check_engine(name: str, server: str | None = None) -> None:
 def asked(options: Any) -> tuple[str, Method]:
     """The task and the method that are asked for, or what the model was trained for. UsageError if there is no such
     model or task, or if it was trained for another method."""
-    from contextlib import ExitStack
-
-    from apr.policy import PolicyError, checkpoint, method_of, task_of
+    from apr.policy import task_and_method
 
     try:
-        with ExitStack() as files:
-            directory = checkpoint(options.model, files, options.method, options.task)
-            name, method = task_of(directory, options.task), method_of(directory, options.method)
-    except (ValueError, PolicyError) as error:
+        name, method = task_and_method(options.model, options.task, options.method)
+    except ValueError as error:
         raise UsageError(str(error)) from None
     open_task(name, method)
     return name, method

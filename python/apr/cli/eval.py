@@ -202,15 +202,16 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
     from apr.policy import PolicyError, checkpoint, meant
 
     models: dict[str, Path] = {}
-    for condition in protocol.conditions:
+    # Conditions share models.
+    for name, model, method in dict.fromkeys((c.model_name, c.model, c.method) for c in protocol.conditions):
         try:
-            directory = checkpoint(condition.model, files, condition.method, protocol.task)
-            meant(directory, condition.method, protocol.task, protocol.language)
+            directory = checkpoint(model, files, method, protocol.task)
+            meant(directory, method, protocol.task, protocol.language)
         except PolicyError as error:
             raise UsageError(str(error)) from None
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot load {directory}: {_words(error)}") from None
-        models[condition.model_name] = directory
+        models[name] = directory
     return models
 
 

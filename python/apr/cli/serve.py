@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve_threads(options: Any) -> int:
-    from apr.policy import SHIPPED_MODELS, install, ships_for
+    from apr.policy import default_model, install
 
     try:
         from apr.serving import ServingLimits, thread_server
@@ -100,7 +100,7 @@ def _serve_threads(options: Any) -> int:
             options.language,
             options.cache_dtype,
         )
-        shipped = ships_for(policy.task.name, policy.method) or SHIPPED_MODELS[policy.method]
+        shipped = default_model(policy.task.name, policy.method)
         name = shipped if options.model is None else Path(options.model).resolve().name
         limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
         app = thread_server(policy, name, limits=limits, api_key=options.api_key)

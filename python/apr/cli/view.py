@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from apr.plain import one_line
-from apr.shown import Shown, end_of
-from apr.threads.causes import unreadable
+from apr.shown import Shown, ending
 from apr.threads.marks import SIGNS, Mark, mark_of
 from apr.threads.tree import MAIN, Thread, ThreadTree
 
@@ -166,8 +165,7 @@ def _doing(tree: ThreadTree, thread: Thread, mark: Mark, shown: Shown) -> str:
         if mark == "wrong":
             return f"claims a solution that is none: {claim}"
         return f"found {claim}" if mark == "found" else f"claims {claim}"
-    why, detail = end_of(thread.reason), unreadable(thread) or thread.detail
-    return f"{why}: {one_line(detail)}" if detail else why
+    return ending(thread)
 
 
 def _waiting(tree: ThreadTree, thread: Thread) -> str:

@@ -15,7 +15,7 @@ impl<V: Value, C: Choices> Teacher<'_, V, C> {
     pub(super) fn best_first(mut self, beam_size: usize, promising: Option<f64>) -> Result<Trace, Error> {
         let mut text = Writer::default();
         let solved = self.batches(ROOT, 0, beam_size, promising, &mut text)?.is_some();
-        Ok(Trace { main_calls: vec![text.as_str().to_owned()], children: Vec::new(), solved, waves: 0 })
+        Ok(Trace { main_calls: vec![text.as_str().to_owned()], solved, ..Trace::default() })
     }
 
     /// A serial search from `start`, and the goal if it reached it; its text has its end then.
@@ -105,6 +105,6 @@ impl<V: Value, C: Choices> Teacher<'_, V, C> {
         if !solved {
             text.phrase(FAIL);
         }
-        Ok(Trace { main_calls: vec![text.as_str().to_owned()], children: Vec::new(), solved, waves: 0 })
+        Ok(Trace { main_calls: vec![text.as_str().to_owned()], solved, ..Trace::default() })
     }
 }

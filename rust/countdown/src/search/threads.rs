@@ -107,9 +107,8 @@ impl<V: Value, C: Choices> Teacher<'_, V, C> {
             }
             round.push(Trace {
                 main_calls: vec![child_text.as_str().to_owned()],
-                children: Vec::new(),
                 solved: goal.is_some(),
-                waves: 0,
+                ..Trace::default()
             });
             if first.is_none() && goal.is_some() {
                 first = goal;
