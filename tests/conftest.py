@@ -20,8 +20,25 @@ settings.load_profile("patient")
 # Several workers share the processors: threads that wait for each other by spinning would take them from one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LONGEST = ("test_sglang.py", "test_grpo.py", "test_rl_runs.py", "test_smollm.py", "test_shards.py", "test_examples.py")
+# Hundreds of processes begin in these tests: each would compile torch anew.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / "target" / "pycache")
+
+LONGEST = (
+    "test_sglang.py",
+    "test_scale.py",
+    "test_smollm.py",
+    "test_grpo.py",
+    "test_rl_runs.py",
+    "test_shards.py",
+    "test_examples.py",
+)
 """Begun first, so that in the end no worker is left alone with one of them."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: a worker waits a third of its time, for servers and for the other's."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
