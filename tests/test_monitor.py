@@ -31,7 +31,7 @@ from apr_tui.monitor import MonitorScreen
 from apr_tui.monitoring import monitor
 from apr_tui.pane import MeterLine
 from apr_tui.plain import middle, one_line
-from apr_tui.plot import Box, draw, smooth
+from apr_tui.plot import STROKES, Box, draw, smooth
 from apr_tui.record import Plan, Run, RunFeed, duration, fold, overview
 from apr_tui.state import State, fold_all
 from apr_tui.steps import StepTable
@@ -234,16 +234,26 @@ def test_columns_of_the_steps_are_as_wide_as_their_names() -> None:
     assert len(str(table.line(0, 40))) <= 40
 
 
-def test_a_second_run_is_dotted() -> None:
-    first, second = fold(Run(), lines(*map(entry, (1, 2, 3)))), fold(Run(), lines(*map(entry, (1, 2, 3, 4))))
-    text = chart("reward", [first, second], Look(smoothing=0), 40, 8).plain
-    assert text.splitlines()[0] == "reward ─0.3 ┈0.4"
+def test_each_run_has_its_stroke() -> None:
+    runs = [fold(Run(), lines(*map(entry, range(1, steps)))) for steps in (4, 5, 6, 7)]
+    text = chart("reward", runs, Look(smoothing=0), 40, 8).plain
+    assert text.splitlines()[0] == "reward ─0.3 ┈0.4 ╌0.5 ·0.6"
     assert max(map(len, text.splitlines())) <= 40
     assert len(text.splitlines()) == 8
     # The cursor reads the values of a step, of each run as far as it came.
-    read = chart("reward", [first, second], Look(smoothing=0, cursor=2.0), 40, 8).plain
-    assert read.splitlines()[0] == "reward ─0.2 ┈0.2"
-    assert chart("reward", [first, second], Look(cursor=0.0), 40, 8).plain.splitlines()[0] == "reward ─– ┈–"
+    read = chart("reward", runs, Look(smoothing=0, cursor=4.0), 40, 8).plain
+    assert read.splitlines()[0] == "reward ─0.3 ┈0.4 ╌0.4 ·0.4"
+    before = chart("reward", runs[:2], Look(cursor=0.0), 40, 8).plain
+    assert before.splitlines()[0] == "reward ─– ┈–"
+    # Without colour too: a flat line of each.
+    flat = [(0.0, 1.0), (1.0, 1.0)]
+    drawn = {str(draw([flat], Box.around([flat]), 8, 1, [stroke])) for stroke in STROKES}
+    assert len(drawn) == len(STROKES) == 4
+
+
+def test_more_runs_than_strokes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert monitor([str(tmp_path / str(number)) for number in range(5)]) == 2
+    assert "no more than 4 can be told apart" in capsys.readouterr().err
 
 
 def test_a_chart_tells_its_unit_and_where_it_is() -> None:

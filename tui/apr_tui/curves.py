@@ -1,4 +1,4 @@
-"""Curves of one run, or of two over each other: a chart a group of figures, in as many columns as fit."""
+"""Curves of runs over each other: a chart a group of figures, in as many columns as fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from apr_tui.labels import label, scale, unit
 from apr_tui.plain import cut, one_line
-from apr_tui.plot import Box, Points, draw, figure, smooth
+from apr_tui.plot import STROKES, Box, Points, Stroke, draw, figure, smooth
 from apr_tui.record import Run
 from apr_tui.settings import after
 
@@ -27,7 +27,6 @@ _LOWEST = 8
 _PLACES = 50
 _SHARES = ((0.0, 1.0), (0.0, 0.5, 1.0))
 """Where numbers stand on the axis of values, from the top; in a high chart in the middle, too."""
-SOLID, DOTTED = "─", "┈"
 _SMOOTHINGS = (0.0, 0.6, 0.9, 0.97)
 _RANGES: tuple[int | None, ...] = (None, 500, 100)
 
@@ -90,14 +89,15 @@ class Chart(Widget, can_focus=True):
 
 
 def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) -> Text:
-    """A group's curves, below its name and unit and their values at the cursor, or their last ones; a second run is
-    dotted."""
+    """A group's curves, below its name and unit and their values at the cursor, or their last ones; each run has a
+    stroke of its own."""
     curves: list[Points] = []
     measured = unit(group)
     title = one_line(label(group)) + (f", {one_line(measured)}" if measured else "")
     values = Text(no_wrap=True)
     colours: list[str] = []
-    for number, run in enumerate(runs):
+    strokes: list[Stroke] = []
+    for stroke, run in zip(STROKES, runs, strict=False):
         for name in run.groups().get(group, ()):
             points = run.curve(name)
             if look.last is not None:
@@ -107,9 +107,10 @@ def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) 
             colour = _COLOURS[len(curves) % len(_COLOURS)]
             curves.append(smooth(points, look.smoothing))
             colours.append(colour)
+            strokes.append(stroke)
             part = one_line(name.partition(".")[2])
             value = read(curves[-1], look.cursor)
-            values.append(f" {DOTTED if number else SOLID}{part}{' ' if part else ''}", colour)
+            values.append(f" {stroke.sign}{part}{' ' if part else ''}", colour)
             values.append("–" if value is None else figure(value), colour)
     text = Text(cut(title, width), "bold", no_wrap=True)
     if text.cell_len + values.cell_len <= width:
@@ -122,8 +123,7 @@ def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) 
     if room < 4 or height < 3 or not curves:
         return text
     box = Box.around(curves)
-    dotted = [number > 0 for number, run in enumerate(runs) for _ in run.groups().get(group, ())]
-    rows = draw(curves, box, room, height - 2, dotted)
+    rows = draw(curves, box, room, height - 2, strokes)
     here = None if look.cursor is None else int((look.cursor - box.left) / (box.right - box.left) * room)
     last = len(rows) - 1
     ticks = {round(last * share): box.top - share * (box.top - box.bottom) for share in _SHARES[last >= 6]}
@@ -180,7 +180,7 @@ class Curves(VerticalScroll, can_focus=False):
         grid.styles.grid_rows = str(max(_LOWEST, self.size.height // rows))
 
     def show(self, runs: Sequence[Run], look: Look) -> None:
-        """Draw these runs, the first one solid."""
+        """Draw these runs, as many as there are strokes."""
         groups = list(dict.fromkeys(group for run in runs for group in run.groups()))
         charts = {chart.group: chart for chart in self.query(Chart)}
         if fresh := [Chart(group) for group in groups if group not in charts]:

@@ -1,4 +1,4 @@
-"""The screen of a training run: its curves, steps, rollouts and alarms, alone or beside another run's."""
+"""The screen of a training run: its curves, steps, rollouts and alarms, alone or beside other runs'."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from textual.widgets import Static, TabbedContent, TabPane
 from apr_tui.base import WatchScreen
 from apr_tui.browser import Browser
 from apr_tui.changes import write
-from apr_tui.curves import DOTTED, SOLID, Chart, Curves, Look
+from apr_tui.curves import Chart, Curves, Look
 from apr_tui.keys import Keys
 from apr_tui.lines import LineList
 from apr_tui.machine import machine
 from apr_tui.pane import MeterLine
 from apr_tui.plain import middle, one_line
+from apr_tui.plot import STROKES
 from apr_tui.record import RunFeed, overview
 from apr_tui.steps import AlarmList, StepTable
 from apr_tui.text import ThreadText
@@ -37,10 +38,10 @@ class MonitorScreen(WatchScreen):
 
     AUTO_FOCUS = None
     ABOUT = (
-        "A training run as its directory tells it, while it is written. Curves are moving averages; a second run's "
-        "are dotted. Enter enlarges a chart; ← and → read the values of a step in all of them. Rollouts are those of "
-        "the watched group: of a step, a rollout with its reward and advantage, a thread, its text; the newest step "
-        "is followed."
+        "A training run as its directory tells it, while it is written. Curves are moving averages; of several "
+        "runs each has its stroke. Enter enlarges a chart; ← and → read the values of a step in all of them. "
+        "Rollouts are those of the watched group: of a step, a rollout with its reward and advantage, a thread, "
+        "its text; the newest step is followed."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(i), f"tab('{t}')", t.capitalize(), tooltip=f"show the {t}") for i, t in enumerate(_TABS, 1)),
@@ -50,7 +51,7 @@ class MonitorScreen(WatchScreen):
         Binding("right", "cursor(1)", "Read later", show=False),
         Binding("escape", "drop", "Last values", tooltip="read the last values again"),
         Binding("c", "colour", "Colour", tooltip="colour the text by origin, advantage, or engine-trainer gap"),
-        Binding("v", "swap", "Swap", tooltip="put the other run first"),
+        Binding("v", "next", "Next run", tooltip="put the next run first"),
         Binding("enter", "enlarge", "Enlarge", show=False, tooltip="enlarge the chart, or make it small again"),
         Binding("left_square_bracket", "turn(-1)", "Tab before", key_display="[", show=False),
         Binding("right_square_bracket", "turn(1)", "Tab after", key_display="]", show=False),
@@ -125,8 +126,8 @@ class MonitorScreen(WatchScreen):
         names = [one_line(feed.path.name) for feed in self.feeds]
         room = max(8, (self.size.width - 8) // max(1, len(names)) - 16)
         runs = [
-            f"{DOTTED if index else SOLID}{DOTTED if index else SOLID} {middle(name, room)} ({feed.plan.kind})"
-            for index, (name, feed) in enumerate(zip(names, self.feeds, strict=True))
+            f"{stroke.sign * 2} {middle(name, room)} ({feed.plan.kind})"
+            for stroke, name, feed in zip(STROKES, names, self.feeds, strict=False)
         ]
         return [*(runs if len(runs) > 1 else []), self.look.said()]
 
@@ -182,8 +183,8 @@ class MonitorScreen(WatchScreen):
     def action_colour(self) -> None:
         self.query_one(Browser).next_colouring()
 
-    def action_swap(self) -> None:
-        self.feeds.reverse()
+    def action_next(self) -> None:
+        self.feeds.append(self.feeds.pop(0))
         self.query_one(Browser).open_run(self.feeds[0].path)
         self._draw_runs()
 
@@ -199,7 +200,7 @@ class MonitorScreen(WatchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
-            case "swap":
+            case "next":
                 return len(self.feeds) > 1
             case "smooth" | "range" | "enlarge":
                 return self._tab == "curves"

@@ -1,4 +1,4 @@
-"""`apr monitor`: the screen of one training run, or of two."""
+"""`apr monitor`: the screen of a training run, or of a few beside each other."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from apr_tui.commands import give_task, parser, run
 from apr_tui.feed import Refused
 from apr_tui.memory import Memory
 from apr_tui.monitor import MonitorScreen
+from apr_tui.plot import STROKES
 
 
 def monitor(arguments: list[str]) -> int:
@@ -17,17 +18,19 @@ def monitor(arguments: list[str]) -> int:
     made = parser(
         "monitor",
         "Watch a training run: curves, steps, rollouts, alarms. The run may be yet to start, and may be killed and "
-        "resumed under the screen. A second run is drawn beside the first.",
-        ["apr monitor runs/tiny", "apr monitor runs/tiny runs/rival"],
+        f"resumed under the screen. Others, up to {len(STROKES) - 1}, are drawn beside the first.",
+        ["apr monitor runs/tiny", "apr monitor runs/tiny runs/rival", "apr monitor runs/seed-*"],
     )
     made.add_argument("run", type=Path, metavar="RUN", help="the run's directory")
-    made.add_argument("beside", nargs="?", type=Path, metavar="RUN2", help="another one to compare with")
+    made.add_argument("beside", nargs="*", type=Path, metavar="RUN2", help="others to compare with")
     made.add_argument("--task", metavar="NAME", help="module:attribute of its task, if that is not an installed one")
     return run("monitor", arguments, made, _monitor)
 
 
 def _monitor(options: argparse.Namespace, memory: Memory) -> AprApp:
-    runs = [path for path in (options.run, options.beside) if path is not None]
+    runs = [options.run, *options.beside]
+    if len(runs) > len(STROKES):
+        raise Refused(f"{len(runs)} runs: no more than {len(STROKES)} can be told apart")
     for path in runs:
         if path.exists() and not path.is_dir():
             raise Refused(f"{path} is not a directory")

@@ -10,6 +10,19 @@ Points = Sequence[tuple[float, float]]
 Cell = tuple[str, int | None]
 """A character, and which curve it belongs to; None: no curve."""
 
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """How a curve is drawn, so that it is told apart without colour: so many dots, across, of each so many."""
+
+    sign: str
+    dots: int
+    of: int
+
+
+SOLID = Stroke("─", 1, 1)
+STROKES = (SOLID, Stroke("┈", 2, 4), Stroke("╌", 6, 8), Stroke("·", 1, 4))
+
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille character by column and row."""
 
@@ -47,15 +60,17 @@ def smooth(points: Points, weight: float) -> list[tuple[float, float]]:
     return smoothed
 
 
-def draw(curves: Sequence[Points], box: Box, width: int, height: int, dotted: Sequence[bool] = ()) -> list[list[Cell]]:
-    """Rows of cells from the top. A later curve lies over an earlier one; a dotted one is told apart without
-    colour."""
+def draw(
+    curves: Sequence[Points], box: Box, width: int, height: int, strokes: Sequence[Stroke] = ()
+) -> list[list[Cell]]:
+    """Rows of cells from the top, each curve in its stroke (default: all solid). A later curve lies over an earlier
+    one."""
     bits = [[0] * width for _ in range(height)]
     owner: list[list[int | None]] = [[None] * width for _ in range(height)]
     for number, curve in enumerate(curves):
-        sparse = number < len(dotted) and dotted[number]
+        stroke = strokes[number] if strokes else SOLID
         for x, low, high in _columns(curve, box, 2 * width, 4 * height):
-            if sparse and x % 4 > 1:
+            if x % stroke.of >= stroke.dots:
                 continue
             for y in range(low, high + 1):
                 row, column = height - 1 - y // 4, x // 2

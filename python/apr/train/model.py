@@ -117,6 +117,10 @@ def save_model(
     held = model.state_dict() if weights is None else weights
     state = {name: value.to(dtype or value.dtype) for name, value in held.items()}
     model.save_pretrained(directory, state_dict=state)
+    # safetensors writes for the owner alone.
+    readable = (directory / "config.json").stat().st_mode
+    for file in directory.glob("*.safetensors"):
+        file.chmod(readable)
     if isinstance(tokenizer, ForeignTokenizer):
         tokenizer.save(directory)
         return
