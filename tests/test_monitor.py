@@ -382,6 +382,25 @@ def test_keys_of_the_monitor(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
+def test_a_snapshot_is_printed_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = []
+    for name, steps in (("short", 3), ("long", 5)):
+        run = RunDirectory(tmp_path / name)
+        run.create("# trainer: sft\n# method: apr\nsteps = 5\n")
+        run.log_path.write_bytes(b"".join(lines(*map(entry, range(1, steps + 1)))))
+        runs.append(str(tmp_path / name))
+    assert monitor([*runs, "--once"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, printed)) <= 80
+    assert [line.split(" · ")[0] for line in printed if line.startswith(("──", "┈┈"))] == ["── short", "┈┈ long"]
+    assert any("step 3 of 5" in line for line in printed)
+    assert any(line.startswith("reward ─0.2") and "┈0.3" in line for line in printed)
+    assert sum("step 5" in line for line in printed) > 3
+
+
 def test_a_supervised_run_says_why_it_has_no_rollouts(tmp_path: Path) -> None:
     RunDirectory(tmp_path).create("# trainer: sft\n# method: apr\nsteps = 5\n")
 

@@ -15,7 +15,7 @@ from apr.engine.base import Engine
 from apr.limits import Limits, request_seed
 from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.events import Event, RolloutFinished, ThreadClosed, TokensForced, TokensSampled, from_json, to_json
-from apr.threads.run import rollout, run_threads
+from apr.threads.run import Cancel, rollout, run_threads
 from apr.threads.tree import ThreadTree
 from apr.types import Completion, SamplingParams
 from toy import Characters, ToyLanguage, ToyTask
@@ -169,6 +169,30 @@ def test_first_cancels_descendants() -> None:
     assert {i: r for i, r in reasons(tree).items() if i.startswith("0.0")} == dict.fromkeys(
         ("0.0", "0.0.0", "0.0.1"), "cancelled"
     )
+
+
+def test_a_child_that_somebody_ends_is_cancelled_with_all_below_it() -> None:
+    engine = script("?[a,b]", "?{x,win}!win", "a[d,d]", "d" + "." * 90, "b....!win")
+    events: list[Event] = []
+    ends: list[Cancel] = []
+    told: list[bool] = []
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, TokensSampled) and event.thread == "0.0.0" and not told:
+            told.extend(ends[0](thread) for thread in ("0", "0.7", "0.0"))
+
+    started = ends.append
+    limits, task, language = Limits(depth=2), ToyTask(), ToyLanguage()
+    tree = asyncio.run(rollout("win", engine, limits, task=task, language=language, emit=emit, started=started))
+    check(tree, events)
+    assert told == [False, False, True]
+    assert ends[0]("0.0") is False
+    assert {i: r for i, r in reasons(tree).items() if i.startswith("0.0")} == dict.fromkeys(
+        ("0.0", "0.0.0", "0.0.1"), "cancelled"
+    )
+    assert tree.main.rounds[0].outcomes == ("cancelled", "found")
+    assert tree.correct is True
 
 
 def test_first_ignores_a_false_claim() -> None:

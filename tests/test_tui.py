@@ -622,6 +622,26 @@ def test_a_live_solve_is_stopped_by_escape() -> None:
     asyncio.run(watch())
 
 
+def test_a_child_is_ended_by_a_key_and_its_parent_is_told() -> None:
+    async def watch() -> None:
+        app = solving(seconds_per_token=0.02)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await fill(app, pilot, "66 3 4 22", "40")
+            await until(pilot, lambda: "0.0" in listed(app))
+            assert not screen(app).check_action("cancel", ())
+            await pilot.press("down")
+            await until(pilot, lambda: screen(app).check_action("cancel", ()) is True)
+            await pilot.press("k")
+            await until(pilot, lambda: SIGNS["cancelled"].sign in listed(app)["0.0"])
+            assert not screen(app).check_action("cancel", ())
+            await until(pilot, lambda: not screen(app).track.searching)
+            view = screen(app).track.state.view
+            assert view is not None
+            assert view.tree.main.rounds[0].outcomes == ("cancelled", "failed", "found")
+
+    asyncio.run(watch())
+
+
 @pytest.mark.parametrize("key", ["w", "x"])
 def test_what_cannot_be_written_is_told(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room, no permission or no folder any more: the search on screen stays."""
@@ -751,6 +771,36 @@ def test_wrapping_keeps_every_character_but_the_spaces_it_breaks_at() -> None:
             assert "".join(grown.split()) == "".join(whole.split())
             pane.show(("r", "0"), f"a{EVIL}\nd", (), tail=False)
             assert app.drawn().rstrip() == "a␛[2J·␍···[bold]\nd"
+
+    asyncio.run(look())
+
+
+def test_a_folded_text_leaves_out_what_happens_within_a_state() -> None:
+    async def look() -> None:
+        app = TextApp()
+        async with app.run_test(size=(50, 24)) as pilot:
+            pane = app.query_one(ThreadText)
+            whole = "state 1\na\nb\nstate 2\nc\nd\nstate 3\n"
+            tell = lambda line: "state" if line.startswith("state") else "step"  # noqa: E731
+            folded = "state 1\n⋯ 2 lines\nstate 2\n⋯ 2 lines\nstate 3"
+            pane.show(("r", "0"), "", (), tail=True, tell=tell)
+            pane.fold()
+            for end in range(len(whole) + 1):
+                pane.show(("r", "0"), whole[:end], (), tail=True, tell=tell)
+                if whole[:end].endswith("\nc\n"):
+                    assert app.drawn().rstrip() == "state 1\n⋯ 2 lines\nstate 2\n⋯ 1 line"
+            assert app.drawn().rstrip() == folded
+            # What is looked for in them is marked where they would stand.
+            pane.find("d")
+            await pilot.pause()
+            assert [line for line in range(5) if any(s.style and s.style.reverse for s in pane.render_line(line))] == [
+                3
+            ]
+            pane.find("")
+            pane.fold()
+            assert app.drawn().rstrip() == whole.rstrip()
+            pane.fold()
+            assert app.drawn().rstrip() == folded
 
     asyncio.run(look())
 

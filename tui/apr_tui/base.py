@@ -30,6 +30,7 @@ class WatchScreen(Screen[object]):
         Binding("tab", "app.focus_next", "Next part", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", "Part before", show=False, priority=True),
         Binding("x", "picture", "Picture", tooltip="write the screen to an SVG file", show=False),
+        Binding("f", "fold", "Fold", tooltip="leave the steps out of the text, or show them again", show=False),
         Binding("slash", "find", "Find", key_display="/", tooltip="look for words in the text; n and N go on"),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="the keys of this screen"),
         Binding("f1", "help", "Help"),
@@ -68,8 +69,18 @@ class WatchScreen(Screen[object]):
         if (text := self.reading) is not None:
             self.app.push_screen(FindScreen(text))
 
+    def action_fold(self) -> None:
+        if (text := self.reading) is not None:
+            text.fold()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self.reading is not None if action == "find" else True
+        match action:
+            case "find":
+                return self.reading is not None
+            case "fold":
+                return (text := self.reading) is not None and text.foldable
+            case _:
+                return True
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen(self, self.ABOUT))

@@ -44,12 +44,16 @@ def parser(name: str, description: str, examples: Sequence[str]) -> Parser:
     return made
 
 
-def run(name: str, arguments: list[str], make: Parser, open_app: Callable[[argparse.Namespace, Memory], AprApp]) -> int:
-    """Parse, open, and run until the user leaves; the exit status."""
+def run(
+    name: str, arguments: list[str], make: Parser, open_app: Callable[[argparse.Namespace, Memory], AprApp | None]
+) -> int:
+    """Parse, open, and run until the user leaves; the exit status. No app: all is done already."""
     try:
         options = make.parse_args(arguments)
         memory = Memory(default_path())
         app = open_app(options, memory)
+        if app is None:
+            return 0
         if options.theme is not None:
             theme = THEMES.get(options.theme, options.theme)
             if theme not in app.available_themes:

@@ -20,7 +20,7 @@ from apr_tui.settings import after
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 _LABEL = 8
 """Columns of the numbers beside a chart."""
-_CHART = 38
+COLUMNS = 38
 """Columns a chart needs."""
 _LOWEST = 8
 """Lines a chart needs."""
@@ -171,7 +171,7 @@ class Curves(VerticalScroll, can_focus=False):
     def _arrange(self) -> None:
         grid = self.query_one("#charts", Grid)
         count = max(1, len(self.query(Chart)))
-        most = max(1, self.size.width // _CHART)
+        most = max(1, self.size.width // COLUMNS)
         # As few columns as let all charts be seen at once, so that each is wide.
         fit = (n for n in range(1, most + 1) if -(-count // n) * _LOWEST <= self.size.height)
         columns = next(fit, most)

@@ -8,6 +8,7 @@ from typing import Any
 
 from apr.limits import Limits
 from apr.threads.events import Event, EventLog
+from apr.threads.run import Cancel
 from apr.types import SamplingParams
 from apr_tui.log import Batch
 from apr_tui.settings import Models, Settings
@@ -27,6 +28,7 @@ class Solve:
         """Why its events are no longer logged."""
         self._models, self._problem, self._settings, self._log = models, problem, settings, log
         self._fresh: list[Event] = []
+        self._cancel: Cancel | None = None
         self._begun = time.monotonic()
         self._task = asyncio.create_task(self._run())
 
@@ -41,7 +43,11 @@ class Solve:
             budget=settings.budget,
             join=settings.join,
             emit=self._emit,
+            started=self._started,
         )
+
+    def _started(self, cancel: Cancel) -> None:
+        self._cancel = cancel
 
     def _emit(self, event: Event) -> None:
         # A full disk ends the log, not the search. A log with a hole could not be folded.
@@ -83,6 +89,11 @@ class Solve:
         # Cancelled twice, a rollout would not come to tell its end.
         if not self._task.cancelling():
             self._task.cancel()
+
+    def cancel(self, thread: str) -> None:
+        """End a thread that is not the main one, and all below it, soon."""
+        if self._cancel is not None:
+            self._cancel(thread)
 
     async def wait(self) -> None:
         """Until it has ended."""

@@ -40,6 +40,7 @@ class SearchScreen(WatchScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause", tooltip="pause or go on; a running search is paused on screen only"),
         Binding("escape", "stop", "Stop", tooltip="end the search that runs"),
+        Binding("k", "cancel", "End thread", tooltip="end the selected thread and those below it; its parent goes on"),
         Binding("escape", "live", "To the end", tooltip="show the end of a replay, or what a search does now"),
         Binding("p", "replay", "Replay", tooltip="play the search from its start as it happened"),
         Binding("plus,equals_sign", "speed(1)", "Faster", key_display="+", tooltip="replay faster"),
@@ -140,6 +141,9 @@ class SearchScreen(WatchScreen):
         for track in self.tracks:
             track.stop()
 
+    def action_cancel(self) -> None:
+        self.track.cancel()
+
     def action_live(self) -> None:
         for track in self.tracks:
             track.live()
@@ -214,6 +218,8 @@ class SearchScreen(WatchScreen):
                 return any(track.moving for track in tracks)
             case "stop":
                 return any(track.searching for track in tracks) and not any(track.replaying for track in tracks)
+            case "cancel":
+                return self.track.cancellable
             case "live":
                 return any(track.replaying for track in tracks)
             case "speed":
@@ -231,7 +237,7 @@ class SearchScreen(WatchScreen):
                 return super().check_action(action, parameters)
 
 
-_LIVE = ("pause", "stop", "live", "replay", "reveal", "step", "save", "scrub", "source")
+_LIVE = ("pause", "stop", "cancel", "live", "replay", "reveal", "step", "save", "scrub", "source")
 """Actions whose keys are shown only while they do something."""
 
 

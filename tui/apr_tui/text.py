@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -52,6 +53,8 @@ KINDS: Mapping[LineKind, Style] = {
     "join": Style(color="cyan"),
 }
 """How a line looks by what it tells."""
+_DETAILS: tuple[LineKind | None, ...] = ("step", "dead", None)
+"""What a folded text leaves out."""
 _ORIGINS = ("join", "replace")
 _FOUND, _HERE = Style(reverse=True), Style(reverse=True, bold=True, color="yellow")
 _SIGNS = {"prompt": "│ ", "join": "┃ ", "replace": "┃ "}
@@ -90,6 +93,9 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
         self._tell: Tell | None = None
         self._kinds: list[LineKind | None] = []
         """What each line's paragraph tells."""
+        self._folded = False
+        self._hidden: list[int] = []
+        """How many paragraphs each line stands for that are left out; 0: it is one of the text."""
         self._wanted = ""
         """What is looked for; empty: nothing."""
         self._hits: list[tuple[int, int]] = []
@@ -145,20 +151,50 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _wrap(self, begin: int) -> None:
         """Cut the text from here on, where a paragraph begins, in lines."""
-        while self._spans and self._spans[-1][0] >= begin:
-            self._spans.pop()
+        # What the last line stands for may go on.
+        while self._spans and (self._spans[-1][0] >= begin or self._hidden[-1]):
+            begin = min(begin, self._spans.pop()[0])
             self._kinds.pop()
+            self._hidden.pop()
         self._width = self.scrollable_content_region.width
         width = max(_INDENT + 2, self._width - _MARGIN)
         position = begin
         rest = self._shown[begin:]
         for paragraph in rest.removesuffix("\n").split("\n") if rest else ():
-            lines = wrap(paragraph, width)
-            self._spans += ((position + a, position + b) for a, b in lines)
             tells = None if self._tell is None else self._tell(self._source[position : position + len(paragraph)])
-            self._kinds += [tells] * len(lines)
-            position += len(paragraph) + 1
+            end = position + len(paragraph)
+            if self._folded and tells in _DETAILS:
+                self._leave_out(position, end)
+            else:
+                lines = wrap(paragraph, width)
+                self._spans += ((position + a, position + b) for a, b in lines)
+                self._kinds += [tells] * len(lines)
+                self._hidden += [0] * len(lines)
+            position = end + 1
         self.virtual_size = Size(0, len(self._spans))
+
+    def _leave_out(self, begin: int, end: int) -> None:
+        """Let one line stand for this paragraph and those before it that are left out."""
+        if self._hidden and self._hidden[-1]:
+            self._spans[-1] = (self._spans[-1][0], end)
+            self._hidden[-1] += 1
+        else:
+            self._spans.append((begin, end))
+            self._kinds.append(None)
+            self._hidden.append(1)
+
+    @property
+    def foldable(self) -> bool:
+        """Somebody can say what is a detail."""
+        return self._tell is not None
+
+    def fold(self) -> None:
+        """Leave out what happens within a state, or show all again."""
+        self._folded = not self._folded
+        top = self._spans[self.scroll_offset.y][0] if self.scroll_offset.y < len(self._spans) else 0
+        self._wrap(0)
+        self.call_after_refresh(self._to_end if self._tail else partial(self._to_place, top))
+        self.refresh()
 
     def on_resize(self) -> None:
         if self._width != self.scrollable_content_region.width:
@@ -224,6 +260,12 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
         if index >= len(self._spans):
             return Strip.blank(width, plain)
         position, end = self._spans[index]
+        if count := self._hidden[index]:
+            found = any(a < end and b > position for a, b in self._hits)
+            line = f"  ⋯ {count:,} line{'s' * (count > 1)}"
+            return Strip([Segment(line, plain + (_FOUND if found else STYLES["prompt"]))]).adjust_cell_length(
+                width, plain
+            )
         tells = self._kinds[index]
         base = plain if tells is None else plain + KINDS[tells]
         inside = [part for part in self._parts if part[0] < end and part[1] > position]

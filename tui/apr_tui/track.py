@@ -170,6 +170,19 @@ class Track:
         if isinstance(self.feed, Solve):
             self.feed.stop()
 
+    @property
+    def cancellable(self) -> bool:
+        """The thread on screen is a child that runs."""
+        if self.player is not None or not isinstance(self.feed, Solve) or self.state.view is None:
+            return False
+        thread = self.state.view.tree.threads.get(self.state.thread)
+        return thread is not None and thread.parent is not None and thread.reason is None
+
+    def cancel(self) -> None:
+        """End the thread on screen and those below it; its parent goes on."""
+        if isinstance(self.feed, Solve):
+            self.feed.cancel(self.state.thread)
+
     def save(self, path: Path) -> int:
         """Write the rollout on screen to a log of its own; how many events it has. OSError if it cannot be."""
         self.library.scan()

@@ -32,7 +32,7 @@ CloseReason = Literal[
     "limit_depth",  # its spawn would exceed the depth
     "limit_tokens",  # its share of the rollout's tokens is used up
     "limit_time",  # the rollout's time is used up
-    "cancelled",  # a sibling's verified solution, or whoever ended the parent, made it needless
+    "cancelled",  # a sibling's verified solution, or whoever ended it or its parent, made it needless
     "malformed_spawn",  # its spawn block cannot be read
     "engine_error",  # the engine failed; never to be taken for a wrong answer
     "interrupted",  # somebody stopped the rollout

@@ -71,7 +71,7 @@ class Rollout:
     halted: CloseReason | None = None
     """Why the whole rollout ends early."""
     cancelled: set[str] = field(default_factory=set)
-    """Threads that a sibling's solution made needless; their descendants are too."""
+    """Threads that a sibling's solution made needless, or that somebody ended; their descendants are too."""
     requests: dict[str, str] = field(default_factory=dict)
     """Open request id -> its thread."""
 
@@ -112,6 +112,15 @@ class Rollout:
             main.result()
         self.finish()
         return self.tree
+
+    def cancel(self, thread_id: str) -> bool:
+        """End a child and all below it soon; its parent is told that it was cancelled. False if it is not open."""
+        thread = self.tree.threads.get(thread_id)
+        if thread is None or thread.parent is None or thread.reason is not None:
+            return False
+        self.cancelled.add(thread_id)
+        self.abort(thread_id)
+        return True
 
     async def halt(self, main: asyncio.Task[None], reason: CloseReason) -> None:
         self.halted = reason

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 from uuid import uuid4
 
 from apr.engine.base import Engine
@@ -23,6 +23,10 @@ from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
 
 T = TypeVar("T")
+
+Cancel: TypeAlias = Callable[[str], bool]
+"""Ends a child, by its id, and all below it; its parent is told that it was cancelled. To be called on the loop of its
+rollout. False if no such child is open."""
 
 
 async def rollout(
@@ -39,6 +43,7 @@ async def rollout(
     emit: Emit | None = None,
     rollout_id: str | None = None,
     stream: bool | None = None,
+    started: Callable[[Cancel], object] | None = None,
 ) -> ThreadTree:
     """Run one rollout to its end and return its tree (paper, section 3).
 
@@ -48,7 +53,7 @@ async def rollout(
     in the prompt, in the task's measure (for Countdown children of "apr", tokens of "sos+"). `join`: a parent goes on
     when "all" its children have ended, or at the "first" solution, which ends the others. `emit` gets each event as it
     happens, on the loop that runs the rollout. `stream` says whether tokens are emitted as they come (default: if there
-    is an `emit`) or once a call.
+    is an `emit`) or once a call. `started` is given, before the first event, what ends a child while the rollout runs.
 
     An engine that fails raises nothing: `tree.failed` says so, and the rollout counts neither as right nor as wrong.
     ValueError for a join policy, a task or a language that there is not. Cancelling the awaiting task closes the
@@ -69,6 +74,8 @@ async def rollout(
         stream=emit is not None if stream is None else stream,
         policy_version=engine.policy_version,
     )
+    if started is not None:
+        started(run.cancel)
     return await run.run(budget)
 
 

@@ -76,7 +76,9 @@ def flags(found_gpus: int, context_length: int, overlap: bool | None = None) -> 
         *("--device", "cpu", "--dtype", "float32"),
         # SGLang's own Llama needs AMX kernels on a CPU.
         *("--model-impl", "transformers", "--attention-backend", "torch_native"),
-        *("--mem-fraction-static", "0.1", "--max-total-tokens", str(32 * context_length)),
+        # The cache is as large as its tokens. The share is what may be gone of the memory that was free when the server
+        # began, and other processes take some of it meanwhile.
+        *("--mem-fraction-static", "0.5", "--max-total-tokens", str(32 * context_length)),
         # Else it asks for work all the time, and takes a processor for it.
         "--sleep-on-idle",
     ]
