@@ -62,7 +62,7 @@ def started(block: str, folder: Path, **variables: str) -> subprocess.Popen[str]
 
 def finish(*shells: subprocess.Popen[str]) -> None:
     for shell in shells:
-        _, said = shell.communicate(timeout=300)
+        _, said = shell.communicate(timeout=1200)
         assert shell.returncode == 0, said
 
 
@@ -128,7 +128,7 @@ def test_servers_take_their_options(package: str) -> None:
         "for words in json.loads(sys.argv[1]):\n    parser.parse_args(words)"
     )
     words = [sys.executable, "-c", program, json.dumps(options)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
 
 
