@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from apr.limits import Limits
 from apr.threads.events import Event, EventLog
-from apr.threads.run import Cancel
 from apr.types import SamplingParams
 from apr_tui.log import Batch
 from apr_tui.settings import Models, Settings
@@ -28,7 +28,7 @@ class Solve:
         """Why its events are no longer logged."""
         self._models, self._problem, self._settings, self._log = models, problem, settings, log
         self._fresh: list[Event] = []
-        self._cancel: Cancel | None = None
+        self._cancel: Callable[[str], bool] | None = None
         self._begun = time.monotonic()
         self._task = asyncio.create_task(self._run())
 
@@ -46,7 +46,7 @@ class Solve:
             started=self._started,
         )
 
-    def _started(self, cancel: Cancel) -> None:
+    def _started(self, cancel: Callable[[str], bool]) -> None:
         self._cancel = cancel
 
     def _emit(self, event: Event) -> None:
