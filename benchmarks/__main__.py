@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 
-from benchmarks import countdown, engine, teacher, tui
+from benchmarks import countdown, engine, tui
 from benchmarks.measure import Result, cores
 
 BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
@@ -47,22 +48,24 @@ def rollouts(rounds: int) -> list[Result]:
     return rollouts(rounds)
 
 
+TABLES = {
+    "teacher": "what schedules of the teacher solve and cost",
+    "children": "what a model's children find, by how large their numbers are",
+    "training": "where the time of a supervised step goes",
+}
 ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"rollouts": rollouts, "sglang": sglang, "rl": rl}
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["teacher"]:
-        return teacher.main(sys.argv[2:])
-    if sys.argv[1:2] == ["training"]:
-        from benchmarks import training
-
-        return training.main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in TABLES:
+        made: int = import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+        return made
     known = BENCHMARKS | ON_DEMAND
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog="`teacher` alone prints what schedules of the teacher solve and cost, `training` where the time of a "
-        "supervised step goes; both have options of their own",
+        epilog="Tables of their own, with options of their own: "
+        + "; ".join(f"`{name}`: {what}" for name, what in TABLES.items()),
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
