@@ -53,13 +53,15 @@ TABLES = {
     "children": "what a model's children find, by how large their numbers are",
     "training": "where the time of a supervised step goes",
 }
+"""Modules that print a table of their own, and take options of their own."""
 ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"rollouts": rollouts, "sglang": sglang, "rl": rl}
 
 
 def main() -> int:
-    if sys.argv[1:2] and sys.argv[1] in TABLES:
-        made: int = import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
-        return made
+    match sys.argv[1:]:
+        case [name, *arguments] if name in TABLES:
+            status: int = import_module(f"benchmarks.{name}").main(arguments)
+            return status
     known = BENCHMARKS | ON_DEMAND
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",

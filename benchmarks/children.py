@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from statistics import mean
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -18,11 +17,10 @@ from rich.table import Table
 import apr
 from apr import _core
 from apr.policy import Policy
+from benchmarks.teacher import ALL
 
 SIZES = (200, 999, 99_999)
 """Largest numbers of a state, class by class."""
-_ALL = (99,)
-"""One wave of all steps."""
 _MOST = 100_000
 """More problems than are asked for."""
 
@@ -43,10 +41,11 @@ class State:
 class Tally:
     """What the children of a class came to."""
 
-    claims: list[bool] = field(default_factory=list)
-    found: list[bool] = field(default_factory=list)
-    """Of the claims those that are right."""
-    tokens: list[int] = field(default_factory=list)
+    states: int = 0
+    claims: int = 0
+    found: int = 0
+    """Claims that are right."""
+    tokens: int = 0
     steps: int = 0
     wrong: int = 0
     """Steps with a wrong result."""
@@ -58,7 +57,7 @@ def states(each: int) -> Iterator[State]:
     for problem in apr.problems(_MOST, 0, split="test"):
         if not any(missing.values()):
             return
-        parent = apr.search(problem, "apr", ranking="kinds", waves=_ALL).main_calls[0].removesuffix("\n")
+        parent = apr.search(problem, "apr", ranking="kinds", waves=ALL).main_calls[0].removesuffix("\n")
         taken = set()
         for prompt in _core.child_prompts(parent):
             state = _core.first_state(prompt)
@@ -88,9 +87,10 @@ async def tallies(policy: Policy, given: Sequence[State]) -> dict[tuple[int, boo
         tally = found.setdefault((state.size, state.leads_on), Tally())
         claim = policy.language.claim(text, len(state.prompt), 1)
         verdict = None if claim is None else policy.task.judge_child(state.problem, state.prompt, claim)
-        tally.claims.append(claim is not None)
-        tally.found.append(verdict is not None and verdict.correct)
-        tally.tokens.append(tokens)
+        tally.states += 1
+        tally.claims += claim is not None
+        tally.found += verdict is not None and verdict.correct
+        tally.tokens += tokens
         seen = _core.inspect(text)
         tally.steps += seen["steps"]
         tally.wrong += seen["wrong_results"]
@@ -108,15 +108,14 @@ def main(arguments: Sequence[str]) -> int:
     with apr.load(options.model, engine="native") as policy:
         found = asyncio.run(tallies(policy, list(states(options.states))))
     for (size, leads_on), tally in sorted(found.items()):
-        false = sum(tally.claims) - sum(tally.found)
         table.add_row(
             f"<= {SIZES[size]:,}",
             "yes" if leads_on else "no",
-            f"{len(tally.claims)}",
-            f"{sum(tally.found)}" if leads_on else "-",
-            f"{false}",
+            f"{tally.states}",
+            f"{tally.found}" if leads_on else "-",
+            f"{tally.claims - tally.found}",
             f"{tally.wrong / max(1, tally.steps):.1%}",
-            f"{mean(tally.tokens):,.0f}",
+            f"{tally.tokens / tally.states:,.0f}",
         )
     Console(width=100).print(table)
     return 0

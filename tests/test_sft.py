@@ -202,6 +202,8 @@ def test_saved_models_load_in_transformers_with_their_tokenizer(tmp_path: Path) 
 
     model = new_model(config().model, Tokenizer(), seed=0)
     save_model(model, Tokenizer(), tmp_path / "model")
+    # Whoever may read one file may read them all.
+    assert len({file.stat().st_mode for file in (tmp_path / "model").iterdir()}) == 1
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert tokenizer.encode("12+3=15") == Tokenizer().encode("12+3=15")

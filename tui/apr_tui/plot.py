@@ -22,6 +22,7 @@ class Stroke:
 
 SOLID = Stroke("─", 1, 1)
 STROKES = (SOLID, Stroke("┈", 2, 4), Stroke("╌", 6, 8), Stroke("·", 1, 4))
+"""What runs are drawn in, by their place."""
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille character by column and row."""

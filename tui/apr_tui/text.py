@@ -191,26 +191,32 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
     def fold(self) -> None:
         """Leave out what happens within a state, or show all again."""
         self._folded = not self._folded
-        top = self._spans[self.scroll_offset.y][0] if self.scroll_offset.y < len(self._spans) else 0
+        self._cut_anew()
+
+    def on_resize(self) -> None:
+        if self._width != self.scrollable_content_region.width:
+            self._cut_anew()
+        elif self._tail:
+            self.call_after_refresh(self._to_end)
+
+    def _cut_anew(self) -> None:
+        """Cut the whole text in lines again; its end, or what stood on top, stays in sight."""
+        top = self._top
         self._wrap(0)
         self.call_after_refresh(self._to_end if self._tail else partial(self._to_place, top))
         self.refresh()
 
-    def on_resize(self) -> None:
-        if self._width != self.scrollable_content_region.width:
-            top = self._spans[self.scroll_offset.y][0] if self.scroll_offset.y < len(self._spans) else 0
-            self._wrap(0)
-            if not self._tail:
-                self.call_after_refresh(self._to_place, top)
-            self.refresh()
-        if self._tail:
-            self.call_after_refresh(self._to_end)
+    @property
+    def _top(self) -> int:
+        """The place of the text that the line on top begins with."""
+        line = self.scroll_offset.y
+        return self._spans[line][0] if line < len(self._spans) else 0
 
     def find(self, wanted: str) -> None:
         """Look for this from now on, whatever its case, and go to the first place from the top line on."""
         self._wanted = wanted
         self._look()
-        top = self._spans[self.scroll_offset.y][0] if self.scroll_offset.y < len(self._spans) else 0
+        top = self._top
         self._hit = next((index for index, (begin, _) in enumerate(self._hits) if begin >= top), 0)
         self._to_hit()
 
