@@ -163,6 +163,7 @@ class Lessons:
         children: int,
         cancelled: float,
         max_tokens: int,
+        children_above: int | None = None,
     ) -> Lessons: ...
     def get(self, start: int, count: int) -> list[list[tuple[bytes, bytes]]]: ...
 

@@ -75,6 +75,9 @@ class DataConfig:
     """In waves: the root's steps come in random order, which teaches a main thread without a preference."""
     children: Natural = 3
     """At most so many children of a trace are taught."""
+    children_above: Count | None = None
+    """Of these, after one that found a solution, children come first that begin with a number above this: they are rare
+    in a trace, and the hardest."""
     cancelled: Share = 0.1
     """Share of solved rounds joined as the policy `first` would."""
     held_out_targets: tuple[Count, ...] = ()
@@ -171,7 +174,12 @@ class Lessons:
             for part in parts
         ]
         return _core.Lessons(
-            seed, streams, children=data.children, cancelled=data.cancelled, max_tokens=self._max_tokens
+            seed,
+            streams,
+            children=data.children,
+            children_above=data.children_above,
+            cancelled=data.cancelled,
+            max_tokens=self._max_tokens,
         )
 
 

@@ -7,15 +7,17 @@
 //! (seed, i).
 
 pub mod kind;
+mod teacher;
 
+pub use self::teacher::Teacher;
 use crate::llama2::llama2_tokens;
-use crate::problem::Error;
+use crate::problem::{Error, Number};
 use crate::sample::{Choices, ProblemSpace, ProblemStream, Random, for_search};
 use crate::search::{Below, Guide, Method, Trace, Waves, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
     CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, END_OPERATIONS, EQUAL, NO_OPERATIONS, SPAWN,
-    STATE, TARGET_LIST, TOKEN_BUDGET, TOKEN_BUDGET_BIN, UNEQUAL,
+    STATE, TARGET_LIST, TOKEN_BUDGET, TOKEN_BUDGET_BIN, UNEQUAL, read::Line,
 };
 
 const WIDTH_STREAM: u64 = 2;
@@ -30,74 +32,6 @@ pub struct Sample {
     pub token_ids: Vec<u32>,
     /// True where the model itself writes the token; as long as `token_ids`.
     pub loss_mask: Vec<bool>,
-}
-
-/// Which searches a stream of teacher traces holds. Both widths are drawn anew for each problem.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Teacher {
-    /// SoS+ search.
-    SosPlus {
-        /// Smallest and largest width.
-        beam_size: (usize, usize),
-        /// Probability that a node is promising.
-        promising: f64,
-    },
-    /// APR search.
-    Apr {
-        /// Smallest and largest width of the main thread.
-        beam_size: (usize, usize),
-        /// Smallest and largest width of children; no child is narrower than its parent if it can be as wide.
-        child_beam_size: (usize, usize),
-        /// Probability that a node is promising.
-        promising: f64,
-    },
-    /// Search in waves.
-    Waves {
-        /// Serially, in sub searches of one thread.
-        serial: bool,
-        /// Smallest and largest budget of children. Unless its prompt names the budget, a thread that spawns has none.
-        budget: Option<(usize, usize)>,
-        /// Sizes that waves are drawn from.
-        sizes: Vec<usize>,
-        /// Probability that the main thread spawns, rather than search below the root itself.
-        promising: f64,
-        /// Width of the searches below the root.
-        child_beam_size: usize,
-        /// Whether the root's steps come in random order.
-        shuffled: bool,
-    },
-}
-
-impl Teacher {
-    /// The search of one problem; `conditioned`: its prompt names a budget.
-    fn method(&self, conditioned: bool, random: &mut Random) -> Result<Method, Error> {
-        let mut width = |(low, high): (usize, usize)| match 1 <= low && low <= high {
-            true => Ok(random.between(low as u64, high as u64) as usize),
-            false => Err(Error::Parameter(format!("a width from {low} to {high}"))),
-        };
-        Ok(match *self {
-            Teacher::SosPlus { beam_size, promising } => Method::SosPlus { beam_size: width(beam_size)?, promising },
-            Teacher::Apr { beam_size, child_beam_size: (low, high), promising } => {
-                let beam_size = width(beam_size)?;
-                let child_beam_size = width((low.max(beam_size.min(high)), high))?;
-                Method::Apr { beam_size, child_beam_size, promising }
-            }
-            Teacher::Waves { serial, budget, ref sizes, promising, child_beam_size, shuffled } => {
-                if !(0.0..=1.0).contains(&promising) {
-                    return Err(Error::Parameter(format!("promising is a probability, not {promising}")));
-                }
-                let budget = budget.map(&mut width).transpose()?;
-                let below = match serial {
-                    true => Below::SubSearches,
-                    false if random.promising(promising)? => Below::Children,
-                    false => Below::Main,
-                };
-                let free = below == Below::Children && !conditioned;
-                let budget = budget.filter(|_| !free);
-                Method::Waves(Waves { below, budget, sizes: sizes.clone(), child_beam_size, shuffled })
-            }
-        })
-    }
 }
 
 /// A stream of problems with their teacher traces.
@@ -178,6 +112,8 @@ impl TraceStream {
 pub struct LessonPlan {
     /// At most so many children of a trace are taken; a child that reached the goal is taken first.
     pub children: usize,
+    /// Then those that begin with a number above this, if any: they are rare, and the hardest.
+    pub children_above: Option<Number>,
     /// Share of solved rounds that are joined as the policy `first` would: longer siblings of the winner are cancelled.
     pub cancelled: f64,
     /// Longer samples are left out; sequences are never cut.
@@ -223,14 +159,25 @@ impl LessonStream {
         let TraceItem { trace, condition, .. } = self.parts[part].1.get(item)?;
         let cancelled = random.unit() < self.plan.cancelled;
         let mut samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
-        let mut children: Vec<(u64, &Trace)> = trace.children.iter().flatten().map(|c| (random.bits(), c)).collect();
-        children.sort_by_key(|(draw, child)| (!child.solved, *draw));
+        let above = |child: &Trace| self.plan.children_above.is_some_and(|number| largest(child) > number);
+        let mut rank = |child: &Trace| (!child.solved, !above(child), random.bits());
+        let mut children: Vec<_> = trace.children.iter().flatten().map(|c| (rank(c), c)).collect();
+        children.sort_by_key(|(rank, _)| *rank);
         for (_, child) in children.iter().take(self.plan.children) {
             samples.extend(thread_samples(child, None, false, &self.tokenizer));
         }
         samples.retain(|s| s.token_ids.len() <= self.plan.max_tokens);
         Ok(samples)
     }
+}
+
+/// The largest number of the state that a trace begins with.
+fn largest(trace: &Trace) -> Number {
+    let state = trace.text().lines().find_map(|line| match Line::parse(line) {
+        Some(Line::State(state)) => Some(state),
+        _ => None,
+    });
+    state.and_then(|state| state.numbers.into_iter().max()).unwrap_or_default()
 }
 
 /// The condition before the root prompt of a trace: the children it might spawn or spawned in all, or how long it became.

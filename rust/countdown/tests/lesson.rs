@@ -34,7 +34,7 @@ fn sos_plus() -> TraceStream {
 }
 
 fn plan() -> LessonPlan {
-    LessonPlan { children: 3, cancelled: 0.0, max_tokens: 100_000 }
+    LessonPlan { children: 3, children_above: None, cancelled: 0.0, max_tokens: 100_000 }
 }
 
 /// The tokens of a sample with this mask, as text without begin and end.
@@ -428,4 +428,32 @@ fn the_cost_of_a_trace_is_what_its_samples_teach() {
             assert_eq!(Some(found.context), context);
         }
     }
+}
+
+/// What a child's state begins with.
+fn begins_above(child: &Trace, number: i128) -> bool {
+    let state = child.text().lines().find_map(|line| line.strip_prefix("Current State: ")).expect("a state");
+    let list = state.split(['[', ']']).nth(1).expect("a list of numbers");
+    list.split(", ").any(|n| n.parse::<i128>().expect("a number") > number)
+}
+
+#[test]
+fn children_of_large_numbers_come_before_others_if_asked() {
+    let large = LessonPlan { children_above: Some(100), ..plan() };
+    let mut displaced = 0;
+    for i in 0..40 {
+        let trace = apr(0.9).get(i).expect("a trace").trace;
+        let rank = |text: &&String| {
+            let child = trace.children.iter().flatten().find(|child| child.text() == *text)?;
+            Some((!child.solved, !begins_above(child, 100)))
+        };
+        let all: Vec<String> = trace.children.iter().flatten().map(|child| child.text().to_owned()).collect();
+        let mut ranks: Vec<_> = all.iter().map(|text| rank(&text).unwrap()).collect();
+        ranks.sort();
+        ranks.truncate(3);
+        let taught = lesson(apr(0.9), large.clone(), i);
+        assert_eq!(taught.iter().filter_map(|text| rank(&text)).collect::<Vec<_>>(), ranks);
+        displaced += usize::from(taught != lesson(apr(0.9), plan(), i));
+    }
+    assert!(displaced > 0);
 }

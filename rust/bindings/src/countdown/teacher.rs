@@ -350,16 +350,17 @@ pub(super) struct Lessons(LessonStream);
 #[pymethods]
 impl Lessons {
     #[new]
-    #[pyo3(signature = (seed, parts, *, children, cancelled, max_tokens))]
+    #[pyo3(signature = (seed, parts, *, children, cancelled, max_tokens, children_above=None))]
     fn new(
         seed: u64,
         parts: Vec<(f64, PyRef<'_, Traces>)>,
         children: usize,
         cancelled: f64,
         max_tokens: usize,
+        children_above: Option<Number>,
     ) -> PyResult<Lessons> {
         let parts = parts.iter().map(|(weight, traces)| (*weight, traces.0.clone())).collect();
-        let plan = LessonPlan { children, cancelled, max_tokens };
+        let plan = LessonPlan { children, children_above, cancelled, max_tokens };
         LessonStream::new(parts, plan, seed).map(Lessons).map_err(raise)
     }
 
