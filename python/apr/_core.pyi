@@ -150,6 +150,7 @@ class Traces:
         target: tuple[int, int] = ...,
         split: str = "train",
         held_out_targets: Sequence[int] = ...,
+        multiples: float = 0.0,
     ) -> Traces: ...
     def get(self, start: int, count: int) -> list[tuple[Problem, Trace, int | None, int | None, str | None]]: ...
 

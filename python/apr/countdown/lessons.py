@@ -42,6 +42,9 @@ class Part:
     """Fewest and most numbers of a problem."""
     max_number: Annotated[int, Range(1, 1_000_000)] = 99
     """The largest number of a problem."""
+    multiples: Share = 0.0
+    """Share of draws in which the first number is a multiple of the second, at most a hundredfold: exact quotients of
+    large numbers are rare, and a model must see which ones are."""
     target: Annotated[tuple[int, int], Range(1, 1_000_000), Ascending()] = (10, 100)
     """Smallest and largest target."""
     rounds: Annotated[int, Range(0, 16)] = 0
@@ -169,6 +172,7 @@ class Lessons:
                     target=part.target,
                     split=split,
                     held_out_targets=list(data.held_out_targets),
+                    multiples=part.multiples,
                 ),
             )
             for part in parts

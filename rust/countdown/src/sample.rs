@@ -161,6 +161,8 @@ pub struct ProblemSpace {
     pub split: Split,
     /// Targets kept out of the train and val splits; the test split then has these only.
     pub held_out_targets: Vec<u64>,
+    /// Probability that the first number is made a multiple of the second: exact quotients of large numbers are rare.
+    pub multiples: f64,
 }
 
 impl Default for ProblemSpace {
@@ -173,10 +175,13 @@ impl Default for ProblemSpace {
             max_target: 100,
             split: Split::Train,
             held_out_targets: Vec::new(),
+            multiples: 0.0,
         }
     }
 }
 
+/// Of numbers that are drawn as multiples: targets are seldom above it.
+const MAX_QUOTIENT: u64 = 100;
 const PROBLEM_STREAM: u64 = 1;
 const SEARCH_STREAM: u64 = 3;
 /// After so many draws without a problem of the split, numbers are taken never to reach the target there.
@@ -202,6 +207,9 @@ impl ProblemSpace {
         if self.min_target < 1 || self.min_target > self.max_target || self.max_target > 1_000_000 {
             return invalid(format!("targets run from 1 to 1000000, not {} to {}", self.min_target, self.max_target));
         }
+        if !(0.0..=1.0).contains(&self.multiples) || (self.multiples > 0.0 && self.max_number < 2) {
+            return invalid(format!("multiples is a probability and needs numbers above 1, not {}", self.multiples));
+        }
         let held_out = |t: &u64| self.held_out_targets.contains(t);
         let only_held_out = self.split == Split::Test && !self.held_out_targets.is_empty();
         let targets: Vec<u64> = (self.min_target..=self.max_target).filter(|t| held_out(t) == only_held_out).collect();
@@ -209,6 +217,18 @@ impl ProblemSpace {
             return invalid("no target is left".into());
         }
         Ok(targets)
+    }
+
+    /// Draws numbers.
+    fn draw(&self, numbers: &mut [Number], random: &mut Random) {
+        for n in &mut *numbers {
+            *n = Number::from(random.between(1, self.max_number));
+        }
+        if self.multiples > 0.0 && random.unit() < self.multiples {
+            let divisor = random.between(1, self.max_number / 2);
+            let quotient = random.between(2, MAX_QUOTIENT.min(self.max_number / divisor));
+            (numbers[0], numbers[1]) = (Number::from(divisor * quotient), Number::from(divisor));
+        }
     }
 
     /// A stream of problems of this space under a seed.
@@ -246,9 +266,7 @@ impl ProblemStream {
             left -= draws;
             let mut numbers = vec![0; count];
             for _ in 0..draws {
-                for n in &mut numbers {
-                    *n = Number::from(random.between(1, space.max_number));
-                }
+                space.draw(&mut numbers, &mut random);
                 if Split::of(&numbers, target) == space.split && solve::can_reach(&numbers, target)? {
                     return Problem::new(numbers, target);
                 }

@@ -242,3 +242,27 @@ fn a_number_that_no_space_has_is_refused() {
     let problem = Problem::new(vec![1 << 20, 2], 3).unwrap();
     assert!(SeenProblems::default().add(&problem).is_err());
 }
+
+#[test]
+fn first_numbers_are_multiples_of_the_second_if_asked() {
+    let space = ProblemSpace {
+        min_numbers: 3,
+        max_numbers: 3,
+        max_number: 999,
+        min_target: 2,
+        multiples: 1.0,
+        ..ProblemSpace::default()
+    };
+    let stream = space.stream(7).unwrap();
+    for i in 0..200 {
+        let problem = stream.get(i).unwrap();
+        let [first, second, third] = problem.numbers() else { panic!("three numbers") };
+        assert_eq!(first % second, 0);
+        assert!((2..=100).contains(&(first / second)));
+        assert!([*first, *second, *third].iter().all(|n| (1..=999).contains(n)));
+    }
+    for wrong in [-0.1, 1.1, f64::NAN] {
+        assert!(ProblemSpace { multiples: wrong, ..space.clone() }.stream(0).is_err());
+    }
+    assert!(ProblemSpace { max_number: 1, ..space }.stream(0).is_err());
+}

@@ -220,6 +220,7 @@ pub(super) fn space(
         max_target: target.1,
         split: split(split_name)?,
         held_out_targets,
+        multiples: 0.0,
     })
 }
 
@@ -273,7 +274,7 @@ impl Traces {
     #[new]
     #[pyo3(signature = (seed, method, *, beam_size=None, child_beam_size=None, promising, ranking="paper", largest=None,
                         slack=None, waves=None, rounds=0, shuffled=false, conditioned=1.0, numbers=(4, 4),
-                        max_number=99, target=(10, 100), split="train", held_out_targets=vec![]))]
+                        max_number=99, target=(10, 100), split="train", held_out_targets=vec![], multiples=0.0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         seed: u64,
@@ -293,6 +294,7 @@ impl Traces {
         target: (u64, u64),
         split: &str,
         held_out_targets: Vec<u64>,
+        multiples: f64,
     ) -> PyResult<Traces> {
         let serial = match method {
             "apr" => false,
@@ -310,7 +312,7 @@ impl Traces {
                 Teacher::Apr { beam_size, child_beam_size: child_beam_size.unwrap_or((1, 1)), promising }
             }
         };
-        let space = space(numbers, max_number, target, split, held_out_targets)?;
+        let space = ProblemSpace { multiples, ..space(numbers, max_number, target, split, held_out_targets)? };
         let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack };
         let traces = TraceStream::new(&space, teacher, guide, conditioned, seed).map_err(raise)?;
         Ok(Traces(traces.lasting(rounds)))
