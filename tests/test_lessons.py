@@ -392,3 +392,27 @@ def test_late_waves_have_lessons_of_their_own_of_the_same_problems_for_both_meth
     stage = {"until": 1.0, "parts": [{"weight": 1.0, "beam_size": [2, 2], "rounds": 2}]}
     with pytest.raises(ValueError, match="rounds are of a search in waves"):
         CountdownLessons("apr", {"stages": [stage]}, {}, seed=0, max_tokens=500)
+
+
+def test_a_part_has_problems_of_multiples_and_large_children_are_taught_first() -> None:
+    """From the recipe down to the tokens; each in its own crate's tests otherwise."""
+    part = {"weight": 1.0, "promising": 1.0, "conditioned": 0.0}
+    tokenizer = Tokenizer()
+
+    def texts(stage: dict[str, Any], **data: Any) -> list[str]:
+        data = {"ranking": "kinds", "waves": [24], "stages": [{"until": 1.0, "parts": [part | stage]}], **data}
+        lessons = CountdownLessons("apr", data, {}, seed=3, max_tokens=4096)
+        return [tokenizer.decode(s.token_ids, True) for place in range(30) for s in lessons.samples(place, 0.0)[0]]
+
+    def numbers(text: str) -> list[int]:
+        return [int(n) for n in text.split("[", 1)[1].split("]", 1)[0].split(", ")]
+
+    pairs = {"numbers": (2, 2), "max_number": 999, "target": (2, 100)}
+    multiples = [numbers(text) for text in texts(pairs | {"multiples": 1.0})]
+    assert all(first % second == 0 for first, second in multiples)
+    assert not all(first % second == 0 for first, second in map(numbers, texts(pairs)))
+
+    def large(**data: Any) -> int:
+        return sum(max(numbers(text)) > 200 for text in texts({}, children=2, **data))
+
+    assert large(children_above=200) > large()
