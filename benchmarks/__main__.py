@@ -52,6 +52,7 @@ TABLES = {
     "teacher": "what schedules of the teacher solve and cost",
     "children": "what a model's children find, by how large their numbers are",
     "training": "where the time of a supervised step goes",
+    "llama-cpp": "the native engine against llama.cpp on the same weights",
 }
 """Modules that print a table of their own, and take options of their own."""
 ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"rollouts": rollouts, "sglang": sglang, "rl": rl}
@@ -60,7 +61,7 @@ ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"rollouts": rollouts, "sg
 def main() -> int:
     match sys.argv[1:]:
         case [name, *arguments] if name in TABLES:
-            status: int = import_module(f"benchmarks.{name}").main(arguments)
+            status: int = import_module(f"benchmarks.{name.replace('-', '_')}").main(arguments)
             return status
     known = BENCHMARKS | ON_DEMAND
     parser = argparse.ArgumentParser(

@@ -35,6 +35,26 @@ class Result:
         return self.value >= self.target if self.at_least else self.value < self.target
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Processor and wall-clock seconds."""
+
+    processor: float
+    wall: float
+
+
+class Clock:
+    """Counts both while it is entered."""
+
+    def __enter__(self) -> Clock:
+        self._begun = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        processor, wall = self._begun
+        self.spent = Spent(time.process_time() - processor, time.perf_counter() - wall)
+
+
 Side = Callable[[], int]
 """Does a piece of work and returns how many items it made."""
 

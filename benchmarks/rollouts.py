@@ -7,7 +7,6 @@ asked is noted and given to `generate` again, as long as the answers were, in ba
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from apr.limits import Limits
 from apr.policy import Policy
 from apr.types import Completion, SamplingParams
 from benchmarks.engine import checkpoint, random_prompts
-from benchmarks.measure import Result, one_core
+from benchmarks.measure import Clock, Result, Spent, one_core
 
 AT_ONCE = (1, 32)
 TOKENS = 2000
@@ -108,26 +107,6 @@ def generate_batch(model: LlamaForCausalLM, requests: Sequence[tuple[Sequence[in
             **inputs,
         )
     return sum(new)
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Processor and wall-clock seconds."""
-
-    processor: float
-    wall: float
-
-
-class Clock:
-    """Counts both while it is entered."""
-
-    def __enter__(self) -> Clock:
-        self._begun = time.process_time(), time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        processor, wall = self._begun
-        self.spent = Spent(time.process_time() - processor, time.perf_counter() - wall)
 
 
 Turn = Callable[[], tuple[int, Spent, Spent]]

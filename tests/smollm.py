@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 _NAMES = {
     "attn_norm": "input_layernorm",
@@ -29,10 +34,28 @@ def gguf_file() -> Path | None:
     return next((path for place in places for path in Path(place).glob("*.gguf")), None)
 
 
+def read(reader: GGUFReader) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The weights of a Llama in float32, named and laid out as Hugging Face does."""
+    from gguf.quants import dequantize
+
+    heads = {
+        "attn_q": reader.fields["llama.attention.head_count"].contents(),
+        "attn_k": reader.fields["llama.attention.head_count_kv"].contents(),
+    }
+    for tensor in reader.tensors:
+        name, matrix = _name(tensor.name), dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        part = tensor.name.split(".")[-2]
+        if part in heads:
+            # There the halves that a rotation turns alternate.
+            rows, columns = matrix.shape
+            matrix = matrix.reshape(heads[part], rows // heads[part] // 2, 2, columns).swapaxes(1, 2)
+            matrix = matrix.reshape(rows, columns)
+        yield name, np.ascontiguousarray(matrix)
+
+
 def write(file: Path, directory: Path) -> None:
     """Dequantise the weights and write them in bfloat16, with tokenizer, template and configuration."""
     from gguf import GGUFReader
-    from gguf.quants import dequantize
     from safetensors.torch import save_file
     from torch import bfloat16, from_numpy
     from transformers import AutoTokenizer
@@ -42,17 +65,7 @@ def write(file: Path, directory: Path) -> None:
     def value(key: str) -> Any:
         return reader.fields[f"llama.{key}"].contents()
 
-    heads = {"attn_q": value("attention.head_count"), "attn_k": value("attention.head_count_kv")}
-    weights = {}
-    for tensor in reader.tensors:
-        name, matrix = _name(tensor.name), dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        part = tensor.name.split(".")[-2]
-        if part in heads:
-            # There the halves that a rotation turns alternate.
-            rows, columns = matrix.shape
-            matrix = matrix.reshape(heads[part], rows // heads[part] // 2, 2, columns).swapaxes(1, 2)
-            matrix = matrix.reshape(rows, columns)
-        weights[name] = from_numpy(np.ascontiguousarray(matrix)).to(bfloat16)
+    weights = {name: from_numpy(matrix).to(bfloat16) for name, matrix in read(reader)}
     save_file(weights, directory / "model.safetensors", {"format": "pt"})
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     tokenizer.save_pretrained(directory)
@@ -63,8 +76,8 @@ def write(file: Path, directory: Path) -> None:
         "hidden_size": value("embedding_length"),
         "intermediate_size": value("feed_forward_length"),
         "num_hidden_layers": value("block_count"),
-        "num_attention_heads": heads["attn_q"],
-        "num_key_value_heads": heads["attn_k"],
+        "num_attention_heads": value("attention.head_count"),
+        "num_key_value_heads": value("attention.head_count_kv"),
         "max_position_embeddings": value("context_length"),
         "rope_theta": value("rope.freq_base"),
         "rms_norm_eps": value("attention.layer_norm_rms_epsilon"),
