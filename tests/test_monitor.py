@@ -237,14 +237,14 @@ def test_columns_of_the_steps_are_as_wide_as_their_names() -> None:
 def test_each_run_has_its_stroke() -> None:
     runs = [fold(Run(), lines(*map(entry, range(1, steps)))) for steps in (4, 5, 6, 7)]
     text = chart("reward", runs, Look(smoothing=0), 40, 8).plain
-    assert text.splitlines()[0] == "reward ─0.3 ┈0.4 ╌0.5 ·0.6"
+    assert text.splitlines()[0] == "reward ─ 0.3 ┈ 0.4 ╌ 0.5 · 0.6"
     assert max(map(len, text.splitlines())) <= 40
     assert len(text.splitlines()) == 8
     # The cursor reads the values of a step, of each run as far as it came.
     read = chart("reward", runs, Look(smoothing=0, cursor=4.0), 40, 8).plain
-    assert read.splitlines()[0] == "reward ─0.3 ┈0.4 ╌0.4 ·0.4"
+    assert read.splitlines()[0] == "reward ─ 0.3 ┈ 0.4 ╌ 0.4 · 0.4"
     before = chart("reward", runs[:2], Look(cursor=0.0), 40, 8).plain
-    assert before.splitlines()[0] == "reward ─– ┈–"
+    assert before.splitlines()[0] == "reward ─ – ┈ –"
     # Without colour too: a flat line of each.
     flat = [(0.0, 1.0), (1.0, 1.0)]
     drawn = {str(draw([flat], Box.around([flat]), 8, 1, [stroke])) for stroke in STROKES}
@@ -259,7 +259,7 @@ def test_more_runs_than_strokes_are_refused(tmp_path: Path, capsys: pytest.Captu
 def test_a_chart_tells_its_unit_and_where_it_is() -> None:
     run = fold(Run(), lines(*map(entry, range(1, 9))))
     text = chart("memory", [run], Look(), 44, 12).plain.splitlines()
-    assert text[0] == "memory, MiB ─1,024"
+    assert text[0] == "memory, MiB 1,024"
     assert [line.split("┤")[0].strip() for line in text if "┤" in line] == ["1,126", "1,024", "921.6"]
     assert text[-1].split() == ["1", "4", "step", "8"]
     assert label("tokens_per_second.train") == "speed: train"
@@ -397,8 +397,21 @@ def test_a_snapshot_is_printed_without_a_terminal(
     assert max(map(cell_len, printed)) <= 80
     assert [line.split(" · ")[0] for line in printed if line.startswith(("──", "┈┈"))] == ["── short", "┈┈ long"]
     assert any("step 3 of 5" in line for line in printed)
-    assert any(line.startswith("reward ─0.2") and "┈0.3" in line for line in printed)
+    assert any(line.startswith("reward ─ 0.3") and "┈ 0.5" in line for line in printed)
     assert sum("step 5" in line for line in printed) > 3
+    assert monitor([str(tmp_path / "shrot"), "--once"]) == 2
+    assert "shrot is not there" in capsys.readouterr().err
+
+
+def test_values_are_those_measured_and_shares_end_at_one() -> None:
+    """However smooth the curve; a validation's few points are drawn as they are."""
+    told = ({"step": 1, "loss": 9.0, "validation_results": 0.5}, {"step": 2, "loss": 1.0, "validation_results": 1.0})
+    run = fold(Run(), lines(*told))
+    look = Look(smoothing=0.9)
+    assert chart("loss", [run], look, 60, 8).plain.splitlines()[0] == "loss, nats a token 1"
+    results = chart("validation_results", [run], look, 60, 8).plain.splitlines()
+    assert results[0].endswith(", share 1")
+    assert results[1].split("┤")[0].strip() == "1"
 
 
 def test_a_supervised_run_says_why_it_has_no_rollouts(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ class Chart(Widget, can_focus=True):
 
 
 def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) -> Text:
-    """A group's curves, below its name and unit and their values at the cursor, or their last ones; each run has a
-    stroke of its own."""
+    """A group's curves, below its name and unit and what was measured at the cursor, or last; each run has a stroke of its
+    own. Figures of a validation are few, and drawn as they are."""
     curves: list[Points] = []
     measured = unit(group)
     title = one_line(label(group)) + (f", {one_line(measured)}" if measured else "")
@@ -105,13 +105,13 @@ def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) 
             if factor := scale(name):
                 points = [(step, value * factor) for step, value in points]
             colour = _COLOURS[len(curves) % len(_COLOURS)]
-            curves.append(smooth(points, look.smoothing))
+            curves.append(smooth(points, 0.0 if group.startswith("validation") else look.smoothing))
             colours.append(colour)
             strokes.append(stroke)
             part = one_line(name.partition(".")[2])
-            value = read(curves[-1], look.cursor)
-            values.append(f" {stroke.sign}{part}{' ' if part else ''}", colour)
-            values.append("–" if value is None else figure(value), colour)
+            value = read(points, look.cursor)
+            words = [stroke.sign * (len(runs) > 1), part, "–" if value is None else figure(value)]
+            values.append(" " + " ".join(filter(None, words)), colour)
     text = Text(cut(title, width), "bold", no_wrap=True)
     if text.cell_len + values.cell_len <= width:
         text.append_text(values)
@@ -123,6 +123,8 @@ def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) 
     if room < 4 or height < 3 or not curves:
         return text
     box = Box.around(curves)
+    if measured == "share" and box.bottom < 1:
+        box = replace(box, top=min(box.top, 1.0))
     rows = draw(curves, box, room, height - 2, strokes)
     here = None if look.cursor is None else int((look.cursor - box.left) / (box.right - box.left) * room)
     last = len(rows) - 1

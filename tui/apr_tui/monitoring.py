@@ -43,6 +43,8 @@ def _monitor(options: argparse.Namespace, memory: Memory) -> AprApp | None:
     if options.task is not None:
         give_task(options.task)
     if options.once:
+        if missing := next((path for path in runs if not path.exists()), None):
+            raise Refused(f"{missing} is not there")
         console = Console()
         for part in snapshot([RunFeed(path) for path in runs], console.width, time.time()):
             console.print(part)

@@ -31,7 +31,7 @@ class SearchScreen(WatchScreen):
 
     AUTO_FOCUS = "ThreadList"
     ABOUT = (
-        "The threads of a search as a tree: each waits for its children, which run at once. Beside it the text of "
+        "The threads of a search as a tree: each waits for its children, which run at once. With it the text of "
         "the selected one; its margin tells the prompt (│) and what a join put there (┃) from what was sampled. "
         "★ marks the threads the solution came through. The bar of a thread is its time: in the engine's queue, in "
         "prefill, in decode, or waiting for children between a spawn and its join; the longest chain of dependent "
