@@ -89,8 +89,8 @@ class Chart(Widget, can_focus=True):
 
 
 def chart(group: str, runs: Sequence[Run], look: Look, width: int, height: int) -> Text:
-    """A group's curves, below its name and unit and what was measured at the cursor, or last; each run has a stroke of its
-    own. Figures of a validation are few, and drawn as they are."""
+    """A group's curves, below its name and unit and what was measured at the cursor, or last; each run has a stroke of
+    its own. Figures of a validation are few, and drawn as they are."""
     curves: list[Points] = []
     measured = unit(group)
     title = one_line(label(group)) + (f", {one_line(measured)}" if measured else "")

@@ -62,8 +62,8 @@ class MonitorScreen(WatchScreen):
         self.feeds = [RunFeed(run) for run in runs]
         self.look = Look()
         self._drawn = False
-        self._entering = True
-        """A tab was opened whose list has not got the focus yet."""
+        self._entering: str | None = "curves"
+        """The tab that was asked for, while its list has not got the focus yet."""
 
     def compose(self) -> ComposeResult:
         yield Static("", classes="title", markup=False)
@@ -118,8 +118,8 @@ class MonitorScreen(WatchScreen):
             self.query_one(".none").display = browser.track is None
             watches = first.plan.trainer == "rl"
             write(self.query_one(".none", Static), _NOT_YET if watches else _NEVER)
-        if self._entering:
-            self._enter()
+        if self._entering is not None:
+            self._enter(self._entering)
 
     def _legend(self) -> list[str]:
         """Which curves are whose, where there are several runs, and how they are shown."""
@@ -145,17 +145,20 @@ class MonitorScreen(WatchScreen):
         tabs = self.query_one(TabbedContent)
         # A focus that is hidden goes to what stands beside it, which opens that tab again.
         self.set_focus(None)
-        tabs.active = "curves" if name == "curves" else f"{name}-tab"
-        self._entering = True
+        self._entering = tabs.active = "curves" if name == "curves" else f"{name}-tab"
 
-    def _enter(self) -> None:
-        """Focus the open tab's list, once it is laid out."""
-        pane = self.query_one(TabbedContent).active_pane
+    def _enter(self, tab: str) -> None:
+        """Focus a tab's list, once it is laid out."""
+        tabs = self.query_one(TabbedContent)
+        # The focus of the tab before may have been on its way still, and have opened that again.
+        tabs.active = tab
+        pane = tabs.active_pane
         parts = [] if pane is None else [*pane.query(LineList), *pane.query(Chart), *pane.query("#recipe-text")]
         seen = [part for part in parts if part.display and part.region]
         if seen:
             seen[1 if self._tab == "rollouts" and len(seen) > 1 else 0].focus()
-        self._entering = not seen and not (self._tab == "alarms" and not self.feeds[0].run.alarms)
+        if seen or (self._tab == "alarms" and not self.feeds[0].run.alarms):
+            self._entering = None
         self.refresh_bindings()
 
     def action_turn(self, by: int) -> None:

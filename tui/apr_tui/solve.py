@@ -172,7 +172,9 @@ class SolveScreen(SearchScreen):
         if any(track.searching for track in self.tracks):
             self.notify("a search is running; Esc stops it")
         elif len(self.tracks) == 1:
-            other = SearchPane("s starts both; c ends the comparison; options are those of the search that has the focus")
+            other = SearchPane(
+                "s starts both; c ends the comparison; options are those of the search that has the focus"
+            )
             self.tracks.append(Track(Library(self._log.path)))
             self.settings.append(self.settings[0].other(self.models.form))
             await panes.mount(other)
