@@ -10,6 +10,7 @@ pub mod kind;
 mod teacher;
 
 pub use self::teacher::Teacher;
+use crate::inspect::first_state;
 use crate::llama2::llama2_tokens;
 use crate::problem::{Error, Number};
 use crate::sample::{Choices, ProblemSpace, ProblemStream, Random, for_search};
@@ -17,7 +18,7 @@ use crate::search::{Below, Guide, Method, Trace, Waves, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
     CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, END_OPERATIONS, EQUAL, NO_OPERATIONS, SPAWN,
-    STATE, TARGET_LIST, TOKEN_BUDGET, TOKEN_BUDGET_BIN, UNEQUAL, read::Line,
+    STATE, TARGET_LIST, TOKEN_BUDGET, TOKEN_BUDGET_BIN, UNEQUAL,
 };
 
 const WIDTH_STREAM: u64 = 2;
@@ -173,11 +174,7 @@ impl LessonStream {
 
 /// The largest number of the state that a trace begins with.
 fn largest(trace: &Trace) -> Number {
-    let state = trace.text().lines().find_map(|line| match Line::parse(line) {
-        Some(Line::State(state)) => Some(state),
-        _ => None,
-    });
-    state.and_then(|state| state.numbers.into_iter().max()).unwrap_or_default()
+    first_state(trace.text()).and_then(|(_, numbers)| numbers.into_iter().max()).unwrap_or_default()
 }
 
 /// The condition before the root prompt of a trace: the children it might spawn or spawned in all, or how long it became.
