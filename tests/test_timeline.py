@@ -213,6 +213,7 @@ def test_searches_beside_each_other_have_one_scale() -> None:
         async with app.run_test(size=(160, 40)) as pilot:
             left, right = app.first.query(ThreadList)
             await until(pilot, lambda: left.count == 11 and right.count == 1 and left.size == right.size)
+            await until(pilot, lambda: left.head is not None and right.head is not None)
             assert left.head is not None
             assert right.head is not None
             assert left.head.plain == right.head.plain

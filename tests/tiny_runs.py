@@ -13,6 +13,7 @@ tokens_per_step = 300
 tokens_per_batch = 512
 validate_every = 0
 checkpoint_every = 1
+autocast = "none"
 
 [model]
 hidden_size = 16
