@@ -26,6 +26,7 @@ from apr_tui.app import AprApp
 from apr_tui.browser import Browser, RolloutList
 from apr_tui.curves import Chart, Curves, Look, chart
 from apr_tui.groups import parts, read_group
+from apr_tui.keys import Keys
 from apr_tui.labels import label, unit
 from apr_tui.monitor import MonitorScreen
 from apr_tui.monitoring import monitor
@@ -359,6 +360,9 @@ def test_keys_of_the_monitor(tmp_path: Path) -> None:
             screen.query(Chart).first().focus()
             await pilot.press("enter")
             assert isinstance(screen.maximized, Chart)
+            await pilot.pause()
+            assert "Enlarge" in str(screen.query_one(Keys).render())
+            assert screen.query_one(Keys).region.bottom == 40
             await pilot.press("enter")
             assert screen.maximized is None
             assert screen.query_one(Curves).display

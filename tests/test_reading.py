@@ -197,6 +197,14 @@ def test_from_the_screen_to_the_words_and_the_source(size: tuple[int, int]) -> N
             place = pane._hit
             await pilot.press("n")
             assert pane._hit != place or len(pane._hits) == 1
+            assert "Forget the words" in str(screen.query_one(Keys).render())
+            await pilot.press("escape")
+            assert not pane._hits
+            assert not pane.border_subtitle
+            await pilot.press("slash", *"no such words", "enter")
+            await until(pilot, lambda: "nowhere" in str(pane.border_subtitle))
+            await pilot.press("escape")
+            assert not pane.border_subtitle
 
     asyncio.run(look())
 

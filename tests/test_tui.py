@@ -58,6 +58,9 @@ from apr_tui.feed import Solve
 from apr_tui.figures import Row, compared, meters, row, sources, title
 from apr_tui.form import spread
 from apr_tui.groups import RolloutFigures, parts
+from apr_tui.help import HelpScreen
+from apr_tui.help import rows as keyed
+from apr_tui.keys import Keys
 from apr_tui.log import LineTail, LogFeed
 from apr_tui.memory import Memory, default_path
 from apr_tui.pane import SearchPane, pack
@@ -450,9 +453,9 @@ def test_a_line_that_is_no_event_is_told_and_passed_over(tmp_path: Path, line: s
 @pytest.mark.parametrize(
     ("numbers", "target", "said"),
     [
-        ("", "27", "give 2 to 6 numbers"),
-        ("5", "27", "give 2 to 6 numbers"),
-        ("1 2 3 4 5 6 7", "27", "give 2 to 6 numbers"),
+        ("", "27", "two to six numbers are wanted"),
+        ("5", "27", "two to six numbers are wanted"),
+        ("1 2 3 4 5 6 7", "27", "two to six numbers are wanted"),
         ("1 2 x", "27", "'x' is not a whole number"),
         ("1 2.5", "27", "'2.5' is not a whole number"),
         ("1 ²", "27", "is not a whole number"),
@@ -603,6 +606,39 @@ def test_a_live_solve(size: tuple[int, int]) -> None:
             await pilot.press("s")
             await until(pilot, lambda: screen(app).track.state.rollout not in (None, first))
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
+
+    asyncio.run(watch())
+
+
+def test_a_form_says_what_it_does_not_take() -> None:
+    async def watch() -> None:
+        app = solving()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("q")
+            await until(pilot, lambda: said(app, "headline").startswith("numbers takes two to six numbers; Esc leaves"))
+            await pilot.press(*"66 3")
+            await until(pilot, lambda: not said(app, "headline"))
+            await pilot.press("enter", *"40 ")
+            await until(pilot, lambda: said(app, "headline").startswith("target takes the number to reach"))
+            await pilot.press("4")
+            assert screen(app).query_one("#ask-target", Input).value == "404"
+
+    asyncio.run(watch())
+
+
+def test_help_has_a_row_for_each_key() -> None:
+    """Those of the parts of a screen too."""
+
+    async def watch() -> None:
+        app = solving()
+        async with app.run_test(size=(120, 60)) as pilot:
+            await pilot.press("escape", "question_mark")
+            await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+            told = keyed(app.first)
+            assert told["n"].startswith("type in another problem; or in a text, go to the next of")
+            assert told["esc"].startswith("end the search that runs; or show the end of a replay")
+            assert told["shift+←→"] == "to the spawn, join or end before or after"
+            assert "Close" in str(app.screen.query_one(Keys).render())
 
     asyncio.run(watch())
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from itertools import combinations
+from pathlib import Path
 
 import apr
 import pages
@@ -57,3 +61,19 @@ def test_the_costs_add_up() -> None:
     assert f"{main + max(children):,}" == sequential
     assert f"It took {total} tokens in all, {main} of the main thread" in " ".join(PAGE.split())
     assert f"{main} + {max(children)} = {sequential}" in PAGE
+
+
+def timeless(printed: str) -> str:
+    """Without what another machine measures otherwise."""
+    return re.sub(r"[\d.]+ s · [\d,]+ tokens/s", "", printed)
+
+
+def test_the_commands_print_this(tmp_path: Path) -> None:
+    """The page's own, in its order, in a directory of nobody's."""
+    ask, again = pages.blocks(PAGE, "sh")
+    shown = next(block for block in pages.blocks(PAGE, "") if "threads 5" in block)
+    paths = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    alone = os.environ | {"PATH": paths, "COLUMNS": "100"}
+    for script in (ask, again):
+        made = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=alone, capture_output=True, text=True)
+        assert (made.returncode, timeless(made.stdout)) == (0, timeless(shown)), made.stderr

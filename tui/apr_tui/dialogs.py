@@ -36,8 +36,8 @@ class SettingsScreen(ModalScreen[Settings | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "accept", "Accept", priority=True),
         Binding("escape", "dismiss", "Cancel"),
-        Binding("up", "app.focus_previous", "Move", key_display="↑↓"),
-        Binding("down", "app.focus_next", "Move", show=False),
+        Binding("up", "app.focus_previous", "Move", key_display="↑↓", priority=True),
+        Binding("down", "app.focus_next", "Move", show=False, priority=True),
         Binding("ctrl+n,pagedown", "preset(1)", "Other value", key_display="PgUp PgDn"),
         Binding("ctrl+p,pageup", "preset(-1)", "Value before", show=False),
     ]

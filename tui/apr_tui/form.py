@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import Input
 
 from apr.task import Field
@@ -31,6 +32,13 @@ class FieldInput(Input):
 
     Keys are handled in the order they come, those that edit too: a screen hears of what a field leaves to it after
     later letters were typed."""
+
+    class Unwanted(Message):
+        """Somebody typed a character that the field does not take."""
+
+        def __init__(self, field: FieldInput) -> None:
+            super().__init__()
+            self.field = field
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "screen.threads", "Leave the form", tooltip="leave the form; letters are commands then")
@@ -60,8 +68,10 @@ class FieldInput(Input):
             if self.field.keys and (event.character or "") not in self.field.keys:
                 event.prevent_default()
                 event.stop()
-                if event.character == "=":
+                if event.character == "=" and self.heir is not None:
                     self._hand_on()
+                else:
+                    self.post_message(self.Unwanted(self))
         elif event.key == "enter" and self.value.strip() and self.heir is not None and not self.heir.value.strip():
             event.prevent_default()
             event.stop()

@@ -9,8 +9,11 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
+
+from apr_tui.keys import Keys
 
 _LISTS = (
     ("↑ ↓ PgUp PgDn Home End", "move in a list or a text"),
@@ -31,13 +34,20 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         keys = Table.grid(padding=(0, 2))
-        for binding in _told(self._below):
-            keys.add_row(Text(self.app.get_key_display(binding), "bold"), Text(binding.tooltip))
-        for shown, what in _LISTS:
+        for shown, what in [*rows(self._below).items(), *_LISTS]:
             keys.add_row(Text(shown, "bold"), Text(what))
         with VerticalScroll(id="help"):
             yield Static(self._about, markup=False, classes="about")
             yield Static(keys)
+        yield Keys()
+
+
+def rows(screen: Screen[object]) -> dict[str, str]:
+    """What each key does, of the screen and of its parts, by how it is written."""
+    told: dict[str, list[str]] = {}
+    for binding in [*_told(screen), *_told_inside(screen)]:
+        told.setdefault(screen.app.get_key_display(binding), []).append(binding.tooltip)
+    return {shown: "; or ".join(does) for shown, does in told.items()}
 
 
 def commands(screen: Screen[object]) -> list[tuple[str, str, str]]:
@@ -45,6 +55,11 @@ def commands(screen: Screen[object]) -> list[tuple[str, str, str]]:
     return [(binding.description, binding.tooltip, binding.action) for binding in _told(screen)]
 
 
-def _told(screen: Screen[object]) -> list[Binding]:
+def _told(node: DOMNode) -> list[Binding]:
     """The bindings that explain themselves, each action once."""
-    return list({b.action: b for _, b in reversed(list(screen._bindings)) if b.tooltip}.values())[::-1]
+    return list({b.action: b for _, b in reversed(list(node._bindings)) if b.tooltip}.values())[::-1]
+
+
+def _told_inside(screen: Screen[object]) -> list[Binding]:
+    """Those of the parts of a screen, each kind of part once."""
+    return [binding for part in {type(part): part for part in screen.query("*")}.values() for binding in _told(part)]

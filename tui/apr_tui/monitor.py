@@ -37,6 +37,7 @@ class MonitorScreen(WatchScreen):
     """Watch a model learn."""
 
     AUTO_FOCUS = None
+    ALLOW_IN_MAXIMIZED_VIEW = "Keys"
     ABOUT = (
         "A training run as its directory tells it, while it is written. Curves are moving averages; of several "
         "runs each has its stroke. Enter enlarges a chart; ← and → read the values of a step in all of them. "
@@ -52,7 +53,7 @@ class MonitorScreen(WatchScreen):
         Binding("escape", "drop", "Last values", tooltip="read the last values again"),
         Binding("c", "colour", "Colour", tooltip="colour the text by origin, advantage, or engine-trainer gap"),
         Binding("v", "next", "Next run", tooltip="put the next run first"),
-        Binding("enter", "enlarge", "Enlarge", show=False, tooltip="enlarge the chart, or make it small again"),
+        Binding("enter", "enlarge", "Enlarge", tooltip="enlarge the chart, or make it small again"),
         Binding("left_square_bracket", "turn(-1)", "Tab before", key_display="[", show=False),
         Binding("right_square_bracket", "turn(1)", "Tab after", key_display="]", show=False),
     ]
@@ -205,8 +206,10 @@ class MonitorScreen(WatchScreen):
         match action:
             case "next":
                 return len(self.feeds) > 1
-            case "smooth" | "range" | "enlarge":
+            case "smooth" | "range":
                 return self._tab == "curves"
+            case "enlarge":
+                return self._tab == "curves" and (self.maximized is not None or isinstance(self.focused, Chart))
             case "cursor":
                 return self._tab == "curves" and any(feed.run.figures for feed in self.feeds)
             case "drop":

@@ -124,7 +124,7 @@ def _headline(track: Track, complaint: str | None, reveal: bool) -> Content:
     elif state.view is None:
         said, tone = track.loading or "", "plain"
     else:
-        said, tone = headline(state.view, reveal=reveal)
+        said, tone = headline(state.view, reveal=reveal, past=track.replaying and track.paused)
     return Content.styled(one_line(said), _TONES[tone])
 
 

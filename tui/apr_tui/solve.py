@@ -56,6 +56,8 @@ class SolveScreen(SearchScreen):
         """Which problems are drawn at random; None: all."""
         self._memory = Memory() if memory is None else memory
         self._solves: list[Solve] = []
+        self._hint: str | None = None
+        """What was said of a character that a field does not take."""
         self._awaited = False
         """The threads of a search that was begun are still to be shown."""
 
@@ -96,6 +98,15 @@ class SolveScreen(SearchScreen):
     def _fields(self) -> list[FieldInput]:
         """The form's, in order."""
         return list(self.query(FieldInput))
+
+    def on_field_input_unwanted(self, message: FieldInput.Unwanted) -> None:
+        field = message.field.field
+        self._hint = self.complaint = f"{field.name} takes {field.says}; Esc leaves the form, and letters are keys then"
+        self.draw()
+
+    def on_input_changed(self) -> None:
+        if self.complaint is not None and self.complaint == self._hint:
+            self.complaint = None
 
     def on_input_submitted(self) -> None:
         self.action_again()

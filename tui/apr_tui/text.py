@@ -74,8 +74,9 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("pagedown", "page_down", "Page down", show=False),
         Binding("home", "scroll_home", "Begin", show=False),
         Binding("end", "scroll_end", "End", show=False),
-        Binding("n", "hit(1)", "Next hit"),
+        Binding("n", "hit(1)", "Next hit", tooltip="in a text, go to the next of the words that were looked for"),
         Binding("N", "hit(-1)", "Hit before", show=False),
+        Binding("escape", "forget", "Forget the words"),
     ]
 
     def __init__(self, id: str = "text") -> None:
@@ -225,8 +226,17 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
             self._hit = (self._hit + by) % len(self._hits)
             self._to_hit()
 
+    def action_forget(self) -> None:
+        self.find("")
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return bool(self._hits) if action == "hit" else True
+        match action:
+            case "hit":
+                return bool(self._hits)
+            case "forget":
+                return bool(self._wanted)
+            case _:
+                return True
 
     def to_last(self, kind: LineKind) -> None:
         """Go to the last line that tells this; to the end if none does."""

@@ -13,11 +13,11 @@ from apr_tui.state import View
 Tone = Literal["plain", "good", "bad", "warning"]
 
 
-def headline(view: View, *, reveal: bool = False) -> tuple[str, Tone]:
-    """How the rollout stands; with `reveal`, an unsolved one's solution too."""
+def headline(view: View, *, reveal: bool = False, past: bool = False) -> tuple[str, Tone]:
+    """How the rollout stands, or stood at a moment that is `past`; with `reveal`, an unsolved one's solution too."""
     finished = view.tree.finished
     if finished is None:
-        return "searching" if view.tree.threads else "begins", "plain"
+        return ("was searching" if past else "searching") if view.tree.threads else "begins", "plain"
     if view.tree.solved:
         return _solved(view, finished), "good"
     if finished.reason == "interrupted":

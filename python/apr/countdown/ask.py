@@ -8,10 +8,10 @@ from apr._core import Problem
 from apr.task import Field, Form, Kind, Method
 
 MIN_NUMBERS, MAX_NUMBERS = 2, 6
-_KEYS = "0123456789 ,-"
+_DIGITS = "0123456789-"
 _FIELDS = (
-    Field("numbers", "two to six numbers", "22 26 31 53", _KEYS, 22),
-    Field("target", "the number to reach", "27", _KEYS, 9),
+    Field("numbers", "two to six numbers", "22 26 31 53", f"{_DIGITS} ,", 22),
+    Field("target", "the number to reach", "27", _DIGITS, 9),
 )
 _RULE = "reach the target, each number once"
 _KINDS = {
@@ -21,8 +21,8 @@ _KINDS = {
 }
 
 FORMS: Mapping[Method, Form] = {
-    "apr": Form(_FIELDS, _RULE, _KINDS, (None, 10, 16, 1, 3, 5), "child threads"),
-    "sos+": Form(_FIELDS, _RULE, _KINDS, (None, 4096, 8192, 1024, 2048), "tokens"),
+    "apr": Form(_FIELDS, _RULE, _KINDS, (None, 1, 3, 5, 10, 16), "child threads"),
+    "sos+": Form(_FIELDS, _RULE, _KINDS, (None, 1024, 2048, 4096, 8192), "tokens"),
     "sos": Form(_FIELDS, _RULE, _KINDS, unit="tokens"),
 }
 
@@ -34,8 +34,8 @@ def parse(numbers: str, target: str) -> Problem:
         numbers, _, target = numbers.partition("=")
     given = [_integer(word, "numbers") for word in numbers.replace(",", " ").split()]
     if not MIN_NUMBERS <= len(given) <= MAX_NUMBERS:
-        many = f", not {len(given)}" if given else ""
-        raise ValueError(f"give {MIN_NUMBERS} to {MAX_NUMBERS} numbers, as in {_FIELDS[0].example}{many}")
+        many = f"{len(given)} given: " if given else ""
+        raise ValueError(f"numbers: {many}{_FIELDS[0].says} are wanted, as in {_FIELDS[0].example}")
     if not target.strip():
         raise ValueError("give the target to reach")
     try:

@@ -66,7 +66,12 @@ class _Line:
 
 def _lines(tree: ThreadTree) -> Iterator[_Line]:
     # Nobody here can judge a child's claim; the main thread's is the answer, which the rollout judged.
-    return (_Line(thread, mark_of(tree, thread), _words(thread)) for thread in tree.ordered())
+    return (_line(tree, thread) for thread in tree.ordered())
+
+
+def _line(tree: ThreadTree, thread: Thread) -> _Line:
+    mark = mark_of(tree, thread)
+    return _Line(thread, mark, f"{_words(thread)}{', unjudged' if mark == 'claimed' else ''}")
 
 
 def _words(thread: Thread) -> str:
