@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from textual.widgets import Input
 
 from apr.train.run import RunDirectory
 from apr_tui.app import AprApp
+from apr_tui.browser import RolloutList
 from apr_tui.commands import demo_app
 from apr_tui.curves import Chart
 from apr_tui.monitor import MonitorScreen
@@ -92,6 +94,27 @@ def monitor(folder: Path) -> tuple[AprApp, Ready]:
     return app, ready
 
 
+def browser(folder: Path) -> tuple[AprApp, Ready]:
+    """A watched group of a run, its text coloured by advantage."""
+    app, _ = monitor(folder)
+    run = RunDirectory(folder / "rewarded")
+    run.watched(40).parent.mkdir()
+    run.watched(40).write_text(DEMO.read_text())
+    told = [{"rollout": "apr", "reward": 1.0, "advantage": 1.0}, {"rollout": "sos+", "reward": 0.9, "advantage": -1.0}]
+    run.group(40).parent.mkdir()
+    run.group(40).write_text(json.dumps({"rollouts": told}))
+
+    async def ready(pilot: Any) -> None:
+        await pilot.press("3")
+        threads = app.first.query_one(ThreadList)
+        await until(pilot, lambda: isinstance(app.focused, RolloutList) and app.focused.count == 2)
+        await pilot.press("home")
+        await until(pilot, lambda: threads.count == 11)
+        await pilot.press("c")
+
+    return app, ready
+
+
 def figures(step: int, learned: float) -> dict[str, Any]:
     wave = math.sin(step)
     return {
@@ -114,6 +137,7 @@ SCREENS = {
     "timeline": ("apr watch", timeline),
     "compare": ("apr demo", compare),
     "monitor": ("apr monitor", monitor),
+    "browser": ("apr monitor", browser),
 }
 """The command that shows each, and what makes it."""
 
