@@ -14,7 +14,6 @@ greedily with a float32 cache, so that it can be told how often it would choose 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -34,15 +33,12 @@ from transformers import LlamaForCausalLM
 
 from apr.engine.checkpoint import load_model
 from apr.engine.native import NativeEngine
-from apr.types import Completion, SamplingParams
 from benchmarks.engine import checkpoint, random_prompts
-from benchmarks.measure import Clock, Spent, one_core
-from benchmarks.rollouts import CONTEXTS, STREAMS
+from benchmarks.measure import Spent, one_core
+from benchmarks.rollouts import CONTEXTS, STREAMS, decode
 
 NEW = 128
 """Tokens that each stream decodes."""
-PAGE = 16
-"""Tokens of a prompt that the engine may compute once more, on its clock."""
 WEIGHTS = ("f32", "bf16", "f16", "q8_0")
 CACHES = ("f32", "bf16", "f16", "q8_0")
 
@@ -161,27 +157,6 @@ def peer(python: str, model: LlamaForCausalLM) -> Iterator[Ask]:
                 yield ask
             finally:
                 process.kill()
-
-
-def decode(engine: NativeEngine, prompts: Sequence[Sequence[int]], new: int) -> tuple[Spent, list[tuple[int, ...]]]:
-    """Greedy tokens of all prompts at once, once the engine has computed as much of those as it can; what it spends."""
-
-    async def all_streams(tokens: int) -> list[Completion]:
-        params = SamplingParams(temperature=0, max_tokens=tokens)
-        calls = (engine.generate(prompt, params, request_id=str(i)) for i, prompt in enumerate(prompts))
-        return await asyncio.gather(*calls)
-
-    async def after_prompts() -> tuple[Spent, list[Completion]]:
-        await all_streams(1)
-        with Clock() as clock:
-            done = await all_streams(new)
-        return clock.spent, done
-
-    spent, done = asyncio.run(after_prompts())
-    for prompt, one in zip(prompts, done, strict=True):
-        assert len(one.token_ids) == new
-        assert one.cached_tokens >= len(prompt) - PAGE
-    return spent, [one.token_ids for one in done]
 
 
 def best(found: dict[Form, Found], clock: str) -> str:

@@ -36,6 +36,8 @@ STREAMS = (1, 8, 16)
 CONTEXTS = (500, 1000)
 NEW = 64
 """Tokens that each stream decodes."""
+PAGE = 16
+"""Tokens of a prompt that the engine may compute once more, on its clock."""
 ROLLOUTS_TARGET, STREAMS_TARGET = 6.0, 4.0
 
 
@@ -166,20 +168,34 @@ def _streams(
 ) -> tuple[int, Spent, Spent]:
     """Both have computed the prompts before their clocks run, but for the last token."""
     prompts = random_prompts(streams, context, next(seeds))
-
-    async def decode(tokens: int) -> None:
-        params = SamplingParams(temperature=0, max_tokens=tokens)
-        await asyncio.gather(*(engine.generate(p, params, request_id=str(i)) for i, p in enumerate(prompts)))
-
-    asyncio.run(decode(1))
-    with Clock() as native:
-        asyncio.run(decode(NEW))
+    native, _ = decode(engine, prompts, NEW)
     cache = DynamicCache(config=model.config)
     with torch.inference_mode():
         model(torch.tensor(prompts)[:, :-1], past_key_values=cache, use_cache=True)
     with Clock() as other:
         tokens = generate_batch(model, [(prompt, NEW) for prompt in prompts], past_key_values=cache)
-    return tokens, native.spent, other.spent
+    return tokens, native, other.spent
+
+
+def decode(engine: NativeEngine, prompts: Sequence[Sequence[int]], new: int) -> tuple[Spent, list[tuple[int, ...]]]:
+    """Greedy tokens of all prompts at once, once the engine has computed as much of those as it can; what it spends."""
+
+    async def all_streams(tokens: int) -> list[Completion]:
+        params = SamplingParams(temperature=0, max_tokens=tokens)
+        calls = (engine.generate(prompt, params, request_id=str(i)) for i, prompt in enumerate(prompts))
+        return await asyncio.gather(*calls)
+
+    async def after_prompts() -> tuple[Spent, list[Completion]]:
+        await all_streams(1)
+        with Clock() as clock:
+            done = await all_streams(new)
+        return clock.spent, done
+
+    spent, done = asyncio.run(after_prompts())
+    for prompt, one in zip(prompts, done, strict=True):
+        assert len(one.token_ids) == new
+        assert one.cached_tokens >= len(prompt) - PAGE
+    return spent, [one.token_ids for one in done]
 
 
 @contextmanager
