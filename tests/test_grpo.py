@@ -350,6 +350,22 @@ def test_two_processes_take_the_same_steps(start: Path, tmp_path: Path) -> None:
 def test_bad_input_is_one_line(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "rl", "--out", str(tmp_path / "run"), "--device", "cpu", *words]) == 2
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_line(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    words = ["--recipe", str(tmp_path / "recipe.toml"), "--start-from", str(start), "--out", str(tmp_path / "run")]
+    monkeypatch.setattr("apr.threads.events.EventLog.append", full)
+    assert main(["train", "rl", *words, "--device", "cpu", "--threads", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "apr train: [Errno 28] No space left on device" in said.splitlines()
+    assert "Traceback" not in said
 
 
 def test_a_run_of_another_recipe_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

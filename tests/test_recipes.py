@@ -104,6 +104,7 @@ RL_FAULTS = [
     ("budgets = ['much']", "budgets"),
     ("temperature = 0.0", "temperature"),
     ("temperature = nan", "temperature"),
+    ("temperature = 1e-5", "temperature"),
     ("max_threads = 0", "max_threads"),
     ("max_tokens = 0", "max_tokens"),
     ("refill = -1", "refill"),

@@ -163,8 +163,8 @@ def test_a_checkpoint_is_on_disk_before_it_counts(tmp_path: Path, monkeypatch: p
     trainer.step = 1
     trainer.save()
     draft = run.checkpoints / ".1.partial"
-    names = {path.name for path in synced if path.parent == draft}
-    assert names == {path.name for path in (run.checkpoints / "1").iterdir()}
+    names = {path.relative_to(draft) for path in synced if draft in path.parents}
+    assert names == {path.relative_to(run.checkpoints / "1") for path in (run.checkpoints / "1").rglob("*")}
     assert draft in synced
     assert synced[-1] == run.checkpoints
 

@@ -10,6 +10,8 @@ import pytest
 
 import apr
 from apr import _core
+from apr.cli.view import Glyphs, render
+from apr.shown import Shown
 from apr.testing.scripted import Fault, ScriptedEngine, trace_texts
 from apr.threads.events import (
     Event,
@@ -183,6 +185,9 @@ def test_a_deep_chain_of_threads_has_numbers_too() -> None:
             tree.apply(event)
         thread = child
     assert (tree.sequential_tokens, tree.total_tokens, tree.depth) == (3002, 3002, 3000)
+    lines = render(tree, Glyphs.of("utf-8"), Shown.of(STARTED), lambda _: None, seconds=1.0, width=80, height=10)
+    assert len(lines) == 10
+    assert max(line.cell_len for line in lines) <= 80
 
 
 def test_every_prefix_of_a_log_is_a_tree() -> None:

@@ -599,6 +599,10 @@ def test_a_live_solve(size: tuple[int, int]) -> None:
             await pilot.press("4", "0", "enter")
             await until(pilot, lambda: said(app, "headline").startswith("solved"))
             assert len(listed(app)) == 4
+            view = screen(app).track.shown.view
+            assert view is not None
+            assert view.tree.started is not None
+            assert (view.tree.started.limits["threads"], view.tree.started.limits["children"]) == (64, None)
             pane = screen(app).query(ThreadText).first()
             await until(pilot, lambda: pane.scroll_offset.y == pane.max_scroll_y)
             # A second search is a second rollout, and is shown.

@@ -6,6 +6,7 @@ processes share each step. What can be refused is refused before anything is mad
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 from argparse import ArgumentTypeError
@@ -159,6 +160,8 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
+        if options.server is not None:
+            _reach(options.server)
         watch = files.enter_context(Watch(rl_line, shown=_first_process()))
         processes = files.enter_context(_launched(options, watch))
         from apr.train.rl.trainer import GrpoTrainer
@@ -198,6 +201,17 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
             raise UsageError(str(error)) from None
         files.callback(trainer.close)
         return _trained(trainer, watch, trainer.step if trainer.done else config.steps, options, again, handler)
+
+
+def _reach(url: str) -> None:
+    """UsageError where no server of SGLang is."""
+    from apr.engine.base import EngineError
+    from apr.engine.sglang.client import SglangEngine
+
+    try:
+        asyncio.run(SglangEngine(url).close())
+    except EngineError as error:
+        raise UsageError(str(error)) from None
 
 
 def _taught(config: RlConfig, start: Path) -> tuple[Task[Any], Language]:
