@@ -149,6 +149,7 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
         ["--count", "0"],
         ["--beam-size", "0"],
         ["--out", "/dev/null/x"],
+        ["--method", "sos+", "--child-beam-size", "2"],
     ],
 )
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:

@@ -29,6 +29,7 @@ from textual.widgets import Input, Static
 
 import apr
 import apr_tui
+from apr.cli import main
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.policy import Policy, PolicyError
@@ -1312,6 +1313,30 @@ def test_both_sides_of_a_comparison_find_their_models(
         await solver.models.close()
 
     asyncio.run(load())
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ([], Settings("sos+", 2048, 0.7, 5)),
+        (["--budget", "free", "--seed", "0"], Settings("sos+", None, 0.7, 0)),
+        (["--method", "apr"], Settings("apr", None)),
+        (["--model", "apr-tiny", "--temperature", "0.3"], Settings("apr", None, 0.3)),
+    ],
+)
+def test_what_was_set_last_holds_but_for_what_is_said(
+    words: list[str], settings: Settings, opened: list[AprApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the two commands opens the screen."""
+    Memory(default_path()).keep("settings", {"countdown": Settings("sos+", 2048, 0.7, 5).texts()})
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert watch(words) == 0
+    assert main(["solve", *words]) == 0
+    for app in opened:
+        assert isinstance(app.first, SolveScreen)
+        assert app.first.settings == [settings]
 
 
 def test_a_server_that_starts_is_heard(tmp_path: Path, opened: list[AprApp], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,8 +185,8 @@ def printed(tree: apr.Tree, width: int) -> list[str]:
 def test_a_tree_prints_itself_in_rich(events: list[Event], width: int) -> None:
     lines = printed(apr.Tree.fold(events), width)
     assert len(lines) == 8
-    assert lines[1].startswith("✓ 0  claims")
-    assert lines[2].startswith("   – 0.0  no_answe")
+    assert lines[1].startswith("✓ main  claims")
+    assert lines[2].startswith("   – 0.0  nothing f")
     assert all(len(line) <= width and line.isprintable() for line in lines)
     evil = printed(apr.Tree.fold(hostile(events)), width)
     assert len(evil) == 8

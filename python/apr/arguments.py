@@ -16,6 +16,13 @@ class UsageError(Exception):
     """Bad input: one line for stderr, exit status 2."""
 
 
+def in_words(error: BaseException) -> str:
+    """An error for people: without its number, and after the file that it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
 class _Help(argparse.HelpFormatter):
     """Wraps all but examples, which are commands to copy."""
 

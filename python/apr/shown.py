@@ -15,29 +15,13 @@ from apr.form import form_of
 from apr.plain import one_line
 from apr.plugins import names
 from apr.task import GROUP, LineKind, Marks, Method, Shows, Solves, Task, Tells, Verdict, load_task
-from apr.threads.causes import unreadable
-from apr.threads.events import CloseReason, RolloutStarted
+from apr.threads.causes import end_of, unreadable
+from apr.threads.events import RolloutStarted
 from apr.threads.language import GROUP as LANGUAGES
 from apr.threads.language import Language, load_language
 from apr.threads.tree import Thread
 
 T = TypeVar("T")
-
-_ENDS: dict[CloseReason, str] = {
-    "answered": "answered",
-    "no_answer": "nothing found",
-    "length": "stopped: context full",
-    "limit_threads": "stopped: limit of threads",
-    "limit_children": "stopped: limit of children a spawn",
-    "limit_rounds": "stopped: limit of spawns a thread",
-    "limit_depth": "stopped: limit of depth",
-    "limit_tokens": "stopped: limit of tokens",
-    "limit_time": "stopped: out of time",
-    "cancelled": "cancelled",
-    "malformed_spawn": "failed: unreadable spawn",
-    "engine_error": "engine failure",
-    "interrupted": "interrupted",
-}
 
 _given: dict[str, Task[Any]] = {}
 
@@ -45,11 +29,6 @@ _given: dict[str, Task[Any]] = {}
 def give(task: Task[Any]) -> None:
     """Show rollouts of this task by it, too: the user named it."""
     _given[task.name] = task
-
-
-def end_of(reason: CloseReason) -> str:
-    """How a thread or a rollout ended, in words."""
-    return _ENDS[reason]
 
 
 def ending(thread: Thread) -> str:

@@ -120,7 +120,10 @@ def watch(arguments: list[str]) -> int:
 
 
 def _budget(text: str) -> int | str:
-    return FREE if text == FREE else _natural(text)
+    try:
+        return FREE if text == FREE else natural(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is neither a whole number from 0 on nor {FREE!r}") from None
 
 
 def _natural(text: str) -> int:
@@ -180,6 +183,9 @@ def _watch(options: argparse.Namespace, memory: Memory) -> AprApp:
     }
     kept = memory.get("settings")
     remembered = Settings.remembered(kept.get(models.task(method).name)) if isinstance(kept, dict) else None
+    if remembered is not None and options.model is None and options.method is None:
+        ours = remembered.method in named or ships_for(asked, remembered.method) is not None
+        method = remembered.method if ours else method
     if remembered is None or remembered.method != method:
         remembered = Settings.of(method, models.form(method))
     settings = replace(remembered, **changed)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from apr.shown import end_of, ending
+from apr.shown import ending
+from apr.threads.causes import end_of
 from apr.threads.marks import Mark, mark_of
 from apr.threads.tree import MAIN, Thread
 from apr_tui.plain import one_line

@@ -148,6 +148,10 @@ class MonitorScreen(WatchScreen):
         self.set_focus(None)
         self._entering = tabs.active = "curves" if name == "curves" else f"{name}-tab"
 
+    def on_mouse_down(self) -> None:
+        """Whoever clicks goes elsewhere."""
+        self._entering = None
+
     def _enter(self, tab: str) -> None:
         """Focus a tab's list, once it is laid out."""
         tabs = self.query_one(TabbedContent)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from apr.shown import end_of
-from apr.threads.causes import unreadable
+from apr.threads.causes import end_of, unreadable
 from apr.threads.events import RolloutFinished
 from apr_tui.plain import one_line
 from apr_tui.state import View

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from apr.arguments import UsageError
+from apr.arguments import UsageError, in_words
 from apr.cli.commands import find, own, summary
 from apr.cli.surroundings import give_up, prepare
 from apr.plain import clean
@@ -36,18 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, complaint = BROKEN_PIPE, ""
     except OSError as error:
         # A disk is full, a file is gone or not ours: nothing that a traceback would explain.
-        status, complaint = 1, _said(error)
+        status, complaint = 1, in_words(error)
     if complaint:
         with suppress(OSError):
             print(clean(f"{where}: {complaint}"), file=sys.stderr)
     give_up()
     return status
-
-
-def _said(error: OSError) -> str:
-    if error.strerror is None:
-        return str(error) or type(error).__name__
-    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def _run(name: str, arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr.arguments import Parser, UsageError
+from apr.arguments import Parser, UsageError, in_words
 from apr.cli.common import (
     add_model_arguments,
     add_search_arguments,
@@ -129,7 +129,7 @@ def _open(protocol: Protocol, task: Task[Any], problems: Sequence[Any], models: 
     except EngineError as error:
         raise UsageError(str(error)) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"--out: {_words(error)}") from None
+        raise UsageError(f"--out: {in_words(error)}") from None
     try:
         if options.out is not None:
             if not rows.rows:
@@ -138,7 +138,7 @@ def _open(protocol: Protocol, task: Task[Any], problems: Sequence[Any], models: 
             note_setting(options.out, task, models, problems, served, begun=bool(rows.rows))
     except (OSError, ValueError) as error:
         rows.close()
-        raise UsageError(f"--out: {_words(error)}") from None
+        raise UsageError(f"--out: {in_words(error)}") from None
     return rows
 
 
@@ -152,7 +152,7 @@ def _evaluate(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress:
     except* EngineError as group:
         stopped = str(_first(group))
     except* OSError as group:
-        stopped = f"rows cannot be written: {_words(_first(group))}"
+        stopped = f"rows cannot be written: {in_words(_first(group))}"
     finally:
         progress.end()
         unkept = _keep(protocol, rows, options.out)
@@ -163,13 +163,6 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _words(error: BaseException) -> str:
-    """An error in words, without its number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
 
 
 async def _run(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress: Progress, server: str | None) -> None:
@@ -210,7 +203,7 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
         except PolicyError as error:
             raise UsageError(str(error)) from None
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot load {directory}: {_words(error)}") from None
+            raise UsageError(f"cannot load {directory}: {in_words(error)}") from None
         models[name] = directory
     return models
 
@@ -222,7 +215,7 @@ def _keep(protocol: Protocol, rows: Rows, directory: str | None) -> str | None:
             _tabulate(protocol, rows, directory)
         rows.close()
     except (OSError, ValueError) as error:
-        return f"rows cannot be kept: {_words(error)}"
+        return f"rows cannot be kept: {in_words(error)}"
     return None
 
 
@@ -316,7 +309,7 @@ def _problems(protocol: Protocol, task: Task[Any]) -> list[Any]:
     try:
         found = protocol.problems.load(task)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--problems: {_words(error)}") from None
+        raise UsageError(f"--problems: {in_words(error)}") from None
     once = distinct(task, found)
     if len(once) < len(found):
         note(f"{protocol.problems.file}: problems that stand there again count once, {len(once)} of {len(found)}")

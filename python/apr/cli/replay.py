@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from apr.arguments import UsageError
+from apr.arguments import UsageError, in_words
 from apr.cli.screen import LiveScreen, Screen
 from apr.shown import Shown
 from apr.task import Shows
@@ -39,7 +39,9 @@ def _first_rollout(path: Path) -> list[Event]:
                 events.append(event)
             if isinstance(event, RolloutFinished) and event.rollout == events[0].rollout:
                 break
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"cannot replay {in_words(error)}") from None
+    except ValueError as error:
         raise UsageError(f"cannot replay {path}: {error}") from None
     if not events:
         raise UsageError(f"cannot replay {path}: it does not begin with the start of a rollout")

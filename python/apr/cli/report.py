@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apr.arguments import Parser, UsageError
+from apr.arguments import Parser, UsageError, in_words
 from apr.cli.common import note
 from apr.cli.eval import RESULTS
 from apr.plugins import vouch
@@ -102,7 +102,9 @@ def _timelines(logs: Sequence[Path], out: Path | None, task: str | None) -> int:
     for log in logs:
         try:
             found = rollouts(read_events(log))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise UsageError(f"cannot read {in_words(error)}") from None
+        except ValueError as error:
             raise UsageError(f"cannot read {log}: {error}") from None
         if not found:
             raise UsageError(f"{log} holds no rollout yet")

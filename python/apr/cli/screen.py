@@ -124,7 +124,7 @@ class PlainScreen(QuietScreen):
         """What came out, in plain words."""
         from rich.text import Text
 
-        from apr.shown import end_of
+        from apr.threads.causes import end_of
 
         if self.tree.solved:
             found = Text("solved   ", "bold green")

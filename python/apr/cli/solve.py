@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from apr.arguments import Parser, UsageError
 from apr.cli.commands import added
 from apr.cli.common import (
+    FREE,
     METHODS,
     add_model_arguments,
     add_search_arguments,
@@ -101,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
         if not _interactive(options):
             raise UsageError(f"give a problem, as in `{_example(task)}`")
         screens = None if os.environ.get("TERM") == "dumb" else added("watch")
-        return _dialogue(task, options) if screens is None else screens(_settings(options))
+        return _dialogue(task, options) if screens is None else screens(_settings(tasks, arguments))
     try:
         if options.problem is not None and any(texts):
             raise ValueError("--problem goes without another one")
@@ -207,11 +208,15 @@ def _interactive(options: Any) -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and not options.json and not options.quiet
 
 
-def _settings(options: Any) -> list[str]:
-    """How to search, in the words of the solver that another package brings."""
+def _settings(tasks: Tasks, arguments: Sequence[str]) -> list[str]:
+    """How to search, as far as it was said, in the words of the solver that another package brings. That one
+    remembers the rest."""
+    made = parser(tasks)
+    for action in made._actions:
+        action.default = argparse.SUPPRESS
+    said = vars(made.parse_intermixed_args(list(arguments)))
     names = ("engine", "server", "model", "task", "language", "method", "budget", "join", "temperature", "seed")
-    given = {f"--{name}": getattr(options, name) for name in names}
-    return [f"{name}={value}" for name, value in given.items() if value is not None]
+    return [f"--{name}={FREE if said[name] is None else said[name]}" for name in names if name in said]
 
 
 def _dialogue(task: Task[Any], options: Any) -> int:

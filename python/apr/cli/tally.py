@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 from apr.cli.common import note
 from apr.plain import one_line
+from apr.threads.causes import end_of
+from apr.threads.events import CloseReason
 
 
 class Progress:
@@ -96,9 +98,14 @@ def report(summary: dict[str, Any]) -> str:
     lines.append(f"{'latency, s':<14}{summary['latency']:>10.2f}{summary['latency_max']:>10.2f}")
     warm = ", some cached before this evaluation" if summary["warm"] else ""
     lines.append(f"{'cached':<14}{summary['cached_share']:>10.1%} of prompt tokens{warm}")
-    ends = ", ".join(f"{one_line(name)} {share:.1%}" for name, share in summary["reasons"].items())
+    ends = ", ".join(f"{_end(name)} {share:.1%}" for name, share in summary["reasons"].items())
     lines.append(f"ended         {ends}")
     return "\n".join(lines)
+
+
+def _end(reason: str) -> str:
+    """In words, unless a row says what nobody knows."""
+    return end_of(cast(CloseReason, reason)) if reason in get_args(CloseReason) else one_line(reason)
 
 
 def _why(summary: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ OPTIONS_FILE = "options.json"
 _BATCH = 64
 """Items drawn at once."""
 _PROMISING = {"apr": 0.9, "sos+": 0.5}
+_CHILD_BEAM_SIZE = (1, 8)
 
 
 def parser() -> Parser:
@@ -50,7 +51,7 @@ def parser() -> Parser:
     add = made.add_argument_group("search").add_argument
     add("--method", choices=METHODS, default="apr", help="default: apr")
     add("--beam-size", type=span, default=(1, 5), metavar="A-B", help="width, drawn for each (default: 1-5)")
-    add("--child-beam-size", type=span, default=(1, 8), metavar="A-B", help="width of children (apr; default: 1-8)")
+    add("--child-beam-size", type=span, metavar="A-B", help="width of children (apr; default: 1-8)")
     add("--promising", type=share, metavar="P", help="share of nodes that are spawned, or searched first (default: "
         "0.9 for apr, 0.5 for sos+)")  # fmt: skip
     add = made.add_argument_group("output").add_argument
@@ -66,6 +67,9 @@ def run(arguments: Sequence[str]) -> int:
 
     options = parser().parse_args(list(arguments))
     promising = _PROMISING[options.method] if options.promising is None else options.promising
+    if options.child_beam_size is not None and options.method != "apr":
+        raise UsageError(f"--child-beam-size goes with --method apr: {options.method} has no children")
+    child_beam_size = options.child_beam_size or _CHILD_BEAM_SIZE
     index, shards = options.shard
     # Where there is less than a chunk for each, shards share it.
     chunk = min(options.chunk, -(-options.count // shards))
@@ -77,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
         "chunk": chunk,
         "numbers": options.numbers,
         "beam_size": options.beam_size,
-        "child_beam_size": options.child_beam_size if options.method == "apr" else None,
+        "child_beam_size": child_beam_size if options.method == "apr" else None,
         "promising": promising,
     }
     try:
@@ -85,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
             options.seed,
             options.method,
             beam_size=options.beam_size,
-            child_beam_size=options.child_beam_size,
+            child_beam_size=child_beam_size,
             promising=promising,
             numbers=options.numbers,
             split=options.split,
@@ -146,7 +150,7 @@ def _claim(out: Path, values: str) -> None:
 
 def _write_chunks(out: Path, chunks: list[Chunk], stream: Any, method: str, writers: dict[str, Writer]) -> None:
     if not chunks:
-        note("nothing is left for this shard: there are fewer items than shards")
+        note("nothing is left for this shard: the items make fewer files than there are shards")
     for done, chunk in enumerate(chunks, 1):
         # What a killed process had begun.
         for draft in out.glob(f".{chunk.name}.*.partial"):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from apr.arguments import Parser, UsageError
+from apr.arguments import Parser, UsageError, in_words
 from apr.cli.common import METHODS, SERVER_HELP, check_engine, natural, note, positive
 from apr.cli.progress import SftLine, Watch, rl_line
 from apr.cli.signals import Signals, signals
@@ -75,11 +75,10 @@ def parser() -> Parser:
     rl.add_argument("--start-from", metavar="DIR", help="the policy to begin with (default: the shipped model)")
     rl.add_argument("--engine", choices=ENGINES, default="native", help="what samples the rollouts (default: native)")
     rl.add_argument("--server", metavar="URL", help=SERVER_HELP)
-    rl.add_argument("--servers", type=positive, default=1, metavar="N", help="SGLang servers to start (default: 1)")
+    rl.add_argument("--servers", type=positive, metavar="N", help="SGLang servers to start (default: 1)")
     rl.add_argument(
         "--hand-over",
         choices=("directory", "tensors", "distributed"),
-        default="directory",
         help="how servers get weights: from a directory that they can read, in requests, or from device to device "
         "(default: directory)",
     )
@@ -149,6 +148,10 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.train.start import check_start
 
     check_engine(options.engine, options.server)
+    if options.engine != "sglang" and (options.servers or options.hand_over):
+        raise UsageError(f"--servers and --hand-over are for --engine sglang, not {options.engine}")
+    if options.servers and options.server is not None:
+        raise UsageError("--servers are started, and --server is one that runs: give one of the two")
     with ExitStack() as files:
         plan = _plan(options, "rl")
         config = _checked(plan.recipe.rl)
@@ -160,8 +163,8 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
-        if options.server is not None:
-            _reach(options.server)
+        if options.engine == "sglang":
+            _sglang(options.server)
         watch = files.enter_context(Watch(rl_line, shown=_first_process()))
         processes = files.enter_context(_launched(options, watch))
         from apr.train.rl.trainer import GrpoTrainer
@@ -181,7 +184,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
                 # Ratios are of log-probabilities: those of the engine are the model's own in float32.
                 return load_engine("native", directory, cache_dtype="float32", threads=options.threads)
             return load_engine(
-                "sglang", directory, url=options.server, servers=options.servers, log=log, progress=waits
+                "sglang", directory, url=options.server, servers=options.servers or 1, log=log, progress=waits
             )
 
         watch.phase("loading the model")
@@ -194,7 +197,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
                     language,
                     open_engine,
                     device=str(processes.device),
-                    hand_over=options.hand_over,
+                    hand_over=options.hand_over or "directory",
                 )
             )
         except EngineError as error:
@@ -203,13 +206,17 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         return _trained(trainer, watch, trainer.step if trainer.done else config.steps, options, again, handler)
 
 
-def _reach(url: str) -> None:
-    """UsageError where no server of SGLang is."""
+def _sglang(url: str | None) -> None:
+    """UsageError where no server of SGLang is, or none can be started as it is not installed."""
     from apr.engine.base import EngineError
     from apr.engine.sglang.client import SglangEngine
+    from apr.engine.sglang.server import installed
 
     try:
-        asyncio.run(SglangEngine(url).close())
+        if url is None:
+            installed("sglang")
+        else:
+            asyncio.run(SglangEngine(url).close())
     except EngineError as error:
         raise UsageError(str(error)) from None
 
@@ -286,7 +293,7 @@ def _checked(make: Callable[[], T]) -> T:
     try:
         return make()
     except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(in_words(error)) from None
 
 
 def _trained(trainer: Any, watch: Watch[Any], steps: int, options: Any, again: str, handler: Signals) -> int:
@@ -304,7 +311,7 @@ def _trained(trainer: Any, watch: Watch[Any], steps: int, options: Any, again: s
             trainer.train(watch, until=options.until, stop=stop, phase=watch.phase)
     except (EngineError, FloatingPointError, OSError, ValueError) as error:
         if shown:
-            note(f"apr train: {error}")
+            note(f"apr train: {in_words(error)}")
             note(_where(trainer, again))
         return 1
     if handler.came is None:

@@ -12,7 +12,8 @@ from xml.sax.saxutils import escape
 
 from apr.plain import one_line
 from apr.report.recorded import Recorded
-from apr.shown import Shown, end_of
+from apr.shown import Shown
+from apr.threads.causes import end_of
 from apr.threads.lanes import Kind, Span, critical, round_step
 from apr.threads.marks import SIGNS, mark_of
 from apr.threads.tree import MAIN, Thread

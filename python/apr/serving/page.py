@@ -20,8 +20,8 @@ from starlette.routing import Route
 from apr.form import draw, example, fill, form_of
 from apr.policy import Policy
 from apr.report.timeline import STYLE
-from apr.shown import end_of
 from apr.task import Asks, Form
+from apr.threads.causes import end_of
 from apr.threads.events import CloseReason
 from apr.threads.marks import SIGNS
 

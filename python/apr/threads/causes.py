@@ -5,18 +5,41 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from apr.plain import one_line
 from apr.threads.events import CloseReason
-from apr.threads.tree import Thread
+
+if TYPE_CHECKING:
+    from apr.threads.tree import Thread
 
 Bound = Literal["context", "depth", "limit"]
 
 _NAMES: dict[CloseReason | None, Bound] = {"length": "context", "limit_depth": "depth"}
 
+_ENDS: dict[CloseReason, str] = {
+    "answered": "answered",
+    "no_answer": "nothing found",
+    "length": "stopped: context full",
+    "limit_threads": "stopped: limit of threads",
+    "limit_children": "stopped: limit of children a spawn",
+    "limit_rounds": "stopped: limit of spawns a thread",
+    "limit_depth": "stopped: limit of depth",
+    "limit_tokens": "stopped: limit of tokens",
+    "limit_time": "stopped: out of time",
+    "cancelled": "cancelled",
+    "malformed_spawn": "failed: unreadable spawn",
+    "engine_error": "engine failure",
+    "interrupted": "interrupted",
+}
+
 _LINE = re.compile(r"\bline ([0-9]{1,9})\b")
 """How a fault names the line of a text that it is about."""
+
+
+def end_of(reason: CloseReason) -> str:
+    """How a thread or a rollout ended, in words."""
+    return _ENDS[reason]
 
 
 def unreadable(thread: Thread) -> str | None:

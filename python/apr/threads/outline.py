@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from apr.jsonl import write
 from apr.plain import clean, one_line
+from apr.threads.causes import end_of
 from apr.threads.marks import SIGNS, Mark, mark_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _end(tree: ThreadTree) -> str:
         return "solved"
     if tree.unjudged:
         return "answered"
-    return "engine failure" if tree.failed else f"unsolved, {tree.finished.reason}"
+    return "engine failure" if tree.failed else f"unsolved: {end_of(tree.finished.reason)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class _Line:
     """What it does or came to."""
 
     def __str__(self) -> str:
-        return f"{SIGNS[self.mark].sign} {self.thread.id}  {self.words}  {self.thread.sampled_tokens:,} tokens"
+        name = "main" if self.thread.parent is None else self.thread.id
+        return f"{SIGNS[self.mark].sign} {name}  {self.words}  {self.thread.sampled_tokens:,} tokens"
 
 
 def _lines(tree: ThreadTree) -> Iterator[_Line]:
@@ -79,7 +81,7 @@ def _words(thread: Thread) -> str:
         return f"waits for {len(thread.rounds[-1].children)}" if thread.waiting else "runs"
     if thread.result is not None:
         return f"claims {one_line(thread.result)}"
-    return thread.reason if thread.detail is None else f"{thread.reason}: {one_line(thread.detail)}"
+    return end_of(thread.reason) if thread.detail is None else f"{end_of(thread.reason)}: {one_line(thread.detail)}"
 
 
 def rich_lines(tree: ThreadTree, console: Any) -> Iterator[Any]:

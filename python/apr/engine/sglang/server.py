@@ -201,7 +201,7 @@ def start_server(
     """
     directory = Path(model)
     found = gpus()
-    _installed("sglang")
+    installed("sglang")
     server = "sglang.launch_server" if found else "apr.engine.sglang.forked"
     command = [*_LAUNCH, server, "--model-path", str(directory)]
     command += [*flags(found, context_length(directory), overlap), *extra]
@@ -217,7 +217,7 @@ def start_router(
     log: str | os.PathLike[str] | None = None,
 ) -> ServerProcess:
     """Start SGLang's own router before servers that are up: a prompt goes where its prefix is cached."""
-    _installed("sglang_router")
+    installed("sglang_router")
     command = [*_LAUNCH, "sglang_router.launch_router", "--policy", "cache_aware", "--worker-urls", *urls]
     return _start(command, host, port, api_key, log, "the router")
 
@@ -263,7 +263,7 @@ def start_servers(
     return started
 
 
-def _installed(package: str) -> None:
+def installed(package: str) -> None:
     """StartError if a package of the extra is not installed."""
     if importlib.util.find_spec(package) is None:
         raise StartError("SGLang is not installed: install the extra with `pip install 'apr[sglang]'`")
