@@ -14,7 +14,7 @@ pytest.importorskip("textual")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from textual.widgets import Static, TabbedContent, Tabs
+from textual.widgets import Static, Tab, TabbedContent, Tabs
 
 import apr
 from apr.testing.scripted import ScriptedEngine, trace_texts
@@ -426,6 +426,10 @@ def test_a_supervised_run_says_why_it_has_no_rollouts(tmp_path: Path) -> None:
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("3")
             await until(pilot, lambda: "supervised" in str(app.screen.query_one(".none", Static).render()))
+            # Whoever clicks on another tab stays there.
+            await pilot.click(app.screen.query(Tab).first())
+            await pilot.pause(0.3)
+            assert app.screen.query_one(TabbedContent).active == "curves"
             await pilot.press("4")
             await until(pilot, lambda: bool(app.screen.query_one("#calm").region))
 
