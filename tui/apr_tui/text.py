@@ -86,7 +86,7 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
         self._shown = ""
         self._parts: tuple[Part, ...] = ()
         self._spans: list[tuple[int, int]] = []
-        self._width = 0
+        self._width = self._height = 0
         self._tail = False
         """Its end is to be seen; so until somebody scrolls up."""
         self.coloured = ""
@@ -146,8 +146,8 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        # A pane that gets another size scrolls by itself, before its text is cut anew.
-        if new_value != old_value and self._width == self.scrollable_content_region.width:
+        # A pane that gets another size scrolls by itself, before it hears of that.
+        if new_value != old_value and (self._width, self._height) == self.scrollable_content_region.size:
             self._tail = new_value >= self.max_scroll_y
 
     def _wrap(self, begin: int) -> None:
@@ -195,6 +195,7 @@ class ThreadText(ScrollView, can_focus=True, inherit_bindings=False):
         self._cut_anew()
 
     def on_resize(self) -> None:
+        self._height = self.scrollable_content_region.height
         if self._width != self.scrollable_content_region.width:
             self._cut_anew()
         elif self._tail:
