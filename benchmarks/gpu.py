@@ -54,9 +54,9 @@ class Sizes:
     """Rows of the square matrices whose product is the measure."""
 
 
-def sizes(cpu: bool) -> Sizes:
+def sizes(cpu: bool, recipe: str) -> Sizes:
     """Those of a GPU, or such as a CPU does in a minute."""
-    sft = sft_recipe(recipe_text("small"), "apr", validate_every=0, checkpoint_every=0)
+    sft = sft_recipe(recipe_text(recipe), "apr", validate_every=0, checkpoint_every=0)
     if not cpu:
         return Sizes(sft, 10, {"groups": 8, "steps": 3, "max_tokens": 4000}, 8192)
     shape = ModelConfig(hidden_size=32, layers=2, heads=2, mlp_size=64, context_length=8192)
@@ -167,13 +167,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run the parts; 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="bash benchmarks/gpu.sh", description=__doc__)
     parser.add_argument("--cpu", action="store_true", help="at tiny sizes on the CPU, to try the script")
+    parser.add_argument("--recipe", default="small", metavar="NAME|FILE", help="what is trained (default small)")
     parser.add_argument("--minutes", type=float, default=12.0, metavar="N", help="for all of it (default 12)")
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), metavar="DIR")
     options = parser.parse_args(arguments)
     begun = time.monotonic()
     if not (options.cpu or torch.cuda.is_available()):
         parser.error("there is no GPU; --cpu tries the script")
-    device, size = "cpu" if options.cpu else "cuda", sizes(options.cpu)
+    device, size = "cpu" if options.cpu else "cuda", sizes(options.cpu, options.recipe)
     options.out.mkdir(parents=True, exist_ok=True)
     failed = False
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # What one GPU makes of APR, within --minutes (12): the tests that need one, supervised steps with and without torch.compile
 # and what share of the GPU's products they reach, steps of reinforcement learning on the torch engine; and, with the time
-# that is left, a model of the recipe `small`. Needs Python 3.11 or newer with torch, transformers, safetensors, rich, filelock
+# that is left, a model of the recipe `small` or another. Needs Python 3.11 or newer with torch, transformers, safetensors, rich, filelock
 # and pytest, no network, and this repository with the extension: built in place, or as a wheel in dist/ (`uv build --wheel`).
 #
-#   bash benchmarks/gpu.sh [--cpu] [--minutes N] [--out DIR]      --cpu: all of it at sizes of a minute, to try this script
+#   bash benchmarks/gpu.sh [--cpu] [--recipe NAME|FILE] [--minutes N] [--out DIR]      --cpu: all of it at sizes of a minute, to try this script
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

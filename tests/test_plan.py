@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import apr
 from apr.cli import main
 from apr.train.batches import batches
-from apr.train.data import SftData, cost, share
+from apr.train.data import SftData, cost, loose, share
 from apr.train.losses import sft_loss
 from apr.train.model import new_model
 from apr.train.plan import Llama, Work, activations, operations, shape_of, work_of
@@ -86,7 +86,8 @@ def test_work_is_that_of_the_trainers_batches(processes: int) -> None:
     assert config.model is not None
     width = config.model.hidden_size
     shares = [share(samples, rank, processes, width) for rank in range(processes)]
-    made = batches(max(shares, key=lambda own: sum(cost(s, width) for s in own)), 0, config.tokens_per_batch)
+    own = max(shares, key=lambda own: sum(cost(sample, width) for sample in own))
+    made = batches(own, 0, config.tokens_per_batch, loose(width))
     most = [batch.token_ids_BT.numel() for batch in made]
     work = work_of(samples, processes, config.tokens_per_batch, width)
     assert (work.batches, work.largest, work.positions) == (len(most), max(most), sum(most))

@@ -6,13 +6,14 @@ Shapes: B rows, T positions.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from apr.train.data import by_length
+from apr.train.data import TIGHT, Padding, by_length
 from apr.types import Sample
 
 
@@ -51,19 +52,22 @@ class Batch:
         return int(self.loss_mask_BT[:, 1:].sum())
 
 
-def batches(samples: Sequence[Sample], pad: int, tokens_per_batch: int) -> list[Batch]:
+def batches(samples: Sequence[Sample], pad: int, tokens_per_batch: int, padding: Padding = TIGHT) -> list[Batch]:
     """The samples as padded batches of at most `tokens_per_batch` positions, rows of like length together."""
-    return [collate(rows, pad) for rows in by_length(samples, tokens_per_batch, lambda sample: sample)]
+    cut = by_length(samples, tokens_per_batch, lambda sample: sample, padding)
+    return [collate(rows, pad, padding) for rows in cut]
 
 
-def collate(samples: Sequence[Sample], pad: int) -> Batch:
-    """Pad samples on the right."""
-    length = max(len(s.token_ids) for s in samples)
+def collate(samples: Sequence[Sample], pad: int, padding: Padding = TIGHT) -> Batch:
+    """Pad samples on the right, and add rows that hold nothing if they are too few."""
+    samples = [*samples, *[Sample((pad,), (False,), kinds=b"\0")] * (padding.rows - len(samples))]
+    length = padding.length(max(len(s.token_ids) for s in samples))
     ids = torch.full((len(samples), length), pad, dtype=torch.int64)
     mask = torch.zeros((len(samples), length), dtype=torch.bool)
     for row, sample in enumerate(samples):
-        ids[row, : len(sample.token_ids)] = torch.tensor(sample.token_ids)
-        mask[row, : len(sample.token_ids)] = torch.tensor(sample.loss_mask)
+        # Several times as fast as a tensor of a tuple.
+        ids[row, : len(sample.token_ids)] = torch.frombuffer(array("q", sample.token_ids), dtype=torch.int64)
+        mask[row, : len(sample.token_ids)] = torch.frombuffer(bytearray(sample.loss_mask), dtype=torch.bool)
     kinds = _kinds(samples, length) if all(sample.kinds for sample in samples) else None
     if all(len(sample.branches) == 1 for sample in samples):
         return Batch(ids, mask, kinds_BT=kinds)

@@ -7,6 +7,7 @@ What step s of a run holds is a pure function of recipe, seed and position.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +18,39 @@ from apr.types import Sample
 
 T = TypeVar("T")
 
-PADDING = 0.1
-"""Largest share of a batch's positions that hold no token."""
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """How rows are made alike."""
+
+    share: float
+    """Largest share of a batch's positions that hold no token,"""
+    positions: int = 0
+    """or so many of them, if these are more."""
+    multiple: int = 1
+    """A row's positions are as many times this."""
+    rows: int = 1
+    """Fewest of a batch."""
+
+    def length(self, tokens: int) -> int:
+        """Positions of a row that holds so many tokens."""
+        return -(-tokens // self.multiple) * self.multiple
+
+    def fits(self, rows: int, longest: int, tokens: int) -> bool:
+        """Whether rows that hold so many tokens together are a batch."""
+        positions = rows * self.length(longest)
+        return positions - tokens <= max(self.share * positions, self.positions)
+
+
+TIGHT = Padding(0.1)
+"""Where positions are what costs: on a CPU."""
+
+
+def loose(width: int) -> Padding:
+    """Where a batch costs something by itself: on a GPU, the milliseconds that its kernels take to be started, in which
+    it would compute about 4e11 / width^3 positions of a model of this `width`. Of few and round shapes, and none of one
+    row, which torch.compile takes for another kind, it compiles less."""
+    return Padding(0.1, positions=int(4e11 / width**3), multiple=64, rows=2)
 
 
 class SftData:
@@ -27,7 +59,7 @@ class SftData:
     def __init__(self, config: SftConfig, start: Path | None = None) -> None:
         """`start` is what the run begins with. ValueError if there is no lesson somewhere in the run, or none that fits
         the model."""
-        self._config = config
+        self.config = config
         self.lessons = lessons_of(config, start)
         self.lessons.check()
         self.position = 0
@@ -35,10 +67,10 @@ class SftData:
 
     def step(self, step: int) -> list[Sample]:
         """The samples of a step: lessons from `position` on until they hold the step's tokens. Moves `position`."""
-        progress = step / self._config.steps
+        progress = step / self.config.steps
         samples: list[Sample] = []
         tokens = 0
-        while tokens < self._config.tokens_per_step:
+        while tokens < self.config.tokens_per_step:
             lesson, self.position = self.lessons.samples(self.position, progress)
             samples += lesson
             tokens += sum(len(s.token_ids) for s in lesson)
@@ -46,7 +78,7 @@ class SftData:
 
     def validation(self) -> list[Sample]:
         """Held-out samples; the same at every call."""
-        return self.lessons.validation(self._config.validation_lessons)
+        return self.lessons.validation(self.config.validation_lessons)
 
 
 def share(samples: Sequence[Sample], rank: int, count: int, width: int) -> list[Sample]:
@@ -69,9 +101,10 @@ def cost(sample: Sample, width: int) -> float:
     return tokens * (1 + attended * tokens / (12 * width))
 
 
-def by_length(samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[T], Sample]) -> list[list[T]]:
-    """Sort rows by length and cut them into groups that fill at most `tokens_per_batch` positions, of which at most
-    `PADDING` are padding.
+def by_length(
+    samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[T], Sample], padding: Padding = TIGHT
+) -> list[list[T]]:
+    """Sort rows by length and cut them into groups that fill at most `tokens_per_batch` positions.
 
     A sample longer than that is a group by itself. Rows with several branches, which need a mask, stand apart.
     """
@@ -85,9 +118,9 @@ def by_length(samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[
         rows: list[T] = []
         tokens = 0
         for row in alike:
-            length = key(row)[1]
-            positions = (len(rows) + 1) * length
-            if rows and (positions > tokens_per_batch or tokens + length < (1 - PADDING) * positions):
+            length, count = key(row)[1], len(rows) + 1
+            full = count * padding.length(length) > tokens_per_batch
+            if rows and (full or not padding.fits(count, length, tokens + length)):
                 cut.append(rows)
                 rows, tokens = [], 0
             rows.append(row)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from apr.train.data import by_length, cost, share
+from apr.train.data import by_length, cost, loose, share
 from apr.train.recipes import ModelConfig, SftConfig
 from apr.types import Sample
 
@@ -136,13 +136,11 @@ def work_of(samples: Sequence[Sample], processes: int, tokens_per_batch: int, wi
     """What the process with most to do has of a step's samples, for a model of this `width`."""
     shares = (share(samples, rank, processes, width) for rank in range(processes))
     most = max(shares, key=lambda own: sum(cost(sample, width) for sample in own))
-    return _work(most, tokens_per_batch)
-
-
-def _work(samples: Sequence[Sample], tokens_per_batch: int) -> Work:
-    cut = [[len(sample.token_ids) for sample in rows] for rows in by_length(samples, tokens_per_batch, lambda s: s)]
-    sizes = [len(lengths) * max(lengths) for lengths in cut]
-    pairs = sum(len(lengths) * max(lengths) ** 2 for lengths in cut)
+    padding = loose(width)
+    cut = by_length(most, tokens_per_batch, lambda sample: sample, padding)
+    shapes = [(max(padding.rows, len(rows)), padding.length(max(len(s.token_ids) for s in rows))) for rows in cut]
+    sizes = [rows * length for rows, length in shapes]
+    pairs = sum(rows * length**2 for rows, length in shapes)
     return Work(len(cut), max(sizes, default=0), sum(sizes), pairs)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from apr.engine.checkpoint import hollow
 from apr.origin import Origin
 from apr.train.batches import Batch, batches, runs
-from apr.train.data import SftData, share
+from apr.train.data import SftData
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, trained_model
 from apr.train.network import Network
@@ -32,6 +32,7 @@ from apr.train.processes import Processes
 from apr.train.recipes import SftConfig
 from apr.train.run import RunDirectory
 from apr.train.state import TrainerState
+from apr.train.steps import Step, padding_of, steps_of
 from apr.train.stop import Stop
 
 
@@ -99,6 +100,8 @@ class SftTrainer:
         """The step of the newest checkpoint; 0: there is none."""
         if self.processes.rank == 0:
             run.rewind(self.step)
+        self._steps: Iterator[Step] | None = None
+        """Those that come next; None: none was asked for."""
         self._compiled = not config.compile
         """Nothing is compiled any more."""
         self._phase: Phase = nobody
@@ -175,10 +178,11 @@ class SftTrainer:
 
     def _train_step(self) -> tuple[float, float, int]:
         self._phase("making lessons")
-        samples = self.data.step(self.step)
-        tokens = sum(len(s.token_ids) for s in samples)
-        own = share(samples, self.processes.rank, self.processes.count, self.model.config.hidden_size)
-        made = batches(own, self.tokenizer.pad, self.config.tokens_per_batch)
+        if self._steps is None:
+            start, width = self.run.kept_start(), self.model.config.hidden_size
+            self._steps = steps_of(self.data, start, self.step, width, self.processes)
+        step = next(self._steps)
+        made, self.data.position = step.batches, step.position
         weights = [self._weights(batch) for batch in made]
         # Tokens with a weight, their weights and their loss, over all processes.
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -200,7 +204,7 @@ class SftTrainer:
             self.optimizers.forget()
             raise Diverged(f"step {self.step + 1}: the loss is not finite", updated=False)
         norm = self.optimizers.update(self.step, self.config.steps)
-        return found / float(totals[0]), norm, tokens
+        return found / float(totals[0]), norm, step.tokens
 
     def _weights(self, batch: Batch) -> Tensor:
         return self._code_weights[batch.codes_BT].to(self.device)
@@ -218,7 +222,8 @@ class SftTrainer:
         total, tokens = 0.0, 0
         kinds = self.data.lessons.kinds
         right, count = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
-        for batch in batches(self.data.validation(), self.tokenizer.pad, self.config.tokens_per_batch):
+        room, padding = self.config.tokens_per_batch, padding_of(self.device, self.model.config.hidden_size)
+        for batch in batches(self.data.validation(), self.tokenizer.pad, room, padding):
             weights_BT = self._weights(batch)
             _, metrics, logits = self._loss(batch, weights_BT)
             greedy = logits[:, :-1].argmax(-1).cpu()
