@@ -50,7 +50,7 @@ def loose(width: int) -> Padding:
     """Where a batch costs something by itself: on a GPU, the milliseconds that its kernels take to be started, in which
     it would compute about 4e11 / width^3 positions of a model of this `width`. Of few and round shapes, and none of one
     row, which torch.compile takes for another kind, it compiles less."""
-    return Padding(0.1, positions=int(4e11 / width**3), multiple=64, rows=2)
+    return Padding(0.1, positions=int(1e11 / width**3), multiple=64, rows=2)
 
 
 class SftData:

@@ -21,6 +21,12 @@ from apr.train.recipes import RlConfig, SftConfig
 from apr.train.shards import after_turns, before_turn, shard
 
 
+def records(config: SftConfig | RlConfig, processes: Processes) -> bool:
+    """Whether gradients are those of recorded `Graphs`."""
+    wanted = isinstance(config, SftConfig) and config.cuda_graphs
+    return wanted and processes.count == 1 and processes.device.type == "cuda"
+
+
 class Network:
     """A model of one run, brought to its device; `model` itself is changed. Of several processes the first has its
     weights, and hands the others their shares."""
@@ -38,7 +44,7 @@ class Network:
             model.gradient_checkpointing_enable()
         if learns and config.compile and processes.count > 1:
             compile_blocks(model, self._device)
-        elif learns and config.compile:
+        elif learns and config.compile and not records(config, processes):
             self._forward = compiled(model, self._device)
         shard(model, processes, self._dtype, config.sharding)
 

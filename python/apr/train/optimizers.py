@@ -85,8 +85,9 @@ class Optimizers:
                 group["lr"] = peak * rate
             optimizer.step()
         self.forget()
-        finite = torch.stack([own(parameter.detach()).isfinite().all() for parameter in self._parameters.values()])
-        if self._processes.any(not finite.all()):
+        # Of all at once: a norm is finite where all its numbers are.
+        norms = torch._foreach_norm([own(parameter.detach()) for parameter in self._parameters.values()])
+        if self._processes.any(not torch.stack(norms).isfinite().all()):
             raise Diverged(f"step {step + 1}: the weights are not finite any more", updated=True)
         return float(norm)
 

@@ -23,9 +23,10 @@ from apr.engine.checkpoint import hollow
 from apr.origin import Origin
 from apr.train.batches import Batch, batches, runs
 from apr.train.data import SftData
+from apr.train.graphs import Graphs
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, trained_model
-from apr.train.network import Network
+from apr.train.network import Network, records
 from apr.train.optimizers import Diverged, Optimizers, keep_freed_memory, rate_at
 from apr.train.phase import Phase, nobody
 from apr.train.processes import Processes
@@ -91,6 +92,8 @@ class SftTrainer:
         self._code_weights = torch.tensor(self.data.lessons.weights)
         self.model = self._load(latest or run.whole_start()).train()
         self.network = Network(self.model, self.processes, config)
+        recorded = records(config, self.processes)
+        self._graphs = Graphs(self.model, self.network.logits) if recorded else None
         self.optimizers = Optimizers(self.model, config.optimizer, self.processes)
         torch.manual_seed(config.seed)
         if latest:
@@ -197,7 +200,13 @@ class SftTrainer:
             totals[2] += metrics["loss"]
             return loss / weight
 
-        self.network.add_gradients([partial(loss_of, *pair) for pair in zip(made, weights, strict=True)])
+        if self._graphs:
+            self._graphs.begin()
+            for batch, weights_BT in zip(made, weights, strict=True):
+                self._graphs.add(batch.token_ids_BT, weights_BT / weight)
+            totals[2] = self._graphs.finish()
+        else:
+            self.network.add_gradients([partial(loss_of, *pair) for pair in zip(made, weights, strict=True)])
         self._compiled = True
         found = float(self.processes.add(totals[2:])[0])
         if not math.isfinite(found):
