@@ -27,9 +27,10 @@ def losses(folder: Path, device: str, recipe: str, until: int | None = None) -> 
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("recorded", ["true", "false"])
 @pytest.mark.parametrize(("autocast", "apart"), [("none", 1e-3), ("bf16", 3e-2)])
-def test_steps_are_those_of_the_cpu(autocast: str, apart: float, optimizer: str, tmp_path: Path) -> None:
-    recipe = SFT.replace('autocast = "none"', f'autocast = "{autocast}"')
+def test_steps_are_those_of_the_cpu(autocast: str, apart: float, recorded: str, optimizer: str, tmp_path: Path) -> None:
+    recipe = SFT.replace('autocast = "none"', f'autocast = "{autocast}"\ncuda_graphs = {recorded}')
     recipe = recipe.replace("[optimizer]", f'[optimizer]\nname = "{optimizer}"')
     expected = losses(tmp_path / "cpu", "cpu", recipe.replace('"bf16"', '"none"'))
     assert losses(tmp_path / "gpu", "cuda", recipe) == pytest.approx(expected, rel=apart)

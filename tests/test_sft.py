@@ -8,18 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apr import Tokenizer
 from apr.engine.checkpoint import load_model
 from apr.policy import checkpoint
 from apr.train.batches import batches, collate
-from apr.train.data import SftData, share
+from apr.train.data import SftData, loose, share
+from apr.train.graphs import rounded
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.optimizers import rate_at
+from apr.train.processes import Processes
 from apr.train.recipes import OptimizerConfig, SftConfig, recipe_text, sft_recipe
 from apr.train.run import RunDirectory
 from apr.train.sft import SftTrainer
+from apr.train.steps import steps_of
 from apr.types import Branch, Sample
 
 RECIPE = """
@@ -138,6 +143,42 @@ def test_rows_of_a_batch_do_not_see_each_other() -> None:
             alone = torch.tensor([sample.token_ids])
             expected = token_logprobs(model(input_ids=alone).logits, alone)[0]
             torch.testing.assert_close(together[row, : len(expected)], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_batches_of_a_gpu_have_few_and_round_shapes() -> None:
+    samples = SftData(config()).step(10)
+    made = batches(samples, 0, 1024, loose(64))
+    assert sum(int(batch.loss_mask_BT.sum()) for batch in made) == sum(sum(s.loss_mask) for s in samples)
+    assert len(made) <= len(batches(samples, 0, 1024))
+    for batch in made:
+        rows, length = batch.token_ids_BT.shape
+        assert rows >= 2
+        assert length % 64 == 0
+    (alone,) = batches(samples[:1], 0, 1024, loose(64))
+    assert len(alone.token_ids_BT) == 2
+    assert not alone.loss_mask_BT[1].any()
+    assert not alone.codes_BT[1].any()
+
+
+@given(st.integers(1, 100_000), st.integers(1, 64))
+def test_shapes_are_rounded_to_less_than_half_as_much_again(count: int, least: int) -> None:
+    size = rounded(count, least)
+    assert max(count, least) <= size
+    assert size == least or size < 1.5 * count + least
+    assert rounded(size, least) == size
+
+
+def test_steps_made_ahead_are_those_made_here() -> None:
+    made, start = [], 3
+    # Of a device that is no CPU; nothing is computed on it.
+    for device in ("cpu", "meta"):
+        data = SftData(config(steps=9))
+        steps = list(steps_of(data, None, start, 1024, Processes(torch.device(device))))
+        assert len(steps) == 9 - start
+        made.append([(step.tokens, step.position) for step in steps])
+        held = [sum(int(batch.loss_mask_BT.sum()) for batch in step.batches) for step in steps]
+        made.append(held)
+    assert made[:2] == made[2:]
 
 
 def test_batches_hold_every_sample_once_and_fit() -> None:

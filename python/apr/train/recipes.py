@@ -132,8 +132,8 @@ class SftConfig:
     compile: bool = False
     """torch.compile, a third faster; on a CPU without a C++ compiler it is left out."""
     cuda_graphs: bool = False
-    """On one GPU by itself, instead of `compile`: the kernels of a batch are started all at once, of which a small model
-    has many that do little."""
+    """On one GPU by itself, instead of `compile`: the kernels of a batch are started all at once, which pays where many
+    of them do little, in small models."""
     gradient_checkpointing: bool = False
     """Blocks compute twice, and what they compute is not kept: slower, in less memory."""
     sharding: Sharding = Sharding()
