@@ -1,8 +1,8 @@
 """What one GPU makes of APR, within a time: `bash benchmarks/gpu.sh`.
 
 Each part prints its figures as one line of JSON, which also go to results.jsonl in the directory that is asked for; a
-part that fails says so in its line, and the others run. The trained model goes there too, in bfloat16 and in pieces
-that are easy to carry: `cat small.tar.* | tar x`.
+part that fails says so in its line, and the others run. Trained models go there too, with their logs, in pieces that
+are easy to carry: `cat apr.tar.gz.* | tar xz`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,50 +18,57 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.engine import load_engine
-from apr.engine.checkpoint import load_model
-from apr.origin import Origin, write_origin
 from apr.policy import checkpoint
-from apr.train.model import save_model
+from apr.task import Method
 from apr.train.precision import compute_dtype
 from apr.train.recipes import ModelConfig, SftConfig, recipe_text, rl_recipe, sft_recipe
 from apr.train.rl.trainer import GrpoTrainer
 from apr.train.run import RunDirectory
-from apr.train.sft import Progress, SftTrainer
+from apr.train.sft import SftTrainer
+from benchmarks.gpu_training import train_together
 
-EAGER = {"compile": False, "cuda_graphs": False}
-PIECE = 15 << 20
-SPARE_S = 60.0
-"""Kept for validating and saving at the end."""
+METHODS: tuple[Method, ...] = get_args(Method)
+PARTS = ("tests", "supervised", "reinforcement", "training")
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How much is done."""
 
-    sft: SftConfig
+    sft: dict[str, Any]
+    """What a supervised recipe has instead of its own."""
     steps: int
     """Timed, after as many that are not."""
     rl: dict[str, int]
-    """What a recipe of reinforcement learning has instead of its own."""
+    """What one of reinforcement learning has."""
     product: int
     """Rows of the square matrices whose product is the measure."""
 
+    def recipe(self, name: str, method: Method, **changes: Any) -> SftConfig:
+        """A supervised recipe at this size, as it would be without torch.compile and recorded graphs."""
+        eager = {"compile": False, "cuda_graphs": False, "validate_every": 0, "checkpoint_every": 0}
+        return replace(sft_recipe(recipe_text(name), method), **{**eager, **self.sft, **changes})
 
-def sizes(cpu: bool, recipe: str) -> Sizes:
-    """Those of a GPU, or such as a CPU does in a minute."""
-    sft = sft_recipe(recipe_text(recipe), "apr", validate_every=0, checkpoint_every=0)
-    if not cpu:
-        return Sizes(sft, 40, {"groups": 8, "steps": 3, "max_tokens": 4000}, 8192)
-    shape = ModelConfig(hidden_size=32, layers=2, heads=2, mlp_size=64, context_length=8192)
-    few = replace(sft, model=shape, tokens_per_step=2048, tokens_per_batch=2048, validation_lessons=1)
-    return Sizes(few, 2, {"groups": 1, "group_size": 2, "steps": 1, "max_tokens": 100}, 512)
+
+ON_GPU = Sizes({}, 40, {"groups": 8, "steps": 3, "max_tokens": 4000}, 8192)
+ON_CPU = Sizes(
+    {
+        "model": ModelConfig(hidden_size=32, layers=2, heads=2, mlp_size=64, context_length=8192),
+        "tokens_per_step": 2048,
+        "tokens_per_batch": 2048,
+    },
+    2,
+    {"groups": 1, "group_size": 2, "steps": 1, "max_tokens": 100},
+    512,
+)
+"""Those of a minute."""
 
 
 def tests() -> dict[str, Any]:
@@ -88,11 +94,11 @@ def product_rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
     return 2 * size**3 / best
 
 
-def supervised(device: str, size: Sizes, **how: bool) -> dict[str, Any]:
+def supervised(device: str, size: Sizes, config: SftConfig) -> dict[str, Any]:
     """Steps of a recipe's last stage: tokens a second, and their operations over those of a large product."""
     with TemporaryDirectory() as place:
-        trainer = SftTrainer(replace(size.sft, **{**EAGER, **how}), RunDirectory(place), device=device)
-        trainer.step = trainer.config.steps - 2 * size.steps
+        trainer = SftTrainer(config, RunDirectory(place), device=device)
+        trainer.step = config.steps - 2 * size.steps
         seconds, tokens = [], 0
         for turn in range(2 * size.steps):
             begun = time.perf_counter()
@@ -103,7 +109,7 @@ def supervised(device: str, size: Sizes, **how: bool) -> dict[str, Any]:
                 seconds.append(time.perf_counter() - begun)
                 tokens += count
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        dtype = compute_dtype(trainer.config.autocast, trainer.device)
+        dtype = compute_dtype(config.autocast, trainer.device)
         rate = tokens / sum(seconds)
         peak = product_rate(trainer.device, dtype, size.product)
         return {
@@ -137,38 +143,13 @@ def reinforcement(device: str, size: Sizes) -> dict[str, Any]:
     return {"steps": [{name: line[name] for name in names if name in line} for line in lines]}
 
 
-def training(device: str, size: Sizes, out: Path, seconds: float, step_seconds: float) -> dict[str, Any]:
-    """A model of the recipe, trained with recorded graphs for so many steps as fit."""
-    steps = max(2, min(size.sft.steps, int(seconds / (step_seconds * 1.1))))
-    with TemporaryDirectory() as place:
-        run = RunDirectory(Path(place) / "run")
-        run.create("")
-        told: list[Progress] = []
-        config = replace(size.sft, **EAGER | {"cuda_graphs": True}, steps=steps, validate_every=steps)
-        trainer = SftTrainer(config, run, device=device)
-        trainer.train(told.append)
-        last = run.latest()
-        assert last is not None
-        model = load_model(last)
-        small = Path(place) / "small"
-        save_model(model, trainer.tokenizer, small, torch.bfloat16)
-        write_origin(Origin(config.task, config.language, config.method), small)
-        archive = Path(place) / "small.tar"
-        with tarfile.open(archive, "w") as file:
-            file.add(small, "small")
-        content = archive.read_bytes()
-    for number, begin in enumerate(range(0, len(content), PIECE)):
-        (out / f"small.tar.{number:02d}").write_bytes(content[begin : begin + PIECE])
-    (out / "losses.json").write_text(json.dumps([round(progress.loss, 5) for progress in told]))
-    kinds = dict(told[-1].validation_kinds)
-    return {"steps": steps, "loss": told[-1].loss, "validation_loss": told[-1].validation_loss, "right": kinds}
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the parts; 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="bash benchmarks/gpu.sh", description=__doc__)
     parser.add_argument("--cpu", action="store_true", help="at tiny sizes on the CPU, to try the script")
     parser.add_argument("--recipe", default="small", metavar="NAME|FILE", help="what is trained (default small)")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["apr"], help="of the models (default apr)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is done (default all)")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too, which takes minutes")
     parser.add_argument("--minutes", type=float, default=12.0, metavar="N", help="for all of it (default 12)")
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), metavar="DIR")
@@ -176,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
     begun = time.monotonic()
     if not (options.cpu or torch.cuda.is_available()):
         parser.error("there is no GPU; --cpu tries the script")
-    device, size = "cpu" if options.cpu else "cuda", sizes(options.cpu, options.recipe)
+    device, size = ("cpu", ON_CPU) if options.cpu else ("cuda", ON_GPU)
     options.out.mkdir(parents=True, exist_ok=True)
     failed = False
 
@@ -198,15 +179,27 @@ def main(arguments: Sequence[str]) -> int:
         return {"device": named, "torch": torch.__version__, "python": sys.version.split()[0]}
 
     part("machine", machine)
-    part("tests", tests)
-    part("supervised", lambda: supervised(device, size))
-    recorded = part("supervised, recorded", lambda: supervised(device, size, cuda_graphs=True))
-    if options.compile:
-        part("supervised, compiled", lambda: supervised(device, size, compile=True))
-    part("reinforcement", lambda: reinforcement(device, size))
-    left = 20.0 if options.cpu else 60 * options.minutes - (time.monotonic() - begun) - SPARE_S
-    if left > 0 and "step_seconds" in recorded:
-        part("training", lambda: training(device, size, options.out, left, recorded["step_seconds"]))
+
+    def config(method: Method = "apr", **changes: Any) -> SftConfig:
+        return size.recipe(options.recipe, method, **changes)
+
+    def training() -> dict[str, Any]:
+        seconds = 60.0 if options.cpu else 60 * options.minutes - (time.monotonic() - begun)
+        configs = [config(method, cuda_graphs=True) for method in options.methods]
+        deadline = time.monotonic() + seconds
+        return train_together(configs, recipe_text(options.recipe), device, options.out, deadline, timed=size.steps)
+
+    if "tests" in options.parts:
+        part("tests", tests)
+    if "supervised" in options.parts:
+        part("supervised", lambda: supervised(device, size, config()))
+        part("supervised, recorded", lambda: supervised(device, size, config(cuda_graphs=True)))
+        if options.compile:
+            part("supervised, compiled", lambda: supervised(device, size, config(compile=True)))
+    if "reinforcement" in options.parts:
+        part("reinforcement", lambda: reinforcement(device, size))
+    if "training" in options.parts:
+        part("training", training)
     return int(failed)
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What one GPU makes of APR, within --minutes (12): the tests that need one, supervised steps as they are, with recorded CUDA
 # graphs and (--compile, which takes minutes) with torch.compile, and what share of the GPU's products they reach, steps of
-# reinforcement learning on the torch engine; and, with the time that is left, a model of the recipe `small` or another.
+# reinforcement learning on the torch engine; and, with the time that is left, models of the recipe `small` or another.
 # Needs Python 3.11 or newer with torch, transformers, safetensors, rich, filelock and pytest, no network, and this
 # repository, installed, or with a wheel in dist/ (`uv build --wheel`).
 #
-#   bash benchmarks/gpu.sh [--cpu] [--recipe NAME|FILE] [--compile] [--minutes N] [--out DIR]
+#   bash benchmarks/gpu.sh [--cpu] [--recipe NAME|FILE] [--methods M ...] [--parts P ...] [--compile] [--minutes N] [--out DIR]
+#   bash benchmarks/gpu.sh --recipe tiny --methods apr sos+ --parts training         both models, side by side
 #                                                               --cpu: all of it at sizes of a minute, to try this script
 set -euo pipefail
 cd "$(dirname "$0")/.."
