@@ -18,7 +18,8 @@ from apr._core import SudokuProblem, sudoku_inspect
 from apr.languages.tags import InheritingTags, Tags
 from apr.sudoku.task import Sudoku
 from apr.sudoku.teacher import Data, written
-from apr.task import Asks, Diagnoses, Search, Selects, Shows, Solves, Teaches, Written, load_task
+from apr.task import Asks, Corrects, Diagnoses, Search, Selects, Shows, Solves, Teaches, Written, load_task
+from apr.task import Fault as Wrong
 from apr.testing.scripted import Fault, ScriptedEngine
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
@@ -142,6 +143,7 @@ def test_the_task_is_found_and_brings_everything() -> None:
     assert isinstance(task, Sudoku)
     assert isinstance(task, Teaches)
     assert isinstance(task, Diagnoses)
+    assert isinstance(task, Corrects)
     assert isinstance(task, Shows)
     assert isinstance(task, Asks)
     assert isinstance(task, Solves)
@@ -203,6 +205,7 @@ def test_a_played_search_is_solved_and_has_no_faults(language: Tags) -> None:
             "nothing" if child.result is None else "found" for child in children
         ]
         assert counts["cells"] > 0
+        assert not any(TASK.faults(problem, thread.text) for thread in tree.threads.values())
         assert not sum(
             count for name, count in counts.items() if name.startswith(("wrong", "unread", "short", "false"))
         )
@@ -238,6 +241,25 @@ def test_what_lost_a_rollout_is_told() -> None:
     assert (cause, counts["unreadable"]) == ("faults", 1)
     cause, counts = lost("<answer>1234</answer>", "")
     assert (cause, counts["false_claims"]) == ("faults", 1)
+
+
+def test_a_fault_is_where_a_thread_leaves_the_teacher_s_way() -> None:
+    serial = Sudoku("sos+")
+    search = next(found for index in range(99) if len((found := lesson(serial, index)).parts) > 9)
+    problem, _ = serial.read_prompt(search.prompt)
+    (text,) = (TAGS.text(sample.token_ids) for sample in search_samples(search, TAGS, {}))
+    assert serial.faults(problem, text) == []
+    at = text.rindex("\n?") + 1
+    line = text[at : text.index("\n", at) + 1]
+    first = "?" + text.partition("\n?")[2].partition("\n")[0] + "\n"
+    early = f"{text[:at]}<answer>1111/2222/3333/4444</answer>"
+    assert serial.faults(problem, early) == [Wrong(at, line)]
+    # Of several the first: the lines after it follow from wrong ones.
+    assert serial.faults(problem, early.replace("\n?", "\n!")) == [Wrong(text.index("\n?") + 1, first)]
+    # No line stands where a thread ends.
+    end = text.index("<answer>")
+    assert serial.faults(problem, f"{text[:end]}?aw12\n") == [Wrong(end, None)]
+    assert serial.faults(problem, "é" + text) == []
 
 
 def test_people_ask_for_it() -> None:
@@ -295,5 +317,6 @@ def test_any_text_is_judged(prompt: str, text: str) -> None:
     assert TASK.vote(text) is None
     assert isinstance(TASK.label(prompt), str)
     assert sudoku_inspect(prompt, text)
+    assert isinstance(TASK.faults(problem, f"{TASK.prompt(problem, None)}\n{text}"), list)
     with pytest.raises(ValueError, match=r"no grid|no sum|no budget|one solution"):
         TASK.read_prompt(text)

@@ -19,7 +19,7 @@ from apr.fields import build
 from apr.sudoku import diagnostics
 from apr.sudoku.ask import FORM, Wanted
 from apr.sudoku.teacher import Data, search
-from apr.task import Form, LineKind, Method, Search, Split, Verdict
+from apr.task import Fault, Form, LineKind, Method, Search, Split, Verdict
 from apr.threads.tree import ThreadTree
 
 
@@ -81,6 +81,11 @@ class Sudoku:
 
     def solvable(self, problem: SudokuProblem, prompt: str) -> bool:
         return diagnostics.hopeful(problem, prompt)
+
+    def faults(self, problem: SudokuProblem, text: str) -> list[Fault]:
+        """The first alone: each line follows from those before it, and after a fault from wrong ones."""
+        found = _core.sudoku_fault(text, self.method != "apr")
+        return [] if found is None else [Fault(*found)]
 
     def diagnose(self, problem: SudokuProblem, tree: ThreadTree) -> dict[str, float]:
         return diagnostics.diagnose(problem, tree)

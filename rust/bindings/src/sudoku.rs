@@ -6,7 +6,7 @@ use apr_sudoku::check::{self, Reason};
 use apr_sudoku::lesson::LessonPlan;
 use apr_sudoku::sample::{ProblemSpace, Split};
 use apr_sudoku::search::{self, Method, Part, Search};
-use apr_sudoku::{Error, Grid, Problem, inspect, text};
+use apr_sudoku::{Error, Grid, Problem, fault, inspect, text};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -20,7 +20,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sudoku_vote, module)?)?;
     module.add_function(wrap_pyfunction!(sudoku_label, module)?)?;
     module.add_function(wrap_pyfunction!(sudoku_line_kind, module)?)?;
-    module.add_function(wrap_pyfunction!(sudoku_inspect, module)?)
+    module.add_function(wrap_pyfunction!(sudoku_inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(sudoku_fault, module)?)
 }
 
 /// The one map from this crate's errors to Python's.
@@ -224,4 +225,14 @@ fn sudoku_inspect(
         ("tries", found.tries),
         ("wrong_tries", found.wrong_tries),
     ])
+}
+
+/// The first character of a thread's text that its teacher would not write there, and the rest of the line that it would;
+/// None if there is none. All before it is ASCII, so bytes are characters.
+#[pyfunction]
+fn sudoku_fault(py: Python<'_>, text: &Bound<'_, PyString>, serial: bool) -> Option<(usize, Option<String>)> {
+    let text = text.to_string_lossy();
+    let method = if serial { Method::Serial } else { Method::Threads };
+    let found = py.detach(|| fault::first_fault(&text, method))?;
+    Some((found.at, found.right))
 }

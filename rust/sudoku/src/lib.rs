@@ -4,11 +4,12 @@
 //! problems have several completions and one clue more, as in little killer sudoku: the sum of the falling diagonal,
 //! which one of them alone has.
 //!
-//! `grid <- solve <- {sample, text} <- {search, check, inspect}`: grids and candidates at the bottom, the exhaustive
-//! solver on them, problem streams and the one grammar of lines, then the teacher, the verdicts and the diagnostics. No
-//! I/O.
+//! `grid <- solve <- {sample, text} <- {search, check, inspect} <- fault`: grids and candidates at the bottom, the
+//! exhaustive solver on them, problem streams and the one grammar of lines, then the teacher, the verdicts and the
+//! diagnostics, and where a text leaves the teacher's. No I/O.
 
 pub mod check;
+pub mod fault;
 pub mod grid;
 pub mod inspect;
 pub mod lesson;

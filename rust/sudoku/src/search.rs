@@ -77,6 +77,11 @@ pub fn search(problem: &Problem, method: Method, budget: Option<u32>) -> Search 
     Thread::run(text::prompt(problem, budget), problem.grid(), problem.sum(), children)
 }
 
+/// The search of a thread that begins with this grid, and spawns nothing.
+pub fn search_from(prompt: String, grid: Grid, sum: Option<u8>) -> Search {
+    Thread::run(prompt, grid, sum, 0)
+}
+
 /// How a scan ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

@@ -26,6 +26,8 @@ pub const PICK: char = '?';
 const PUT: char = '=';
 const EMPTY: char = '.';
 const SUM: &str = " sum=";
+/// Begins what a language writes around lines.
+pub const MARK: char = '<';
 /// Begins the line of running sums.
 pub const SUMS: &str = "sum";
 
@@ -184,13 +186,24 @@ pub fn read_prompt(prompt: &str) -> Result<(Problem, Option<u32>), Error> {
 pub fn read_problem(text: &str) -> Result<Problem, Error> {
     let (grid, sum) = split_sum(text.trim_ascii());
     let sum = match sum {
-        Some(sum) => {
-            let sum = number(sum, 2).and_then(|sum| u8::try_from(sum).ok());
-            Some(sum.filter(|&sum| sum <= MAX_SUM).ok_or(Error::NoSum)?)
-        }
+        Some(sum) => Some(read_sum(sum).ok_or(Error::NoSum)?),
         None => None,
     };
     Problem::new(read_grid(grid).ok_or(Error::NoGrid)?, sum)
+}
+
+/// Reads what a child begins with: the grid with its try, and the sum; `None` if it is no try, or its sum is none.
+pub fn read_child(prompt: &str) -> Option<(Grid, Option<u8>)> {
+    let (start, sum) = split_sum(prompt.trim_ascii());
+    let (_, _, grid) = read_attempt(start)?;
+    match sum {
+        Some(sum) => Some((grid, Some(read_sum(sum)?))),
+        None => Some((grid, None)),
+    }
+}
+
+fn read_sum(text: &str) -> Option<u8> {
+    number(text, 2).and_then(|sum| u8::try_from(sum).ok()).filter(|&sum| sum <= MAX_SUM)
 }
 
 fn split_sum(text: &str) -> (&str, Option<&str>) {

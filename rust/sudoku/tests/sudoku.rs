@@ -1,6 +1,7 @@
 //! The solver against a slow twin, streams, the teacher's searches by their own words, verdicts and hostile text.
 
 use apr_sudoku::check::{Reason, check, check_child, vote};
+use apr_sudoku::fault::{Fault, first_fault};
 use apr_sudoku::inspect::{Inspection, inspect};
 use apr_sudoku::lesson::LessonPlan;
 use apr_sudoku::sample::{ProblemSpace, Split};
@@ -216,6 +217,57 @@ fn faults_are_counted_where_they_are() {
     assert_eq!(count("<result>what</result>"), Inspection::default());
 }
 
+/// Every thread of a search as a whole text: its prompt, its lines, and what a language puts behind them.
+fn texts(search: &Search) -> Vec<String> {
+    let end = search.answer.map_or(String::new(), |grid| format!("<answer>{}</answer>", text::grid(&grid)));
+    let children = children(search);
+    let written = match search.parts.iter().position(|part| matches!(part, Part::Children(_))) {
+        None => lines(search) + &end,
+        Some(spawn) => lines(&Search { parts: search.parts[..spawn].to_vec(), ..search.clone() }) + "<spawn>\n<child>",
+    };
+    let own = format!("{}\n{written}", search.prompt);
+    std::iter::once(own).chain(children.into_iter().flat_map(texts)).collect()
+}
+
+#[test]
+fn a_fault_is_where_a_thread_leaves_the_teacher_s_way() {
+    let mut changed = 0;
+    for (method, budget) in [(Method::Serial, None), (Method::Threads, None), (Method::Threads, Some(1))] {
+        for problem in problems(0.2).take(40) {
+            for whole in texts(&search(&problem, method, budget)) {
+                assert_eq!(first_fault(&whole, method), None, "{whole}");
+                let prompt = 1 + if whole.starts_with("children") { 1 } else { 0 };
+                let begin = whole.match_indices('\n').nth(prompt - 1).unwrap().0 + 1;
+                let end = whole.find('<').unwrap_or(whole.len());
+                for at in (begin..end).step_by(5) {
+                    assert_eq!(first_fault(&whole[..at], method), None, "cut off");
+                    let wrong = format!("{}x{}", &whole[..at], &whole[at + 1..]);
+                    if wrong != whole {
+                        let line = &whole[at..=at + whole[at..].find('\n').unwrap()];
+                        let right = Some(line.to_owned());
+                        assert_eq!(first_fault(&wrong, method), Some(Fault { at, right }), "{wrong}");
+                        changed += 1;
+                    }
+                }
+                // A line more, where a thread ends or spawns.
+                let more = format!("{}?aw12\n", &whole[..end]);
+                assert_eq!(first_fault(&more, method), Some(Fault { at: end, right: None }), "{more}");
+            }
+        }
+    }
+    assert!(changed > 1000);
+}
+
+#[test]
+fn an_answer_that_comes_too_early_is_a_fault() {
+    let text = "a...1b...3c1432d..14 sum=10\naw234 ax23 ay24 bw24 bx12 by24 dw23 dx23\n?ax23\nax=2 a.2.1b...3c1432d..14\n\
+        aw34 ay=4 bw=4 bx=1 by=2 dw23 dx=3\na.241b4123c1432d.314\naw=3 dw=2\na3241b4123c1432d2314\nsum 3 4 7 11\n";
+    let found = first_fault(&format!("{text}<answer>a3241b4123c1432d2314</answer>"), Method::Serial);
+    assert_eq!(found, Some(Fault { at: text.len(), right: Some("?ax3\n".to_owned()) }));
+    assert_eq!(first_fault("no problem\n?aw12\n", Method::Serial), None);
+    assert_eq!(first_fault("", Method::Serial), None);
+}
+
 #[test]
 fn hostile_texts_take_linear_time() {
     let problem = space(Split::Val, 0.0).get(1, 1).unwrap();
@@ -224,5 +276,6 @@ fn hostile_texts_take_linear_time() {
         let long = piece.repeat(400_000);
         let _ = (check(&problem, Some(&long)), check_child(&problem, &long, &long), vote(&long));
         let _ = (inspect(&prompt, &long), text::read_prompt(&long), text::label(&long));
+        let _ = (first_fault(&long, Method::Serial), first_fault(&format!("{prompt}\n{long}"), Method::Threads));
     }
 }

@@ -1,0 +1,56 @@
+//! Where a thread left what the teacher writes: from its first line on, each line follows from those before it.
+
+use crate::search::{Method, Part, Search, search, search_from};
+use crate::text;
+
+/// The first character that cannot stand there, given those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Bytes of the text before it, all of them ASCII.
+    pub at: usize,
+    /// The rest of the line that stands there, with its break; `None` where a thread ends, or spawns.
+    pub right: Option<String>,
+}
+
+/// The first fault in the whole text of a thread, main or child, with a language's marks in it; `None` if there is none up
+/// to its end, or to its spawn, or if the text begins with no problem. A text that is cut off has no fault by that.
+pub fn first_fault(text: &str, method: Method) -> Option<Fault> {
+    let (search, mut at) = begun(text, method)?;
+    for part in search.parts {
+        let line = match part {
+            Part::Line(line, _) => line,
+            Part::Children(_) => return stray(text, at, false),
+        };
+        let written = text.get(at..)?.as_bytes();
+        let alike = line.bytes().zip(written).take_while(|(right, is)| right == *is).count();
+        if alike < line.len() {
+            let cut_off = alike == written.len();
+            return (!cut_off).then(|| Fault { at: at + alike, right: Some(line[alike..].to_owned()) });
+        }
+        at += line.len();
+    }
+    stray(text, at, search.answer.is_none())
+}
+
+/// What the thread should have written, and where in its text that begins.
+fn begun(text: &str, method: Method) -> Option<(Search, usize)> {
+    let first = text.find('\n')?;
+    if let Ok((problem, budget)) = text::read_prompt(&text[..first]) {
+        return Some((search(&problem, method, budget), first + 1));
+    }
+    // A budget has a line of its own.
+    if let Some(second) = text[first + 1..].find('\n') {
+        let end = first + 1 + second;
+        if let Ok((problem, budget)) = text::read_prompt(&text[..end]) {
+            return Some((search(&problem, method, budget), end + 1));
+        }
+    }
+    let (grid, sum) = text::read_child(&text[..first])?;
+    Some((search_from(text[..first].to_owned(), grid, sum), first + 1))
+}
+
+/// A line where only a language's marks can stand, or, at an `end` without an answer, nothing.
+fn stray(text: &str, at: usize, end: bool) -> Option<Fault> {
+    let next = text[at..].chars().next()?;
+    (end || next != text::MARK).then_some(Fault { at, right: None })
+}
