@@ -98,7 +98,7 @@ def supervised(device: str, size: Sizes, config: SftConfig) -> dict[str, Any]:
     """Steps of a recipe's last stage: tokens a second, and their operations over those of a large product."""
     with TemporaryDirectory() as place:
         trainer = SftTrainer(config, RunDirectory(place), device=device)
-        trainer.step = config.steps - 2 * size.steps
+        trainer.step = max(0, config.steps - 2 * size.steps)
         seconds, tokens = [], 0
         for turn in range(2 * size.steps):
             begun = time.perf_counter()
@@ -108,6 +108,7 @@ def supervised(device: str, size: Sizes, config: SftConfig) -> dict[str, Any]:
             if turn >= size.steps:
                 seconds.append(time.perf_counter() - begun)
                 tokens += count
+        trainer._end_steps()
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         dtype = compute_dtype(config.autocast, trainer.device)
         rate = tokens / sum(seconds)
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     failed = False
 
-    def part(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def part(name: str, work: Callable[[], dict[str, Any]]) -> None:
         nonlocal failed
         started = time.monotonic()
         try:
@@ -172,7 +173,6 @@ def main(arguments: Sequence[str]) -> int:
         print(line, flush=True)
         with (options.out / "results.jsonl").open("a") as file:
             file.write(line + "\n")
-        return found
 
     def machine() -> dict[str, Any]:
         named = "a CPU" if options.cpu else torch.cuda.get_device_name()

@@ -15,13 +15,13 @@ python=${PYTHON:-python3}
 "$python" -c 'import torch, transformers' 2>/dev/null || { echo "$python has no torch or no transformers; PYTHON=... names another" >&2; exit 2; }
 # The extension, and the metadata that says which tasks, languages and engines there are.
 unpacked=target/gpu
-if ! "$python" -c 'from importlib.metadata import distribution; distribution("apr")' 2>/dev/null; then
-    wheel=$(ls -t dist/apr-*-abi3-*.whl 2>/dev/null | head -n 1)
+export PYTHONPATH="$PWD/python:$PWD/$unpacked${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+if ! "$python" -c 'from importlib.metadata import distribution; import apr._core; distribution("apr")' 2>/dev/null; then
+    wheel=$(ls -t dist/apr-*-abi3-*.whl 2>/dev/null | head -n 1) || true
     [ -n "$wheel" ] || { echo "apr is not installed for $python, and there is no wheel in dist/: uv build --wheel" >&2; exit 2; }
     rm -rf "$unpacked"
     "$python" -m zipfile -e "$wheel" "$unpacked"
     cp "$unpacked"/apr/_core*.so python/apr/
     rm -r "$unpacked/apr"
 fi
-export PYTHONPATH="$PWD/python:$PWD/$unpacked${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 exec "$python" -m benchmarks.gpu "$@"

@@ -61,11 +61,12 @@ def train_together(
         for link in links:
             link.send(steps)
         found = {config.method: link.recv() for config, link in zip(configs, links, strict=True)}
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         raise RuntimeError("a trainer failed, and said why") from None
     finally:
         for worker in workers:
-            worker.join(10)
+            # Others have until then to leave what they have.
+            worker.join(max(10.0, deadline - time.monotonic()))
             worker.kill()
     return {"steps": steps, **found}
 
@@ -110,13 +111,14 @@ def _seconds_a_step(config: SftConfig, device: str, timed: int) -> float:
     """Of the recipe's last stage, in which a run spends most of its time."""
     with TemporaryDirectory() as place:
         trainer = SftTrainer(config, RunDirectory(place), device=device)
-        trainer.step = config.steps - 2 * timed
+        trainer.step = max(0, config.steps - 2 * timed)
         seconds = []
         for _ in range(2 * timed):
             begun = time.monotonic()
             trainer._train_step()
             trainer.step += 1
             seconds.append(time.monotonic() - begun)
+        trainer._end_steps()
     if trainer.device.type == "cuda":
         del trainer
         torch.cuda.empty_cache()

@@ -36,10 +36,12 @@ def test_steps_are_those_of_the_cpu(autocast: str, apart: float, recorded: str, 
     assert losses(tmp_path / "gpu", "cuda", recipe) == pytest.approx(expected, rel=apart)
 
 
-def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    whole = losses(tmp_path / "whole", "cuda", SFT)
-    losses(tmp_path / "pieces", "cuda", SFT, until=2)
-    assert losses(tmp_path / "pieces", "cuda", SFT) == pytest.approx(whole, rel=1e-5)
+@pytest.mark.parametrize("recorded", ["true", "false"])
+def test_a_run_goes_on_from_its_checkpoint(recorded: str, tmp_path: Path) -> None:
+    recipe = f"cuda_graphs = {recorded}\n{SFT}"
+    whole = losses(tmp_path / "whole", "cuda", recipe)
+    losses(tmp_path / "pieces", "cuda", recipe, until=2)
+    assert losses(tmp_path / "pieces", "cuda", recipe) == pytest.approx(whole, rel=1e-5)
 
 
 def test_the_torch_engine_samples_what_the_native_one_does(tmp_path: Path) -> None:

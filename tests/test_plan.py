@@ -79,17 +79,18 @@ def test_activations_are_those_that_a_step_keeps(llama: Llama, dtype: torch.dtyp
     assert activations(llama, ROWS * LENGTH, number=dtype.itemsize) == pytest.approx(found, rel=0.05)
 
 
+@pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("processes", [1, 4])
-def test_work_is_that_of_the_trainers_batches(processes: int) -> None:
+def test_work_is_that_of_the_trainers_batches(processes: int, rounded: bool) -> None:
     config = sft_recipe(recipe_text("tiny"), "apr")
     samples = SftData(config).step(config.steps // 2)
     assert config.model is not None
     width = config.model.hidden_size
     shares = [share(samples, rank, processes, width) for rank in range(processes)]
     own = max(shares, key=lambda own: sum(cost(sample, width) for sample in own))
-    made = batches(own, 0, config.tokens_per_batch, loose(width))
+    made = batches(own, 0, config.tokens_per_batch, loose(width, rounded=rounded))
     most = [batch.token_ids_BT.numel() for batch in made]
-    work = work_of(samples, processes, config.tokens_per_batch, width)
+    work = work_of(samples, processes, config.tokens_per_batch, width, rounded=rounded)
     assert (work.batches, work.largest, work.positions) == (len(most), max(most), sum(most))
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack
+import multiprocessing
+import os
+import signal
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,17 +18,15 @@ from hypothesis import strategies as st
 from apr import Tokenizer
 from apr.engine.checkpoint import load_model
 from apr.policy import checkpoint
+from apr.train.ahead import Ahead
 from apr.train.batches import batches, collate
-from apr.train.data import SftData, loose, share
-from apr.train.graphs import rounded
+from apr.train.data import SftData, loose, rounded, share
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.optimizers import rate_at
-from apr.train.processes import Processes
 from apr.train.recipes import OptimizerConfig, SftConfig, recipe_text, sft_recipe
 from apr.train.run import RunDirectory
 from apr.train.sft import SftTrainer
-from apr.train.steps import steps_of
 from apr.types import Branch, Sample
 
 RECIPE = """
@@ -145,17 +147,28 @@ def test_rows_of_a_batch_do_not_see_each_other() -> None:
             torch.testing.assert_close(together[row, : len(expected)], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_batches_of_a_gpu_have_few_and_round_shapes() -> None:
+@pytest.mark.parametrize("width", [64, 256, 1024, 4096])
+def test_a_gpu_has_no_more_batches_than_a_cpu(width: int) -> None:
     samples = SftData(config()).step(10)
-    made = batches(samples, 0, 1024, loose(64))
-    assert sum(int(batch.loss_mask_BT.sum()) for batch in made) == sum(sum(s.loss_mask) for s in samples)
+    made = batches(samples, 0, 1024, loose(width, rounded=False))
     assert len(made) <= len(batches(samples, 0, 1024))
+    assert sum(int(batch.loss_mask_BT.sum()) for batch in made) == sum(sum(s.loss_mask) for s in samples)
+
+
+def test_shapes_that_are_recorded_are_few() -> None:
+    padding = loose(64, rounded=True)
+    sizes = {1, 2, 3} | {2**power for power in range(2, 20)} | {3 * 2**power for power in range(20)}
+    samples = SftData(config()).step(10)
+    made = batches(samples, 0, 1024, padding)
+    assert sum(int(batch.loss_mask_BT.sum()) for batch in made) == sum(sum(s.loss_mask) for s in samples)
     for batch in made:
         rows, length = batch.token_ids_BT.shape
-        assert rows >= 2
+        assert rows % 2 == 0
+        assert rows // 2 in sizes
         assert length % 64 == 0
-    (alone,) = batches(samples[:1], 0, 1024, loose(64))
-    assert len(alone.token_ids_BT) == 2
+        assert length // 64 in sizes
+        assert rows * length <= 1024 or rows == 2
+    (alone,) = batches(samples[:1], 0, 1024, padding)
     assert not alone.loss_mask_BT[1].any()
     assert not alone.codes_BT[1].any()
 
@@ -168,17 +181,49 @@ def test_shapes_are_rounded_to_less_than_half_as_much_again(count: int, least: i
     assert rounded(size, least) == size
 
 
+def ahead(settings: SftConfig, first: int = 3, rank: int = 0, count: int = 1) -> Ahead:
+    return Ahead(settings, None, 0, first, rank, count, 32)
+
+
 def test_steps_made_ahead_are_those_made_here() -> None:
-    made, start = [], 3
-    # Of a device that is no CPU; nothing is computed on it.
-    for device in ("cpu", "meta"):
-        data = SftData(config(steps=9))
-        steps = list(steps_of(data, None, start, 1024, Processes(torch.device(device))))
-        assert len(steps) == 9 - start
-        made.append([(step.tokens, step.position) for step in steps])
-        held = [sum(int(batch.loss_mask_BT.sum()) for batch in step.batches) for step in steps]
-        made.append(held)
-    assert made[:2] == made[2:]
+    settings = config(steps=9)
+    with closing(ahead(settings, rank=1, count=2)) as made:
+        assert list(made) == list(SftData(settings).steps(3, 1, 2, 32))
+
+
+def test_signals_to_all_processes_leave_lessons_to_the_trainer() -> None:
+    with closing(ahead(config(steps=9))) as made:
+        (process,) = multiprocessing.active_children()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.pid or 0, number)
+        assert len(list(made)) == 6
+    assert not process.is_alive()
+
+
+def test_what_goes_wrong_ahead_is_told_as_here() -> None:
+    # Made by hand: a recipe that says so is refused.
+    broken = replace(config(steps=9), data={"stages": []})
+    with closing(ahead(broken)) as made, pytest.raises(ValueError, match=r"^data\.stages: [^\n]+$"):
+        next(made)
+    with closing(ahead(config(steps=9))) as made:
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        with pytest.raises(ChildProcessError, match=r"^the process that makes lessons has ended \(exit code -9\)$"):
+            list(made)
+
+
+def test_a_run_that_stopped_begins_its_lessons_anew(tmp_path: Path) -> None:
+    def losses(place: str, *pieces: int) -> list[float]:
+        seen: list[float] = []
+        run = RunDirectory(tmp_path / place)
+        run.create("")
+        trainer = SftTrainer(config(), run)
+        for until in pieces:
+            trainer.train(lambda progress: seen.append(progress.loss), until=until)
+            assert trainer._steps is None
+        return seen
+
+    assert losses("pieces", 2, 3, 6) == losses("whole", 6)
 
 
 def test_batches_hold_every_sample_once_and_fit() -> None:

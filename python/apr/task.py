@@ -212,7 +212,7 @@ class Corrects(Protocol):
 
     def faults(self, problem: Any, text: str) -> Sequence[Fault]:
         """What is wrong in the whole text of a thread, each fault where it was made and not again where it is
-        copied."""
+        copied; where each line follows from those before it, the first alone."""
         ...
 
 

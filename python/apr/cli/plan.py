@@ -92,7 +92,8 @@ def _asked(options: Any) -> tuple[SftConfig, Llama, Work]:
     data = SftData(config)
     model = Llama(config.model, data.lessons.tokenizer.vocab_size)
     samples = data.step(config.steps // 2)
-    return config, model, work_of(samples, options.gpus, config.tokens_per_batch, config.model.hidden_size)
+    width, rounded = config.model.hidden_size, config.cuda_graphs and options.gpus == 1
+    return config, model, work_of(samples, options.gpus, config.tokens_per_batch, width, rounded=rounded)
 
 
 def _estimates(options: Any, config: SftConfig, model: Llama, work: Work) -> tuple[Estimate, Estimate]:

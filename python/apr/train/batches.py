@@ -42,6 +42,13 @@ class Batch:
         )
 
     @property
+    def layout(self) -> dict[str, Tensor | None]:
+        """What a model takes beside tokens, where they do not attend to all before them in the row."""
+        if self.positions_BT is None:
+            return {}
+        return {"position_ids": self.positions_BT, "attention_mask": self.visible_B1TT}
+
+    @property
     def codes_BT(self) -> Tensor:
         """int64, the code of each token's kind; where nobody tells, 1 where it carries loss."""
         return (self.loss_mask_BT if self.kinds_BT is None else self.kinds_BT).long()
@@ -59,9 +66,9 @@ def batches(samples: Sequence[Sample], pad: int, tokens_per_batch: int, padding:
 
 
 def collate(samples: Sequence[Sample], pad: int, padding: Padding = TIGHT) -> Batch:
-    """Pad samples on the right, and add rows that hold nothing if they are too few."""
-    samples = [*samples, *[Sample((pad,), (False,), kinds=b"\0")] * (padding.rows - len(samples))]
-    length = padding.length(max(len(s.token_ids) for s in samples))
+    """Pad samples on the right, and with rows that hold nothing."""
+    rows, length = padding.shape(len(samples), max(len(s.token_ids) for s in samples))
+    samples = [*samples, *[Sample((pad,), (False,), kinds=b"\0")] * (rows - len(samples))]
     ids = torch.full((len(samples), length), pad, dtype=torch.int64)
     mask = torch.zeros((len(samples), length), dtype=torch.bool)
     for row, sample in enumerate(samples):

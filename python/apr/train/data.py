@@ -6,7 +6,8 @@ What step s of a run holds is a pure function of recipe, seed and position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,36 +22,53 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """How rows are made alike."""
+    """How much of a batch may hold no token."""
 
     share: float
-    """Largest share of a batch's positions that hold no token,"""
+    """Of its positions at most this share, or so many as `positions`, whichever is more; beside what shapes are rounded
+    up by."""
     positions: int = 0
-    """or so many of them, if these are more."""
-    multiple: int = 1
-    """A row's positions are as many times this."""
-    rows: int = 1
-    """Fewest of a batch."""
+    rounded: bool = False
+    """Batches have few shapes: rows and positions are rounded up."""
 
-    def length(self, tokens: int) -> int:
-        """Positions of a row that holds so many tokens."""
-        return -(-tokens // self.multiple) * self.multiple
+    def shape(self, rows: int, longest: int) -> tuple[int, int]:
+        """Rows and positions of a batch."""
+        return (rounded(rows, 2), rounded(longest, 64)) if self.rounded else (rows, longest)
 
     def fits(self, rows: int, longest: int, tokens: int) -> bool:
-        """Whether rows that hold so many tokens together are a batch."""
-        positions = rows * self.length(longest)
-        return positions - tokens <= max(self.share * positions, self.positions)
+        """Whether rows that hold so many tokens together may be a batch."""
+        return rows * longest - tokens <= max(self.share * rows * longest, self.positions)
 
 
 TIGHT = Padding(0.1)
 """Where positions are what costs: on a CPU."""
 
 
-def loose(width: int) -> Padding:
-    """Where a batch costs something by itself: on a GPU, the milliseconds that its kernels take to be started, in which
-    it would compute about 4e11 / width^3 positions of a model of this `width`. Of few and round shapes, and none of one
-    row, which torch.compile takes for another kind, it compiles less."""
-    return Padding(0.1, positions=int(1e11 / width**3), multiple=64, rows=2)
+def loose(width: int, *, rounded: bool) -> Padding:
+    """Where a batch costs something by itself: on a GPU the milliseconds that its kernels take to be started, in which
+    it would compute about 1e11 / width^3 positions of a model of this `width`."""
+    return Padding(0.1, int(1e11 / width**3), rounded)
+
+
+def rounded(count: int, least: int) -> int:
+    """The next of `least` times 1, 2, 3, 4, 6, 8, 12 and so on: never half as much again."""
+    size = least
+    while size < count:
+        if size > least and 3 * size // 2 >= count:
+            return 3 * size // 2
+        size *= 2
+    return size
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one process trains on at a step."""
+
+    samples: list[Sample]
+    tokens: int
+    """Of all processes."""
+    position: int
+    """The first lesson that no step has taken by then."""
 
 
 class SftData:
@@ -75,6 +93,13 @@ class SftData:
             samples += lesson
             tokens += sum(len(s.token_ids) for s in lesson)
         return samples
+
+    def steps(self, first: int, rank: int, count: int, width: int) -> Generator[Step, None, None]:
+        """What one of `count` processes that train a model of this `width` has of step `first` and of each after it."""
+        for step in range(first, self.config.steps):
+            samples = self.step(step)
+            tokens = sum(len(sample.token_ids) for sample in samples)
+            yield Step(share(samples, rank, count, width), tokens, self.position)
 
     def validation(self) -> list[Sample]:
         """Held-out samples; the same at every call."""
@@ -119,7 +144,7 @@ def by_length(
         tokens = 0
         for row in alike:
             length, count = key(row)[1], len(rows) + 1
-            full = count * padding.length(length) > tokens_per_batch
+            full = math.prod(padding.shape(count, length)) > tokens_per_batch
             if rows and (full or not padding.fits(count, length, tokens + length)):
                 cut.append(rows)
                 rows, tokens = [], 0

@@ -1,6 +1,6 @@
 """Gradients on one GPU by CUDA graphs: the kernels of a batch's shape are recorded once and then started all at once.
 
-A small model's step is otherwise mostly spent on starting them, one after the other. Batches are padded to few shapes.
+A small model's step is otherwise mostly spent on starting them, one after the other. Batches need to have few shapes.
 
 Shapes: B rows, T positions.
 """
@@ -10,22 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from apr.train.losses import sft_loss
 
-SHORTEST = 64
-"""Positions of a row."""
-FEWEST = 2
-"""Rows of a batch."""
+_FIXED = ("default", "linear", "llama3", "yarn")
+"""Types of positions that are the same whatever a row's length is."""
 
 
 class Graphs:
     """The summed gradients of a step's batches."""
 
-    def __init__(self, model: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
-        """`logits` are the model's, [B, T, V], computed without a look at a number of theirs."""
-        self._parameters = list(model.parameters())
+    def __init__(self, model: PreTrainedModel, logits: Callable[[Tensor], Tensor]) -> None:
+        """`logits` are the model's, [B, T, V]. ValueError if its positions depend on a row's length, which it would
+        look up between kernels."""
+        rope = (getattr(model.config, "rope_parameters", None) or {}).get("rope_type", "default")
+        if rope not in _FIXED:
+            raise ValueError(f"cuda_graphs: positions of type {rope} depend on a row's length")
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._logits = logits
         self._device = self._parameters[0].device
         self._found = [torch.zeros_like(parameter) for parameter in self._parameters]
@@ -41,13 +44,11 @@ class Graphs:
     def add(self, token_ids_BT: Tensor, weights_BT: Tensor) -> None:
         """Add the gradients of a batch's loss, whose tokens have these weights."""
         rows, length = token_ids_BT.shape
-        shape = rounded(rows, FEWEST), rounded(length, SHORTEST)
-        if shape not in self._recorded:
-            self._recorded[shape] = self._record(*shape)
-        graph, ids, weights = self._recorded[shape]
-        weights.zero_()
-        ids[:rows, :length].copy_(token_ids_BT)
-        weights[:rows, :length].copy_(weights_BT)
+        if (rows, length) not in self._recorded:
+            self._recorded[rows, length] = self._record(rows, length)
+        graph, ids, weights = self._recorded[rows, length]
+        ids.copy_(token_ids_BT)
+        weights.copy_(weights_BT)
         graph.replay()
 
     def finish(self) -> Tensor:
@@ -73,15 +74,5 @@ class Graphs:
 
     def _gradients(self, ids_BT: Tensor, weights_BT: Tensor) -> None:
         loss, metrics = sft_loss(self._logits(ids_BT), ids_BT, weights_BT)
-        torch._foreach_add_(self._found, list(torch.autograd.grad(loss, self._parameters)))
+        torch._foreach_add_(self._found, list(torch.autograd.grad(loss, self._parameters, materialize_grads=True)))
         self._loss.add_(metrics["loss"])
-
-
-def rounded(count: int, least: int) -> int:
-    """The next of `least` times 1, 2, 3, 4, 6, 8, 12 and so on: never half as much again."""
-    size = least
-    while size < count:
-        if size > least and 3 * size // 2 >= count:
-            return 3 * size // 2
-        size *= 2
-    return size

@@ -85,9 +85,11 @@ class Optimizers:
                 group["lr"] = peak * rate
             optimizer.step()
         self.forget()
-        # Of all at once: a norm is finite where all its numbers are.
-        norms = torch._foreach_norm([own(parameter.detach()) for parameter in self._parameters.values()])
-        if self._processes.any(not torch.stack(norms).isfinite().all()):
+        shares = [own(parameter.detach()) for parameter in self._parameters.values()]
+        # Of all tensors at once; one without numbers has no largest.
+        largest = torch._foreach_norm([numbers for numbers in shares if numbers.numel()], math.inf)
+        finite = not largest or bool(torch.stack(largest).isfinite().all())
+        if self._processes.any(not finite):
             raise Diverged(f"step {step + 1}: the weights are not finite any more", updated=True)
         return float(norm)
 

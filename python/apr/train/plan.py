@@ -132,13 +132,16 @@ def shape_of(parameters: int, like: ModelConfig) -> ModelConfig:
     return replace(like, hidden_size=hidden, layers=layers, heads=heads, kv_heads=None, mlp_size=mlp)
 
 
-def work_of(samples: Sequence[Sample], processes: int, tokens_per_batch: int, width: int) -> Work:
-    """What the process with most to do has of a step's samples, for a model of this `width`."""
+def work_of(
+    samples: Sequence[Sample], processes: int, tokens_per_batch: int, width: int, *, rounded: bool = False
+) -> Work:
+    """What the process with most to do has of a step's samples, for a model of this `width`; `rounded`: its batches are
+    of few shapes."""
     shares = (share(samples, rank, processes, width) for rank in range(processes))
     most = max(shares, key=lambda own: sum(cost(sample, width) for sample in own))
-    padding = loose(width)
+    padding = loose(width, rounded=rounded)
     cut = by_length(most, tokens_per_batch, lambda sample: sample, padding)
-    shapes = [(max(padding.rows, len(rows)), padding.length(max(len(s.token_ids) for s in rows))) for rows in cut]
+    shapes = [padding.shape(len(rows), max(len(s.token_ids) for s in rows)) for rows in cut]
     sizes = [rows * length for rows, length in shapes]
     pairs = sum(rows * length**2 for rows, length in shapes)
     return Work(len(cut), max(sizes, default=0), sum(sizes), pairs)

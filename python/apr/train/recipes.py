@@ -148,6 +148,8 @@ class SftConfig:
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.model is None and self.max_tokens is None:
             yield "max_tokens", "without a [model] nothing says how long samples may be"
+        if self.cuda_graphs and self.gradient_checkpointing:
+            yield "cuda_graphs", "kernels that compute blocks twice are not recorded: drop gradient_checkpointing"
         yield from self.sharding.fault(self.optimizer)
 
     @property

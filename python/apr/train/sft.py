@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from transformers import PreTrainedModel
 
 from apr.engine.checkpoint import hollow
 from apr.origin import Origin
+from apr.train.ahead import Ahead
 from apr.train.batches import Batch, batches, runs
-from apr.train.data import SftData
+from apr.train.data import TIGHT, SftData, Step, loose
 from apr.train.graphs import Graphs
 from apr.train.losses import sft_loss
 from apr.train.model import new_model, trained_model
@@ -33,7 +34,6 @@ from apr.train.processes import Processes
 from apr.train.recipes import SftConfig
 from apr.train.run import RunDirectory
 from apr.train.state import TrainerState
-from apr.train.steps import Step, padding_of, steps_of
 from apr.train.stop import Stop
 
 
@@ -103,8 +103,11 @@ class SftTrainer:
         """The step of the newest checkpoint; 0: there is none."""
         if self.processes.rank == 0:
             run.rewind(self.step)
-        self._steps: Iterator[Step] | None = None
-        """Those that come next; None: none was asked for."""
+        self._padding = TIGHT
+        if self.device.type != "cpu":
+            self._padding = loose(self.model.config.hidden_size, rounded=recorded)
+        self._steps: Generator[Step, None, None] | Ahead | None = None
+        """Those that come next, from `step` on; None: none was asked for."""
         self._compiled = not config.compile
         """Nothing is compiled any more."""
         self._phase: Phase = nobody
@@ -136,22 +139,28 @@ class SftTrainer:
         stop = stop or Stop()
         self._phase = phase
         last = min(self.config.steps, until or self.config.steps)
-        while self.step < last and not self.processes.any(stop.asked):
-            position = self.data.position
-            try:
-                progress = self._run_step()
-            except Diverged as error:
-                self.data.position = position
-                if not error.updated:
-                    self._leave()
-                raise
-            if self.processes.rank == 0:
-                self.run.log(_entry(progress))
-                watch(progress)
-            every = self.config.checkpoint_every
-            if every and self.step % every == 0:
-                self.save()
-        self._leave()
+        try:
+            while self.step < last and not self.processes.any(stop.asked):
+                self._advance(watch)
+            self._leave()
+        finally:
+            self._end_steps()
+
+    def _advance(self, watch: Callable[[Progress], None]) -> None:
+        position = self.data.position
+        try:
+            progress = self._run_step()
+        except Diverged as error:
+            self.data.position = position
+            if not error.updated:
+                self._leave()
+            raise
+        if self.processes.rank == 0:
+            self.run.log(_entry(progress))
+            watch(progress)
+        every = self.config.checkpoint_every
+        if every and self.step % every == 0:
+            self.save()
 
     def _leave(self) -> None:
         if self.step > self.saved:
@@ -179,13 +188,24 @@ class SftTrainer:
             validation_kinds=validation[1],
         )
 
+    def _begin_steps(self) -> Generator[Step, None, None] | Ahead:
+        place = self.processes.rank, self.processes.count, self.model.config.hidden_size
+        if self.device.type == "cpu":
+            return self.data.steps(self.step, *place)
+        return Ahead(self.config, self.run.kept_start(), self.data.position, self.step, *place)
+
+    def _end_steps(self) -> None:
+        """What was made ahead is made again by whoever goes on."""
+        if self._steps is not None:
+            self._steps.close()
+        self._steps = None
+
     def _train_step(self) -> tuple[float, float, int]:
         self._phase("making lessons")
-        if self._steps is None:
-            start, width = self.run.kept_start(), self.model.config.hidden_size
-            self._steps = steps_of(self.data, start, self.step, width, self.processes)
+        self._steps = self._steps or self._begin_steps()
         step = next(self._steps)
-        made, self.data.position = step.batches, step.position
+        self.data.position = step.position
+        made = batches(step.samples, self.tokenizer.pad, self.config.tokens_per_batch, self._padding)
         weights = [self._weights(batch) for batch in made]
         # Tokens with a weight, their weights and their loss, over all processes.
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -203,6 +223,8 @@ class SftTrainer:
         if self._graphs:
             self._graphs.begin()
             for batch, weights_BT in zip(made, weights, strict=True):
+                if batch.visible_B1TT is not None:
+                    raise ValueError("cuda_graphs: lessons with branches need a mask, which is not recorded")
                 self._graphs.add(batch.token_ids_BT, weights_BT / weight)
             totals[2] = self._graphs.finish()
         else:
@@ -220,8 +242,9 @@ class SftTrainer:
 
     def _loss(self, batch: Batch, weights_BT: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Summed loss, its metrics, and the logits, [B, T, V]."""
-        ids = batch.token_ids_BT.to(self.device)
-        logits = self.network.logits(ids)
+        batch = batch.to(self.device)
+        ids = batch.token_ids_BT
+        logits = self.network.logits(ids, **batch.layout)
         loss, metrics = sft_loss(logits, ids, weights_BT)
         return loss, metrics, logits
 
@@ -231,7 +254,7 @@ class SftTrainer:
         total, tokens = 0.0, 0
         kinds = self.data.lessons.kinds
         right, count = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
-        room, padding = self.config.tokens_per_batch, padding_of(self.device, self.model.config.hidden_size)
+        room, padding = self.config.tokens_per_batch, self._padding
         for batch in batches(self.data.validation(), self.tokenizer.pad, room, padding):
             weights_BT = self._weights(batch)
             _, metrics, logits = self._loss(batch, weights_BT)

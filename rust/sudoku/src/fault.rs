@@ -8,18 +8,20 @@ use crate::text;
 pub struct Fault {
     /// Bytes of the text before it, all of them ASCII.
     pub at: usize,
-    /// The rest of the line that stands there, with its break; `None` where a thread ends, or spawns.
+    /// The rest of the line that stands there, with its break; `None` where a thread ends.
     pub right: Option<String>,
 }
 
 /// The first fault in the whole text of a thread, main or child, with a language's marks in it; `None` if there is none up
-/// to its end, or to its spawn, or if the text begins with no problem. A text that is cut off has no fault by that.
+/// to its end, or to where it may spawn, or if the text begins with no problem. A text that is cut off has no fault by
+/// that. A child that begins with its parent's text is read as its parent, so of its own nothing is told.
 pub fn first_fault(text: &str, method: Method) -> Option<Fault> {
     let (search, mut at) = begun(text, method)?;
     for part in search.parts {
         let line = match part {
             Part::Line(line, _) => line,
-            Part::Children(_) => return stray(text, at, false),
+            // What it does itself of what it could spawn, it may.
+            Part::Children(_) => return None,
         };
         let written = text.get(at..)?.as_bytes();
         let alike = line.bytes().zip(written).take_while(|(right, is)| right == *is).count();
@@ -29,7 +31,9 @@ pub fn first_fault(text: &str, method: Method) -> Option<Fault> {
         }
         at += line.len();
     }
-    stray(text, at, search.answer.is_none())
+    // Where the thread ends only marks of a language can stand, and those are not read here.
+    let line = text[at..].lines().next()?;
+    text::kind(line).map(|_| Fault { at, right: None })
 }
 
 /// What the thread should have written, and where in its text that begins.
@@ -47,10 +51,4 @@ fn begun(text: &str, method: Method) -> Option<(Search, usize)> {
     }
     let (grid, sum) = text::read_child(&text[..first])?;
     Some((search_from(text[..first].to_owned(), grid, sum), first + 1))
-}
-
-/// A line where only a language's marks can stand, or, at an `end` without an answer, nothing.
-fn stray(text: &str, at: usize, end: bool) -> Option<Fault> {
-    let next = text[at..].chars().next()?;
-    (end || next != text::MARK).then_some(Fault { at, right: None })
 }

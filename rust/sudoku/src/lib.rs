@@ -4,7 +4,7 @@
 //! problems have several completions and one clue more, as in little killer sudoku: the sum of the falling diagonal,
 //! which one of them alone has.
 //!
-//! `grid <- solve <- {sample, text} <- {search, check, inspect} <- fault`: grids and candidates at the bottom, the
+//! `grid <- solve <- {sample, text} <- {search <- fault, check, inspect}`: grids and candidates at the bottom, the
 //! exhaustive solver on them, problem streams and the one grammar of lines, then the teacher, the verdicts and the
 //! diagnostics, and where a text leaves the teacher's. No I/O.
 

@@ -26,8 +26,6 @@ pub const PICK: char = '?';
 const PUT: char = '=';
 const EMPTY: char = '.';
 const SUM: &str = " sum=";
-/// Begins what a language writes around lines.
-pub const MARK: char = '<';
 /// Begins the line of running sums.
 pub const SUMS: &str = "sum";
 

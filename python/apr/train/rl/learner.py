@@ -117,10 +117,7 @@ class Learner:
     def _logprobs(self, network: Network, pack: Pack) -> Tensor:
         """Log-probability of every token at each predicted place, [B, T - 1, V]."""
         batch = pack.batch
-        layout: dict[str, Tensor | None] = {}
-        if batch.positions_BT is not None:
-            layout = {"position_ids": batch.positions_BT, "attention_mask": batch.visible_B1TT}
-        return all_logprobs(network.logits(batch.token_ids_BT, **layout), self.config.temperature)
+        return all_logprobs(network.logits(batch.token_ids_BT, **batch.layout), self.config.temperature)
 
     def _loss(self, pack: Pack, sums: defaultdict[str, float], before: dict[int, Tensor]) -> Tensor:
         """A pack's part of the loss; its rows' log-probabilities go to `before`, at their first update."""
