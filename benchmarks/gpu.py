@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
+from apr.cli.common import METHODS
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.engine import load_engine
@@ -34,7 +35,6 @@ from apr.train.run import RunDirectory
 from apr.train.sft import SftTrainer
 from benchmarks.gpu_training import train_together
 
-METHODS: tuple[Method, ...] = get_args(Method)
 PARTS = ("tests", "supervised", "reinforcement", "training")
 
 

@@ -10,7 +10,7 @@ import atexit
 import multiprocessing
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -74,19 +74,17 @@ def _work(
     count: int,
     width: int,
 ) -> None:
-    # Whoever closes the other end wants no more.
-    with suppress(BrokenPipeError):
-        try:
-            data = SftData(config, start)
-            data.position = position
-            for step in data.steps(first, rank, count, width):
-                link.send(step)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            link.send(error)
-        else:
-            link.send(None)
+    try:
+        data = SftData(config, start)
+        data.position = position
+        for step in data.steps(first, rank, count, width):
+            link.send(step)
+        link.send(None)
+    except BrokenPipeError:
+        # Whoever closes the other end wants no more.
+        return
+    except Exception as error:
+        link.send(error)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class SftData:
     def __init__(self, config: SftConfig, start: Path | None = None) -> None:
         """`start` is what the run begins with. ValueError if there is no lesson somewhere in the run, or none that fits
         the model."""
-        self.config = config
+        self._config = config
         self.lessons = lessons_of(config, start)
         self.lessons.check()
         self.position = 0
@@ -85,10 +85,10 @@ class SftData:
 
     def step(self, step: int) -> list[Sample]:
         """The samples of a step: lessons from `position` on until they hold the step's tokens. Moves `position`."""
-        progress = step / self.config.steps
+        progress = step / self._config.steps
         samples: list[Sample] = []
         tokens = 0
-        while tokens < self.config.tokens_per_step:
+        while tokens < self._config.tokens_per_step:
             lesson, self.position = self.lessons.samples(self.position, progress)
             samples += lesson
             tokens += sum(len(s.token_ids) for s in lesson)
@@ -96,14 +96,14 @@ class SftData:
 
     def steps(self, first: int, rank: int, count: int, width: int) -> Generator[Step, None, None]:
         """What one of `count` processes that train a model of this `width` has of step `first` and of each after it."""
-        for step in range(first, self.config.steps):
+        for step in range(first, self._config.steps):
             samples = self.step(step)
             tokens = sum(len(sample.token_ids) for sample in samples)
             yield Step(share(samples, rank, count, width), tokens, self.position)
 
     def validation(self) -> list[Sample]:
         """Held-out samples; the same at every call."""
-        return self.lessons.validation(self.config.validation_lessons)
+        return self.lessons.validation(self._config.validation_lessons)
 
 
 def share(samples: Sequence[Sample], rank: int, count: int, width: int) -> list[Sample]:
@@ -129,7 +129,8 @@ def cost(sample: Sample, width: int) -> float:
 def by_length(
     samples: Sequence[T], tokens_per_batch: int, sample_of: Callable[[T], Sample], padding: Padding = TIGHT
 ) -> list[list[T]]:
-    """Sort rows by length and cut them into groups that fill at most `tokens_per_batch` positions.
+    """Sort rows by length and cut them into groups that fill at most `tokens_per_batch` positions, of which no more
+    than `padding` says are empty.
 
     A sample longer than that is a group by itself. Rows with several branches, which need a mask, stand apart.
     """

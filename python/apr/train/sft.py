@@ -108,7 +108,7 @@ class SftTrainer:
             self._padding = loose(self.model.config.hidden_size, rounded=recorded)
         self._steps: Generator[Step, None, None] | Ahead | None = None
         """Those that come next, from `step` on; None: none was asked for."""
-        self._compiled = not config.compile
+        self._compiled = recorded or not config.compile
         """Nothing is compiled any more."""
         self._phase: Phase = nobody
 

@@ -23,7 +23,7 @@ pub fn first_fault(text: &str, method: Method) -> Option<Fault> {
             // What it does itself of what it could spawn, it may.
             Part::Children(_) => return None,
         };
-        let written = text.get(at..)?.as_bytes();
+        let written = &text.as_bytes()[at..];
         let alike = line.bytes().zip(written).take_while(|(right, is)| right == *is).count();
         if alike < line.len() {
             let cut_off = alike == written.len();
@@ -39,16 +39,14 @@ pub fn first_fault(text: &str, method: Method) -> Option<Fault> {
 /// What the thread should have written, and where in its text that begins.
 fn begun(text: &str, method: Method) -> Option<(Search, usize)> {
     let first = text.find('\n')?;
-    if let Ok((problem, budget)) = text::read_prompt(&text[..first]) {
-        return Some((search(&problem, method, budget), first + 1));
-    }
     // A budget has a line of its own.
-    if let Some(second) = text[first + 1..].find('\n') {
-        let end = first + 1 + second;
-        if let Ok((problem, budget)) = text::read_prompt(&text[..end]) {
-            return Some((search(&problem, method, budget), end + 1));
-        }
-    }
-    let (grid, sum) = text::read_child(&text[..first])?;
-    Some((search_from(text[..first].to_owned(), grid, sum), first + 1))
+    let end = if text.starts_with(text::BUDGET) { first + 1 + text[first + 1..].find('\n')? } else { first };
+    let prompt = &text[..end];
+    let search = if let Ok((problem, budget)) = text::read_prompt(prompt) {
+        search(&problem, method, budget)
+    } else {
+        let (grid, sum) = text::read_child(prompt)?;
+        search_from(prompt.to_owned(), grid, sum)
+    };
+    Some((search, end + 1))
 }

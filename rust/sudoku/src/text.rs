@@ -16,7 +16,8 @@ use crate::Error;
 use crate::grid::{CELLS, Digits, Grid};
 use crate::solve::{MAX_SUM, Problem};
 
-const BUDGET: &str = "children: ";
+/// Begins a budget, a line of its own.
+pub const BUDGET: &str = "children: ";
 /// Digits of the largest budget that is read.
 const MAX_BUDGET_DIGITS: usize = 6;
 /// What a scan says of a cell without candidates.
@@ -183,10 +184,7 @@ pub fn read_prompt(prompt: &str) -> Result<(Problem, Option<u32>), Error> {
 /// If there is none.
 pub fn read_problem(text: &str) -> Result<Problem, Error> {
     let (grid, sum) = split_sum(text.trim_ascii());
-    let sum = match sum {
-        Some(sum) => Some(read_sum(sum).ok_or(Error::NoSum)?),
-        None => None,
-    };
+    let sum = sum.map(|sum| read_sum(sum).ok_or(Error::NoSum)).transpose()?;
     Problem::new(read_grid(grid).ok_or(Error::NoGrid)?, sum)
 }
 

@@ -236,8 +236,8 @@ fn a_fault_is_where_a_thread_leaves_the_teacher_s_way() {
         for problem in problems(0.2).take(40) {
             for whole in texts(&search(&problem, method, budget)) {
                 assert_eq!(first_fault(&whole, method), None, "{whole}");
-                let prompt = 1 + if whole.starts_with("children") { 1 } else { 0 };
-                let begin = whole.match_indices('\n').nth(prompt - 1).unwrap().0 + 1;
+                let budget_lines = usize::from(whole.starts_with(text::BUDGET));
+                let begin = whole.match_indices('\n').nth(budget_lines).unwrap().0 + 1;
                 let end = whole.find('<').unwrap_or(whole.len());
                 for at in (begin..end).step_by(5) {
                     assert_eq!(first_fault(&whole[..at], method), None, "cut off");
