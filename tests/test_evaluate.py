@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -306,8 +307,10 @@ def test_recipes_expand_lists() -> None:
         ("sos+", 4096, 0.5, 8),
     ]
 
-    assert [c.model_name for c in protocol.conditions][3:6] == ["before", "after", "elsewhere"]
-    assert protocol.conditions[0].model_name == "apr-tiny"
+    assert [protocol.model_name(c) for c in protocol.conditions][3:6] == ["before", "after", "elsewhere"]
+    assert protocol.model_name(protocol.conditions[0]) == "apr-tiny"
+    # What ships for the task that is asked, and no other's.
+    assert replace(protocol, task="sudoku").model_name(protocol.conditions[0]) == "sudoku-tiny"
 
 
 BAD_RECIPES = [
@@ -543,7 +546,7 @@ def test_the_papers_comparison_runs_on_a_clean_clone(
         "Effort",
     ):
         assert f"## {title}" in text
-    assert "3.49M parameters" in text
+    assert "3.45M parameters" in text
     # Before and after reinforcement learning, it takes two checkpoints of one method.
     assert [line for line in text[text.index("## What is missing") :].splitlines() if line.startswith("- ")] == [
         "- several models of a method: two checkpoints of one method, such as before and after reinforcement learning "

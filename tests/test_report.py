@@ -46,11 +46,13 @@ MEAN = Claim("same total tokens", "authors_total_tokens", 100, "Llama-2 tokens",
 EACH = Claim("same context", "llama2_context", 100, "Llama-2 tokens", True, False, PAPER)
 ALONE = Claim("same latency", "latency", 100, "seconds", False, True, PAPER)
 APR = Line("apr", "apr-tiny")
+MODELS = {"apr": "apr-tiny", "sos+": "sos-plus-tiny"}
 
 
 def result(method: Any, correct: Sequence[bool], cost: float = 50, *, at_once: int = 32, **condition: Any) -> Result:
+    model = condition.get("model", MODELS[method])
     rows = tuple(made_row(i, right, cost=cost) for i, right in enumerate(correct))
-    return Result(Condition(method=method, **condition), rows, concurrency=at_once)
+    return Result(Condition(method=method, **condition), model, rows, concurrency=at_once)
 
 
 def some(right: int, of: int = 10) -> list[bool]:
@@ -78,7 +80,7 @@ def test_a_claim_takes_the_best_condition_within_the_limit() -> None:
 
 def test_a_claim_on_each_rollout_counts_what_fits() -> None:
     rows = tuple(made_row(i, i < 8, cost=90 if i < 5 else 110) for i in range(10))
-    found = [Result(Condition(), rows)]
+    found = [Result(Condition(), "apr-tiny", rows)]
     outcome = judge(EACH, found)
     assert outcome.standings["apr"].accuracy.mean == 0.5
     assert outcome.lead is None
@@ -96,7 +98,7 @@ def test_latency_is_that_of_one_problem_at_a_time() -> None:
 
 def test_samples_of_a_problem_are_one_pair() -> None:
     rows = tuple(made_row(i, s == 0, sample=s, cost=60) for s in range(2) for i in range(10))
-    many = Result(Condition(samples=2), rows)
+    many = Result(Condition(samples=2), "apr-tiny", rows)
     outcome = judge(MEAN, [many, result("sos+", some(0))])
     assert outcome.lead is not None
     assert (outcome.lead.mean, outcome.lead.pairs) == (0.5, 10)
@@ -110,7 +112,7 @@ def pool(votes_of: Sequence[Sequence[tuple[str | None, bool]]], cost: float = 10
         for index, samples in enumerate(votes_of)
         for sample, (vote, right) in enumerate(samples)
     ]
-    return Result(Condition(method="sos+", samples=3, temperature=1.0), tuple(rows))
+    return Result(Condition(method="sos+", samples=3, temperature=1.0), "sos-plus-tiny", tuple(rows))
 
 
 def test_one_pool_serves_every_n() -> None:
@@ -232,8 +234,8 @@ def test_models_of_a_method_are_compared_free_and_enforced() -> None:
 def test_simulated_latency_is_the_speed_of_a_lone_thread() -> None:
     makespan = {"2": 60, "4": 40, "8": 30, "16": 30}
     lone = {"prefill": 0.1, "decode": 0.9, "queue": 5.0, "waiting": 7.0}
-    alone = Result(Condition(budget=4), (made_row(0, True, main_tokens=100, profile=lone),), concurrency=1)
-    crowded = Result(Condition(budget=10), (made_row(0, True, makespan=makespan, sequential_tokens=20),))
+    alone = Result(Condition(budget=4), "apr-tiny", (made_row(0, True, main_tokens=100, profile=lone),), concurrency=1)
+    crowded = Result(Condition(budget=10), "apr-tiny", (made_row(0, True, makespan=makespan, sequential_tokens=20),))
     (found,) = simulations([alone, crowded])
     assert found.result is crowded
     assert found.per_token == pytest.approx(0.01)
@@ -265,11 +267,11 @@ def test_diagnostics_are_rates_and_shares() -> None:
 
 def test_distance_to_the_teacher() -> None:
     rows = tuple(made_row(i, i < 3, teacher=i < 5) for i in range(10))
-    (found,) = distances([Result(Condition(), rows)])
+    (found,) = distances([Result(Condition(), "apr-tiny", rows)])
     assert found.teacher.mean == 0.5
     assert found.kept is not None
     assert found.kept.mean == 0.6
-    assert distances([Result(Condition(), (made_row(0, True, teacher=None),))]) == []
+    assert distances([Result(Condition(), "apr-tiny", (made_row(0, True, teacher=None),))]) == []
 
 
 def test_effort_is_told_by_the_kind_of_problem_in_the_order_of_numbers() -> None:
@@ -277,11 +279,11 @@ def test_effort_is_told_by_the_kind_of_problem_in_the_order_of_numbers() -> None
         return made_row(index, True, kind=kind, threads=threads, rounds=rounds, teacher_children=8, teacher_rounds=2)
 
     rows = (row(0, "4:16", 3, 1), row(1, "4:2", 9, 2), row(2, "4:2", 11, 3), row(3, "3:4", 1, 0))
-    (one,) = efforts([Result(Condition(), rows), Result(Condition(budget=5), rows[:1])])
+    (one,) = efforts([Result(Condition(), "apr-tiny", rows), Result(Condition(budget=5), "apr-tiny", rows[:1])])
     assert [(effort.kind, effort.problems) for effort in one.model] == [("3:4", 1), ("4:2", 2), ("4:16", 1)]
     assert (one.model[1].children, one.model[1].rounds) == (9, 2.5)
     assert {(effort.children, effort.rounds) for effort in one.teacher} == {(8, 2)}
-    assert tables.efforts_table([Result(Condition(), rows)], {one.line: "A"})[2] == [
+    assert tables.efforts_table([Result(Condition(), "apr-tiny", rows)], {one.line: "A"})[2] == [
         *("A", "4:2", "2", "9.0", "8.0", "2.50", "2.00"),
     ]
 
@@ -315,7 +317,7 @@ def test_the_page_names_what_is_missing(tmp_path: Path) -> None:
     text = page(found, paper(), ["samples"])
     assert "| same total tokens | APR | 63.2% |" in text
     assert "| 80.1% |" in text
-    assert "APR is `apr-tiny` (3.49M parameters), SoS+ is `elsewhere` (unknown size)" in text
+    assert "APR is `apr-tiny` (3.45M parameters), SoS+ is `elsewhere` (unknown size)" in text
     missing = text[text.index("## What is missing") :]
     for words in (
         "condition apr, budget 8 (apr-tiny): 0 of 200 rollouts",

@@ -111,7 +111,7 @@ def _print(protocol: Protocol, results: list[tuple[Any, dict[str, Any]]], progre
         return
     for condition, figures in results:
         if len(results) > 1:
-            print(f"== {condition} ({condition.model_name})")
+            print(f"== {condition} ({protocol.model_name(condition)})")
         print(report(figures))
     print(f"in all        {progress.seconds:.1f} s, {progress.tokens_per_second:,.0f} tokens/s")
 
@@ -196,7 +196,7 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
 
     models: dict[str, Path] = {}
     # Conditions share models.
-    for name, model, method in dict.fromkeys((c.model_name, c.model, c.method) for c in protocol.conditions):
+    for name, model, method in dict.fromkeys((protocol.model_name(c), c.model, c.method) for c in protocol.conditions):
         try:
             directory = checkpoint(model, files, method, protocol.task)
             meant(directory, method, protocol.task, protocol.language)

@@ -14,7 +14,7 @@ from typing import Any
 
 from apr.evaluate.problems import read_problems, split_problems
 from apr.fields import Count, Natural, build, read_toml
-from apr.policy import SHIPPED_MODELS
+from apr.policy import SHIPPED_MODELS, default_model
 from apr.task import Compares, Method, Split, Task, load_task, selected
 from apr.threads.rollout import JoinPolicy
 from apr.types import temperature_fault
@@ -64,10 +64,6 @@ class Condition:
         if (fault := temperature_fault(self.temperature)) is not None:
             yield "temperature", fault
 
-    @property
-    def model_name(self) -> str:
-        return SHIPPED_MODELS.get(self.method, self.method) if self.model is None else self.model
-
     def rollouts(self, problems: int) -> int:
         """How many rollouts it takes for so many problems."""
         return self.samples * (problems if self.problems is None else min(problems, self.problems))
@@ -102,6 +98,12 @@ class Protocol:
     """Rollouts in flight."""
     teacher: dict[str, Any] | None = None
     """What the models learned from, in the task's own words, to measure how far they are from it."""
+
+    def model_name(self, condition: Condition) -> str:
+        """The model of a condition: the one that it names, or what ships for the task."""
+        if condition.model is not None:
+            return condition.model
+        return default_model(self.task, condition.method) if condition.method in SHIPPED_MODELS else condition.method
 
     def at_once(self, condition: Condition) -> int:
         """How many rollouts of a condition are in flight."""

@@ -38,6 +38,8 @@ class Result:
     """One condition and what came of it."""
 
     condition: Condition
+    model: str
+    """By name."""
     rows: tuple[Row, ...]
     """Those with a verdict, in order; at least one."""
     failures: int = 0
@@ -49,7 +51,7 @@ class Result:
 
     @property
     def line(self) -> Line:
-        return Line(self.condition.method, self.condition.model_name, self.identity)
+        return Line(self.condition.method, self.model, self.identity)
 
     @property
     def alone(self) -> bool:
@@ -144,14 +146,15 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
         for place, condition in enumerate(protocol.conditions):
             own = [row for row in rows if row["condition"] == place]
             counted = tuple(row for row in own if judged(row))
+            model = protocol.model_name(condition)
             asked = condition.rollouts(_problems(protocol, setting, rows))
             if len(own) < asked:
-                unfinished.append(f"{condition} ({condition.model_name}): {len(own)} of {asked} rollouts")
+                unfinished.append(f"{condition} ({model}): {len(own)} of {asked} rollouts")
             if counted:
                 failures, at_once = len(own) - len(counted), protocol.at_once(condition)
-                identity = setting.identity(condition.model_name)
-                results.append(Result(condition, counted, failures, at_once, identity))
-                parameters[results[-1].line] = setting.parameters.get(condition.model_name)
+                identity = setting.identity(model)
+                results.append(Result(condition, model, counted, failures, at_once, identity))
+                parameters[results[-1].line] = setting.parameters.get(model)
     if len(set(tasks)) > 1:
         raise ValueError(f"evaluations of several tasks in one report: {', '.join(dict.fromkeys(tasks))}")
     once = tuple(dict.fromkeys(machines)), tuple(dict.fromkeys(engines))

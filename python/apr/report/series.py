@@ -277,6 +277,6 @@ def distances(found: Sequence[Result]) -> list[Distance]:
     for result in coldest(found, alone=False):
         if all(row["teacher"] is not None for row in result.rows):
             able = tuple(row for row in result.rows if row["teacher"])
-            kept = Result(result.condition, able).accuracy if able else None
+            kept = Result(result.condition, result.model, able).accuracy if able else None
             made.append(Distance(result, result.share(lambda row: row["teacher"]), kept))
     return made
