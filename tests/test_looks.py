@@ -26,7 +26,7 @@ from apr_tui.search import SearchScreen
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 from pilots import until
-from test_timeline import DEMO
+from recorded import IN_THREADS, TWO_SEARCHES
 from test_tui import screen, solving
 
 GOLDEN = Path(__file__).parent / "golden" / "looks"
@@ -52,7 +52,7 @@ def solver(_: Path) -> tuple[AprApp, Ready]:
 def timeline(folder: Path) -> tuple[AprApp, Ready]:
     """One search at its end: the sign of a thread that runs would turn, in a picture too."""
     log = folder / "events.jsonl"
-    log.write_text("".join(line for line in DEMO.read_text().splitlines(keepends=True) if '"rollout":"apr"' in line))
+    log.write_text("".join(IN_THREADS))
     track = Track.of_log(log)
     app = AprApp(SearchScreen([track]))
 
@@ -99,7 +99,7 @@ def browser(folder: Path) -> tuple[AprApp, Ready]:
     app, _ = monitor(folder)
     run = RunDirectory(folder / "rewarded")
     run.watched(40).parent.mkdir()
-    run.watched(40).write_text(DEMO.read_text())
+    run.watched(40).write_text(TWO_SEARCHES.read_text())
     told = [{"rollout": "apr", "reward": 1.0, "advantage": 1.0}, {"rollout": "sos+", "reward": 0.9, "advantage": -1.0}]
     run.group(40).parent.mkdir()
     run.group(40).write_text(json.dumps({"rollouts": told}))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +23,10 @@ from apr.threads.events import CallFinished, Event, read_events, to_json
 from apr.threads.lanes import critical
 from apr.threads.marks import mark_of
 from browsing import Visit
+from recorded import TWO_SEARCHES
 from test_serving import KEY, PROMPT, serving
 from tiny import SOLVED, teacher_policy
 
-DEMO = Path(str(resources.files("apr_tui") / "demo.jsonl"))
 HOSTILE = "<img src=x onerror='document.title=1'><script>document.title=1</script>\u202e&lt;b&gt;"
 TYPED = [" ".join(map(str, SOLVED.numbers)), str(SOLVED.target)]
 
@@ -130,7 +128,7 @@ def test_a_search_is_stopped(browser: Any) -> None:
 @pytest.mark.parametrize("told", [True, False])
 def test_the_page_folds_as_the_package_does(browser: Any, told: bool) -> None:
     """Of a real rollout, whole and cut short, and of an engine that tells nothing."""
-    events = [event for event in read_events(DEMO) if event.rollout == "apr"]
+    events = [event for event in read_events(TWO_SEARCHES) if event.rollout == "apr"]
     if not told:
         events = [replace(event, timing=()) if isinstance(event, CallFinished) else event for event in events]
     with serving(teacher_policy()) as url:

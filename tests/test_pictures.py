@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,9 +15,9 @@ from apr.cli import main
 from apr.report.recorded import rollouts
 from apr.report.timeline import svg
 from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, read_events, to_json
+from recorded import TWO_SEARCHES
 
-DEMO = Path(str(resources.files("apr_tui") / "demo.jsonl"))
-APR = [event for event in read_events(DEMO) if event.rollout == "apr"]
+APR = [event for event in read_events(TWO_SEARCHES) if event.rollout == "apr"]
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</text><script>alert(1)</script>]]>\x00\ud800\u202e&"
 
@@ -103,8 +102,12 @@ def test_a_log_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     page = (tmp_path / "search.html").read_text()
     assert picture in page
     assert page.count("<details") == 11
-    assert main(["report", str(DEMO), "--out", str(tmp_path / "out")]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["demo-1.svg", "demo-2.svg", "demo.html"]
+    assert main(["report", str(TWO_SEARCHES), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "two_searches-1.svg",
+        "two_searches-2.svg",
+        "two_searches.html",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,9 +129,9 @@ def test_a_log_that_is_none_is_refused(
 def test_pages_load_nothing(browser: Any, tmp_path: Path) -> None:
     from browsing import Visit
 
-    assert main(["report", str(DEMO), "--out", str(tmp_path)]) == 0
+    assert main(["report", str(TWO_SEARCHES), "--out", str(tmp_path)]) == 0
     visit = Visit(browser)
-    visit.page.goto((tmp_path / "demo.html").as_uri())
+    visit.page.goto((tmp_path / "two_searches.html").as_uri())
     assert len(visit.page.query_selector_all("svg .thread")) == 12
     assert visit.hosts == {""}
     assert not visit.complaints

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,8 +36,8 @@ from apr_tui.text import KINDS, ThreadText
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
 from pilots import until
+from recorded import TWO_SEARCHES
 
-DEMO = Path(str(resources.files("apr_tui") / "demo.jsonl"))
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
@@ -173,7 +171,7 @@ def test_lines_are_coloured_by_what_they_tell_and_words_are_found() -> None:
 
 
 def demo() -> AprApp:
-    return AprApp(SearchScreen([Track.of_log(DEMO)]))
+    return AprApp(SearchScreen([Track.of_log(TWO_SEARCHES)]))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -28,11 +27,11 @@ from apr_tui.threads import ThreadList, lane_width
 from apr_tui.timeline import CRITICAL, GLYPHS, JOIN, SPAWN, area, axis, column, lane_cells, legend
 from apr_tui.track import Track
 from pilots import until
+from recorded import IN_THREADS, TWO_SEARCHES
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
-DEMO = Path(str(resources.files("apr_tui") / "demo.jsonl"))
-APR = [event for event in read_events(DEMO) if event.rollout == "apr"]
-"""A real rollout: ten children that run at once, on an engine that tells where the time of its calls went."""
+APR = [event for event in read_events(TWO_SEARCHES) if event.rollout == "apr"]
+"""The one in threads: ten children that run at once, on an engine that tells where the time of its calls went."""
 
 
 def folded(events: list[Event]) -> View:
@@ -170,7 +169,7 @@ def shown(app: AprApp) -> SearchScreen:
 @pytest.mark.parametrize("size", SIZES)
 def test_going_through_time_moves_the_tree_and_the_text(tmp_path: Path, size: tuple[int, int]) -> None:
     log = tmp_path / "log.jsonl"
-    log.write_text("".join(line for line in DEMO.read_text().splitlines(keepends=True) if '"rollout":"apr"' in line))
+    log.write_text("".join(IN_THREADS))
 
     async def look() -> None:
         app = AprApp(SearchScreen([Track.of_log(log)]))
@@ -231,7 +230,7 @@ def test_searches_beside_each_other_have_one_scale() -> None:
 
 def test_a_click_on_a_lane_goes_to_its_moment() -> None:
     async def look() -> None:
-        track = Track.of_log(DEMO)
+        track = Track.of_log(TWO_SEARCHES)
         app = AprApp(SearchScreen([track]))
         async with app.run_test(size=(120, 40)) as pilot:
             threads = shown(app).query_one(ThreadList)
@@ -249,8 +248,7 @@ def test_a_click_on_a_lane_goes_to_its_moment() -> None:
 def test_a_search_can_be_gone_through_while_it_runs(tmp_path: Path) -> None:
     """What comes meanwhile is not lost."""
     log = tmp_path / "log.jsonl"
-    lines = [line for line in DEMO.read_text().splitlines(keepends=True) if '"rollout":"apr"' in line]
-    log.write_text("".join(lines[:300]))
+    log.write_text("".join(IN_THREADS[:300]))
 
     async def look() -> None:
         track = Track.of_log(log)
@@ -260,7 +258,7 @@ def test_a_search_can_be_gone_through_while_it_runs(tmp_path: Path) -> None:
             await pilot.press("left", "left")
             assert track.player is not None
             with log.open("a") as file:
-                file.writelines(lines[300:])
+                file.writelines(IN_THREADS[300:])
             await until(pilot, lambda: track.state.view is not None and track.state.view.tree.finished is not None)
             assert track.paused
             assert track.shown.view is not None
