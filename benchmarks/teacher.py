@@ -69,7 +69,7 @@ SCHEDULES = (
     Schedule("kinds", (4,), slack=2, budget=10),
     Schedule("sums_last", ALL, largest=200, budget=10),
 )
-"""What the shipped model was taught comes first."""
+"""What `checkpoints/apr-tiny-rl` was taught comes first."""
 
 
 @dataclass(slots=True)

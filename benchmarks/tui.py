@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -44,7 +43,7 @@ def tui(rounds: int) -> list[Result]:
 
 def _recorded() -> list[Event]:
     """The events of one real rollout."""
-    path = Path(str(resources.files("apr_tui") / "demo.jsonl"))
+    path = Path(__file__).parents[1] / "tests" / "golden" / "two_searches.jsonl"
     events = list(read_events(path))
     return [event for event in events if event.rollout == events[0].rollout]
 

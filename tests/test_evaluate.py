@@ -542,7 +542,6 @@ def test_the_papers_comparison_runs_on_a_clean_clone(
         "Temperatures",
         "Latency",
         "Diagnostics",
-        "Distance to the teacher",
         "Effort",
     ):
         assert f"## {title}" in text

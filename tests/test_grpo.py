@@ -43,7 +43,7 @@ def groups(start: Path) -> list[Group]:
     """Rollouts with children, of which some failed."""
     import asyncio
 
-    settings = config(numbers=[3, 3], max_tokens=2000, groups=4)
+    settings = config(numbers=[3, 3], budgets=[3], max_tokens=2000, groups=4)
     task = selected(Countdown(), settings.problem_options)
     policy = Policy(load_engine("native", start, cache_dtype="float32"), task, Traces(), "apr")
     found = asyncio.run(run_groups(draw(task, settings, 0, 4), policy, settings))

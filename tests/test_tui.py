@@ -1004,7 +1004,8 @@ def test_the_demo_plays_two_searches() -> None:
             first, second = views()
             assert first is not None and second is not None  # noqa: PT018
             assert first.tree.correct
-            assert len(first.tree.threads) == 11
+            assert len(first.tree.threads) == 9
+            assert first.tree.rounds == 2
             assert len(second.tree.threads) == 1
 
     asyncio.run(look())

@@ -19,6 +19,7 @@ SPAWN, CHILD, JOIN, ANSWER = (FILES[f"{name}.txt"] for name in ("spawn", "child"
 WHOLE = SPAWN.rstrip()  # As the functions take it; the token of its last line has the line break too.
 PROBLEM = apr.Problem([22, 26, 31, 53], 27)
 LOST = "No solution found.\n"
+ONE_WAVE, TWO_WAVES = (block for block in pages.blocks(PAGE, "") if "threads" in block)
 
 
 def texts() -> list[str]:
@@ -50,17 +51,32 @@ def test_the_threads_make_the_tree() -> None:
     assert tree.main.calls[1].kept == int(re.findall(r"The (\d+) tokens before it", PAGE)[0])
     # What the command prints of the threads whose texts are shown whole.
     for thread, sign in (("0", "✓ main"), ("0.2", "✓ 0.2")):
-        [shown] = re.findall(rf"{re.escape(sign)} .* ([\d,]+) tok$", PAGE, re.MULTILINE)
+        [shown] = re.findall(rf"{re.escape(sign)} .* ([\d,]+) tok$", ONE_WAVE, re.MULTILINE)
         assert int(shown.replace(",", "")) == tree.threads[thread].sampled_tokens
 
 
+def costs(shown: str) -> tuple[list[int], int, int]:
+    """Tokens of each thread, the main one's first; in all; and in sequence."""
+    threads = [int(tokens) for tokens in re.findall(r" (\d+) tok$", shown, re.MULTILINE)]
+    [(total, sequential)] = re.findall(r"tokens ([\d,]+) \(([\d,]+) sequential\)", shown)
+    return threads, int(total.replace(",", "")), int(sequential.replace(",", ""))
+
+
 def test_the_costs_add_up() -> None:
-    main, *children = (int(tokens) for tokens in re.findall(r" (\d+) tok$", PAGE, re.MULTILINE))
-    [(total, sequential)] = re.findall(r"tokens ([\d,]+) \(([\d,]+) sequential\)", PAGE)
-    assert f"{main + sum(children):,}" == total
-    assert f"{main + max(children):,}" == sequential
-    assert f"It took {total} tokens in all, {main} of the main thread" in " ".join(PAGE.split())
-    assert f"{main} + {max(children)} = {sequential}" in PAGE
+    words = " ".join(PAGE.split())
+    (main, *children), total, sequential = costs(ONE_WAVE)
+    assert (main + sum(children), main + max(children)) == (total, sequential)
+    assert f"It took {total:,} tokens in all, {main} of the main thread" in words
+    assert f"{main} + {max(children)} = {sequential:,}" in words
+
+
+def test_waves_come_one_after_the_other() -> None:
+    words = " ".join(PAGE.split())
+    (main, *children), total, sequential = costs(TWO_WAVES)
+    waves = [max(children[:4]), max(children[4:])]
+    assert (main + sum(children), main + sum(waves)) == (total, sequential)
+    assert f"{main} tokens of the main thread" in words
+    assert f"{waves[0]} and {waves[1]}, which makes {sequential:,}" in words
 
 
 def timeless(printed: str) -> str:
@@ -70,10 +86,9 @@ def timeless(printed: str) -> str:
 
 def test_the_commands_print_this(tmp_path: Path) -> None:
     """The page's own, in its order, in a directory of nobody's."""
-    ask, again = pages.blocks(PAGE, "sh")
-    shown = next(block for block in pages.blocks(PAGE, "") if "threads 5" in block)
+    ask, again, harder = pages.blocks(PAGE, "sh")
     paths = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     alone = os.environ | {"PATH": paths, "COLUMNS": "100"}
-    for script in (ask, again):
+    for script, shown in ((ask, ONE_WAVE), (again, ONE_WAVE), (harder, TWO_WAVES)):
         made = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=alone, capture_output=True, text=True)
         assert (made.returncode, timeless(made.stdout)) == (0, timeless(shown)), made.stderr

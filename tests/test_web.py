@@ -60,7 +60,7 @@ def test_the_demo_in_a_browser(port: int) -> None:
                     drawn += message.data if message.type is WSMsgType.BINARY else b""
             return drawn
 
-    assert "→ 27".encode() in asyncio.run(look())
+    assert "→ 17".encode() in asyncio.run(look())
 
 
 @pytest.mark.usefixtures("served")

@@ -68,7 +68,7 @@ def parser() -> Parser:
         description="Reinforcement learning (GRPO) over whole thread trees, on any engine.",
         examples=[
             "apr train rl --recipe tiny --steps 3 --out runs/rl",
-            "apr train rl --recipe apr-tiny --start-from checkpoints/apr-tiny-sft --out runs/again",
+            "apr train rl --recipe apr-tiny-rl --start-from checkpoints/apr-tiny-sft --out runs/again",
         ],
     )
     _add_common(rl)
