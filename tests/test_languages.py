@@ -211,6 +211,20 @@ def test_answers_are_asked_for_before_the_main_thread_writes() -> None:
     assert ended.main.reason == "limit_children"
 
 
+@pytest.mark.parametrize("template", [None, llama_style.template])
+def test_what_stands_in_a_join_is_no_answer(template: Any) -> None:
+    """An answer without tags is all that was said last, and what others had said before it is none of it."""
+    tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, template)
+    language = Marked(ANSWERS, "apr", tokenizer)
+    asked = Dialogue("answers", "6*7?", [], [], "It is 42.\nSurely.")
+    opened = language.open("6*7?")
+    whole = language.text((*opened, *language.join(opened, ["41"] * 4, (), 1).token_ids))
+    script = ScriptedEngine([f"{language.text(opened)}41", f"{whole}{asked.answer}"], Played(tokenizer))
+    task: Any = Asked()
+    tree = run_threads(asked, PhraseEngine(script, language.settled_stop), task=task, language=language)
+    assert tree.main.result == asked.answer
+
+
 def test_conversations() -> None:
     tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, llama_style.template)
     language = Marked(CLONES, "apr", tokenizer)

@@ -42,7 +42,7 @@ from apr.testing.scripted import Fault, ScriptedEngine  # noqa: E402
 from apr.threads.events import from_json  # noqa: E402
 from apr.threads.tree import ThreadTree  # noqa: E402
 from apr.tokenizer import ForeignTokenizer  # noqa: E402
-from dialogues import Played  # noqa: E402
+from dialogues import Dialogue, Played  # noqa: E402
 from tiny import SOLVED, teacher_policy  # noqa: E402
 
 PROMPT = prompt(SOLVED, "apr")
@@ -161,6 +161,30 @@ def test_conversations_of_any_kind() -> None:
         ask = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0).chat.completions.create
         with pytest.raises(openai.BadRequestError, match="holds no conversations"):
             ask(model="teacher", messages=[{"role": role, "content": text} for role, text in turns])
+
+
+@pytest.mark.parametrize("name", ["tags", "threadweaver", "parallel-r1", "launch-threads", "folding"])
+def test_a_chat_forks_in_any_language(name: str) -> None:
+    """A recorded dialogue, as an OpenAI client has it: the main thread's text, and the tree beside it."""
+    tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, llama_style.template)
+    dialogue = Dialogue.read(name)
+    language = dialogue.written_in(tokenizer)
+    script = ScriptedEngine(dialogue.texts(language), Played(tokenizer))
+    policy = Policy(PhraseEngine(script, language.settled_stop), Chat(), language, "apr")
+    ask: dict[str, Any] = {"model": "teacher", "messages": [{"role": "user", "content": dialogue.prompt}]}
+    with serving(policy) as url:
+        client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
+        answer = client.chat.completions.create(**ask)
+        main, *children = answer.model_extra["apr"]["threads"]
+        assert answer.choices[0].message.content == main["text"] == "".join(dialogue.main)
+        assert [child["result"] for child in children] == [child["result"] for child in dialogue.children]
+        assert main["result"] == dialogue.answer
+        chunks = list(client.chat.completions.create(**ask, stream=True, extra_body={"apr": {"events": True}}))
+    told = [chunk for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    assert "".join(chunk.choices[0].delta.content for chunk in told) == main["text"]
+    events = [(chunk.model_extra or {}).get("apr", {}).get("event") for chunk in chunks]
+    tree = ThreadTree.fold([from_json(json.dumps(event)) for event in events if event is not None])
+    assert list(tree.threads) == ["0", *(f"0.{place}" for place in range(len(children)))]
 
 
 def test_models_are_listed(client: Any) -> None:

@@ -49,7 +49,8 @@ class Markup:
     """What the parent is told of a child that wrote this, its `end` included; None if that is nothing. No function: all
     of it, with the child's header and its end."""
     answer: Callable[[str], str | None] = lambda written: last_answer(written)
-    """The main thread's answer, from all that was written behind its prompt."""
+    """The main thread's answer, from all that was written behind its prompt, or behind its last join where joins are
+    turns."""
     refused: tuple[str, str] | None = None
     """A text that only joins write, and what stands in its place where a thread writes it by itself."""
     system: str | None = None
@@ -90,6 +91,8 @@ class Marked:
         ends = {stop[-1] for stop in self._stops}
         tokens = ((i, self.text([i])) for i in range(tokenizer.vocab_size) if ends and i != tokenizer.eos)
         self.stop_token_ids: Ids = (tokenizer.eos, *(i for i, text in tokens if ends.intersection(text)))
+        # What a template writes between a join and what the thread says next; nothing where there is none.
+        self._replies = self.text(tokenizer.reply("?", True)).partition("?")[2] if markup.turns else ""
 
     spawn_token: None = None
     """Several tokens spell it."""
@@ -174,7 +177,9 @@ class Marked:
 
     def claim(self, text: str, begin: int, depth: int) -> str | None:
         if not depth:
-            return self.markup.answer(text[begin:])
+            written = text[begin:]
+            # Where joins are turns of a conversation, the answer is the last one.
+            return self.markup.answer(written.rpartition(self._replies)[2] if self._replies.strip() else written)
         header, written, end = text[:begin], text[begin:], self.markup.end or ""
         if self.markup.result is None:
             ended = end if written.endswith(end) else f"\n{end}"

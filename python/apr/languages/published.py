@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from apr.jsonl import parse
-from apr.languages.markup import Marked, Markup, Results, between
+from apr.languages.markup import Marked, Markup, Results, between, last_answer
 from apr.task import Method
 from apr.tokenizer import ForeignTokenizer
 
@@ -266,13 +266,15 @@ FOLDING = Markup(
 # Parallel answers, the simplest of all, which asks nothing of a model but to answer: some answers to the same question,
 # then one that has read them.
 
+_ASKED_AGAIN = "Answer it yourself, with the best of them."
+
 
 def answers(count: int) -> Markup:
     """The markup for so many answers."""
 
     def told(results: Results, cancelled: Collection[int]) -> str:
         given = [f"{number}. {text}" for number, text in enumerate(filter(None, results), 1)]
-        return "\n\n".join(["These are answers of others to it:", *given, "Answer it yourself, with the best of them."])
+        return "\n\n".join(["These are answers of others to it:", *given, _ASKED_AGAIN])
 
     return Markup(
         name="answers",
@@ -282,6 +284,7 @@ def answers(count: int) -> Markup:
         inherits=True,
         header=lambda place, said, parent: "",
         join=told,
+        answer=lambda written: last_answer(written.rpartition(_ASKED_AGAIN)[2]),
         turns=True,
         first=True,
         nests=False,
