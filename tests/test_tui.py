@@ -1031,15 +1031,15 @@ def ended(reason: str, detail: str | None = None, verdict: str = "no solution cl
 
 def test_whether_a_problem_has_a_solution_is_told() -> None:
     view = fold_all(State(), ended("no_answer")).view
-    assert headline(view) == ("unsolved: no solution claimed · there is a solution", "warning")  # type: ignore[arg-type]
+    assert headline(view) == ("unsolved: the model found no solution · there is a solution", "warning")  # type: ignore[arg-type]
     assert headline(view, reveal=True)[0].endswith("= 40")  # type: ignore[arg-type]
     assert revealable(view)
     view = fold_all(State(), ended("no_answer", problem={"numbers": [1, 1], "target": 99})).view
-    assert headline(view) == ("unsolved: no solution claimed · rightly so: there is no solution", "warning")  # type: ignore[arg-type]
+    assert headline(view) == ("unsolved: the model found no solution · rightly so: there is no solution", "warning")  # type: ignore[arg-type]
     assert not revealable(view)
     # Nobody knows of a task that is not known.
     view = fold_all(State(), ended("no_answer", task="nowhere")).view
-    assert headline(view) == ("unsolved: no solution claimed", "warning")  # type: ignore[arg-type]
+    assert headline(view) == ("unsolved: the model found no solution", "warning")  # type: ignore[arg-type]
 
 
 def test_what_could_not_be_read_is_quoted() -> None:

@@ -54,7 +54,9 @@ def _solved(view: View, finished: RolloutFinished) -> str:
 def _why(view: View, finished: RolloutFinished) -> str:
     if finished.reason == "malformed_spawn" and (told := unreadable(view.tree.main)) is not None:
         return f"it spawned what nobody can read: {told}"
-    if finished.reason in ("answered", "no_answer"):
+    if finished.reason == "no_answer":
+        return "the model found no solution"
+    if finished.reason == "answered":
         return finished.verdict
     return end_of(finished.reason).removeprefix("stopped: ")
 
