@@ -546,10 +546,11 @@ def test_the_papers_comparison_runs_on_a_clean_clone(
     ):
         assert f"## {title}" in text
     assert "3.45M parameters" in text
-    # Before and after reinforcement learning, it takes two checkpoints of one method.
+    # Before and after reinforcement learning, it takes two checkpoints of one method. These had two teachers.
     assert [line for line in text[text.index("## What is missing") :].splitlines() if line.startswith("- ")] == [
         "- several models of a method: two checkpoints of one method, such as before and after reinforcement learning "
         "(figures 5 and 7)",
+        "- distance to the teacher: a protocol with a `teacher` table",
         "- the figure `models`: Several models of a method, free and with enforced budgets (figures 5 and 7)",
     ]
     assert len(list(results.glob("*.svg"))) == len(list(results.glob("*.png"))) == 11

@@ -191,7 +191,7 @@ def _parts(evaluations: Evaluations) -> list[Part]:
             "Several models of a method",
             (
                 (
-                    "Before and after reinforcement learning, free and with an enforced budget:",
+                    "Models of one method, free and with an enforced budget:",
                     tables.models_table(found),
                 ),
             ),
