@@ -19,11 +19,11 @@ from apr.policy import Policy
 from apr.report.recorded import rollouts
 from apr.serving import thread_server
 from apr.testing.scripted import ScriptedEngine
-from apr.threads.events import CallFinished, Event, read_events, to_json
+from apr.threads.events import CallFinished, Event, to_json
 from apr.threads.lanes import critical
 from apr.threads.marks import mark_of
 from browsing import Visit
-from recorded import TWO_SEARCHES
+from recorded import APR
 from test_serving import KEY, PROMPT, serving
 from tiny import SOLVED, teacher_policy
 
@@ -128,7 +128,7 @@ def test_a_search_is_stopped(browser: Any) -> None:
 @pytest.mark.parametrize("told", [True, False])
 def test_the_page_folds_as_the_package_does(browser: Any, told: bool) -> None:
     """Of a real rollout, whole and cut short, and of an engine that tells nothing."""
-    events = [event for event in read_events(TWO_SEARCHES) if event.rollout == "apr"]
+    events = APR
     if not told:
         events = [replace(event, timing=()) if isinstance(event, CallFinished) else event for event in events]
     with serving(teacher_policy()) as url:

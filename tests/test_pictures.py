@@ -14,10 +14,9 @@ pytest.importorskip("apr_tui")
 from apr.cli import main
 from apr.report.recorded import rollouts
 from apr.report.timeline import svg
-from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, read_events, to_json
-from recorded import TWO_SEARCHES
+from apr.threads.events import Event, RolloutStarted, ThreadClosed, ThreadOpened, to_json
+from recorded import APR, TWO_SEARCHES
 
-APR = [event for event in read_events(TWO_SEARCHES) if event.rollout == "apr"]
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</text><script>alert(1)</script>]]>\x00\ud800\u202e&"
 

@@ -14,7 +14,7 @@ pytest.importorskip("textual")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apr.threads.events import CallFinished, Event, ThreadClosed, TokensSampled, read_events
+from apr.threads.events import CallFinished, Event, ThreadClosed, TokensSampled
 from apr.threads.lanes import Lane, at, average, busy, columns, critical, moments
 from apr.threads.tree import MAIN
 from apr_tui.app import AprApp
@@ -27,11 +27,9 @@ from apr_tui.threads import ThreadList, lane_width
 from apr_tui.timeline import CRITICAL, GLYPHS, JOIN, SPAWN, area, axis, column, lane_cells, legend
 from apr_tui.track import Track
 from pilots import until
-from recorded import IN_THREADS, TWO_SEARCHES
+from recorded import APR, IN_THREADS, TWO_SEARCHES
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
-APR = [event for event in read_events(TWO_SEARCHES) if event.rollout == "apr"]
-"""The one in threads: ten children that run at once, on an engine that tells where the time of its calls went."""
 
 
 def folded(events: list[Event]) -> View:
