@@ -109,6 +109,7 @@ def search(
     ranking: Ranking = "paper",
     largest: int | None = None,
     slack: int | None = None,
+    quotients: int | None = None,
     waves: Sequence[int] | None = None,
     shuffled: bool = False,
 ) -> Trace:
@@ -123,7 +124,8 @@ def search(
     followed best first; "heuristic": by it throughout; "sums_last": as generated, sums last; "kinds": differences,
     each with the quotient of its pair, then sums, then products; "smallest": the smallest result first. Steps to a
     result above `largest` are left out, and with `slack` those to a number more than so many times what the others
-    could bring down to the target; from 1 on that loses no solution.
+    could bring down to the target; from 1 on that loses no solution. Quotients of numbers above `quotients` are left
+    out unless they lead to the target.
 
     With `waves` (apr and sos+) the root's steps are shown a few at a time, a size drawn from `waves` for each wave, and
     what they lead to is searched to its end before more are shown: by children, or in the main thread if `promising`
@@ -145,6 +147,7 @@ def search(
         ranking=ranking,
         largest=largest,
         slack=slack,
+        quotients=quotients,
         waves=None if waves is None else list(waves),
         shuffled=shuffled,
         seed=seed or 0,

@@ -142,6 +142,7 @@ class Traces:
         ranking: str = "paper",
         largest: int | None = None,
         slack: int | None = None,
+        quotients: int | None = None,
         waves: Sequence[int] | None = None,
         rounds: int = 0,
         shuffled: bool = False,
@@ -152,6 +153,7 @@ class Traces:
         split: str = "train",
         held_out_targets: Sequence[int] = ...,
         multiples: float = 0.0,
+        missed: float = 0.0,
     ) -> Traces: ...
     def get(self, start: int, count: int) -> list[tuple[Problem, Trace, int | None, int | None, str | None]]: ...
 
@@ -261,6 +263,7 @@ def search(
     ranking: str = "paper",
     largest: int | None = None,
     slack: int | None = None,
+    quotients: int | None = None,
     waves: Sequence[int] | None = None,
     shuffled: bool = False,
     seed: int = 0,

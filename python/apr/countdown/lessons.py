@@ -43,8 +43,10 @@ class Part:
     max_number: Annotated[int, Range(1, 1_000_000)] = 99
     """The largest number of a problem."""
     multiples: Share = 0.0
-    """Share of draws in which the first number is a multiple of the second, at most a hundredfold: exact quotients of
-    large numbers are rare, and a model must see which ones are."""
+    """Share of draws that are as a search meets them after a product: the last number is a multiple of the first, and
+    all but it are a hundred at most. Exact quotients of large numbers are rare otherwise."""
+    missed: Share = 0.0
+    """Share of problems that have no solution, but for a little: their last number is changed by twenty at most."""
     target: Annotated[tuple[int, int], Range(1, 1_000_000), Ascending()] = (10, 100)
     """Smallest and largest target."""
     rounds: Annotated[int, Range(0, 16)] = 0
@@ -72,6 +74,9 @@ class DataConfig:
     """Teachers leave out steps to a greater result: large products, hard to compute and seldom of use."""
     slack: Annotated[int, Range(1, 1000)] | None = None
     """Teachers leave out steps to a number more than so many times what the others could bring down to the target."""
+    quotients: Count | None = None
+    """Teachers leave out quotients of a greater number unless they lead to the target: whether a large number divides
+    is hard to see, and whether it is what the target asks for is easier."""
     waves: tuple[Count, ...] = ()
     """Teachers search in waves, whose sizes are drawn from these; one that stands here twice comes twice as often."""
     shuffled: bool = False
@@ -163,6 +168,7 @@ class Lessons:
                     ranking=data.ranking,
                     largest=data.largest,
                     slack=data.slack,
+                    quotients=data.quotients,
                     waves=data.waves or None,
                     rounds=part.rounds,
                     shuffled=data.shuffled,
@@ -173,6 +179,7 @@ class Lessons:
                     split=split,
                     held_out_targets=list(data.held_out_targets),
                     multiples=part.multiples,
+                    missed=part.missed,
                 ),
             )
             for part in parts

@@ -1,6 +1,7 @@
 //! `apr-countdown` for Python. Work of any length runs with the interpreter lock released.
 
 mod problem;
+mod problems;
 mod teacher;
 mod text;
 mod tokenizer;
@@ -16,6 +17,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SPAWN_END", trace::END_SPAWN)?;
     module.add("JOIN_OPEN", trace::JOIN)?;
     problem::register(module)?;
+    problems::register(module)?;
     teacher::register(module)?;
     text::register(module)?;
     tokenizer::register(module)

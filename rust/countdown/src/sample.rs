@@ -161,8 +161,11 @@ pub struct ProblemSpace {
     pub split: Split,
     /// Targets kept out of the train and val splits; the test split then has these only.
     pub held_out_targets: Vec<u64>,
-    /// Probability that the first number is made a multiple of the second: exact quotients of large numbers are rare.
+    /// Probability that numbers are drawn as a search meets them after a product: the last a multiple of the first, the
+    /// others small. Exact quotients of large numbers are rare otherwise.
     pub multiples: f64,
+    /// Probability that a problem is made one without a solution: its last number is changed a little.
+    pub missed: f64,
 }
 
 impl Default for ProblemSpace {
@@ -176,12 +179,15 @@ impl Default for ProblemSpace {
             split: Split::Train,
             held_out_targets: Vec::new(),
             multiples: 0.0,
+            missed: 0.0,
         }
     }
 }
 
-/// Of numbers that are drawn as multiples: targets are seldom above it.
-const MAX_QUOTIENT: u64 = 100;
+/// The largest of numbers that are drawn as after a product, but for the product.
+const MAX_FACTOR: u64 = 100;
+/// By how much a number is changed at most where a problem is to have no solution.
+const MAX_CHANGE: u64 = 20;
 const PROBLEM_STREAM: u64 = 1;
 const SEARCH_STREAM: u64 = 3;
 /// After so many draws without a problem of the split, numbers are taken never to reach the target there.
@@ -210,6 +216,9 @@ impl ProblemSpace {
         if !(0.0..=1.0).contains(&self.multiples) || (self.multiples > 0.0 && self.max_number < 2) {
             return invalid(format!("multiples is a probability and needs numbers above 1, not {}", self.multiples));
         }
+        if !(0.0..=1.0).contains(&self.missed) {
+            return invalid(format!("missed is a probability, not {}", self.missed));
+        }
         let held_out = |t: &u64| self.held_out_targets.contains(t);
         let only_held_out = self.split == Split::Test && !self.held_out_targets.is_empty();
         let targets: Vec<u64> = (self.min_target..=self.max_target).filter(|t| held_out(t) == only_held_out).collect();
@@ -221,13 +230,18 @@ impl ProblemSpace {
 
     /// Draws numbers.
     fn draw(&self, numbers: &mut [Number], random: &mut Random) {
+        let last = numbers.len() - 1;
         for n in &mut *numbers {
             *n = Number::from(random.between(1, self.max_number));
         }
         if self.multiples > 0.0 && random.unit() < self.multiples {
-            let divisor = random.between(1, self.max_number / 2);
-            let quotient = random.between(2, MAX_QUOTIENT.min(self.max_number / divisor));
-            (numbers[0], numbers[1]) = (Number::from(divisor * quotient), Number::from(divisor));
+            for n in &mut *numbers {
+                *n = Number::from(random.between(1, MAX_FACTOR.min(self.max_number)));
+            }
+            let divisor = random.between(1, MAX_FACTOR.min(self.max_number / 2));
+            let quotient = random.between(2, MAX_FACTOR.min(self.max_number / divisor));
+            numbers[0] = Number::from(divisor);
+            numbers[last] = Number::from(divisor * quotient);
         }
     }
 
@@ -240,7 +254,7 @@ impl ProblemSpace {
     }
 }
 
-/// The endless stream of solvable problems of a space.
+/// The endless stream of problems of a space, solvable but for those that are to be missed.
 #[derive(Clone, Debug)]
 pub struct ProblemStream {
     space: ProblemSpace,
@@ -250,7 +264,7 @@ pub struct ProblemStream {
 
 impl ProblemStream {
     /// Problem `item` of the stream: target and count of numbers are drawn once, numbers until the problem is
-    /// solvable and of the split. Where none seem to be, another target is drawn.
+    /// solvable and of the split, or, if it is to be missed, is not any more. Where none seem to be, another target is drawn.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the space seems to hold no such problem.
@@ -265,11 +279,21 @@ impl ProblemStream {
             let draws = choices.saturating_mul(DRAWS_A_CHOICE).min(MAX_DRAWS).min(left);
             left -= draws;
             let mut numbers = vec![0; count];
+            let missed = space.missed > 0.0 && random.unit() < space.missed;
             for _ in 0..draws {
                 space.draw(&mut numbers, &mut random);
-                if Split::of(&numbers, target) == space.split && solve::can_reach(&numbers, target)? {
-                    return Problem::new(numbers, target);
+                if Split::of(&numbers, target) != space.split || !solve::can_reach(&numbers, target)? {
+                    continue;
                 }
+                if missed {
+                    let change = Number::from(random.between(1, MAX_CHANGE));
+                    let last = &mut numbers[count - 1];
+                    *last = if random.unit() < 0.5 { *last + change } else { (*last - change).max(1) };
+                    if Split::of(&numbers, target) != space.split || solve::can_reach(&numbers, target)? {
+                        continue;
+                    }
+                }
+                return Problem::new(numbers, target);
             }
         }
         Err(Error::Parameter("no target seems to have a solvable problem in this split".into()))

@@ -129,12 +129,15 @@ pub struct Guide {
     /// Steps that lead too far above the target are left out: to a number greater than this many times what the other
     /// numbers could bring down to the target. From 1 on no way to the target is lost.
     pub slack: Option<u32>,
+    /// Quotients of a greater number are left out unless the state after them leads to the target. Whether a large
+    /// number divides is hard to see; whether it is another number times what the target asks for is easier.
+    pub quotients: Option<Number>,
 }
 
 impl From<Heuristic> for Guide {
     /// As the paper's code goes by a heuristic.
     fn from(heuristic: Heuristic) -> Guide {
-        Guide { heuristic, ranking: Ranking::Paper, largest: None, slack: None }
+        Guide { heuristic, ranking: Ranking::Paper, largest: None, slack: None, quotients: None }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use apr_countdown::sample::{Choices, ProblemSpace, Random, SeenProblems, Split};
-use apr_countdown::solve::solve;
+use apr_countdown::solve::{can_reach, solve};
 use apr_countdown::{Error, Number, Problem};
 use proptest::prelude::*;
 
@@ -244,7 +244,7 @@ fn a_number_that_no_space_has_is_refused() {
 }
 
 #[test]
-fn first_numbers_are_multiples_of_the_second_if_asked() {
+fn last_numbers_are_multiples_of_the_first_if_asked() {
     let space = ProblemSpace {
         min_numbers: 3,
         max_numbers: 3,
@@ -256,13 +256,34 @@ fn first_numbers_are_multiples_of_the_second_if_asked() {
     let stream = space.stream(7).unwrap();
     for i in 0..200 {
         let problem = stream.get(i).unwrap();
-        let [first, second, third] = problem.numbers() else { panic!("three numbers") };
-        assert_eq!(first % second, 0);
-        assert!((2..=100).contains(&(first / second)));
-        assert!([*first, *second, *third].iter().all(|n| (1..=999).contains(n)));
+        let [first, second, last] = problem.numbers() else { panic!("three numbers") };
+        assert_eq!(last % first, 0);
+        assert!((2..=100).contains(&(last / first)));
+        assert!((1..=100).contains(first) && (1..=100).contains(second) && (2..=999).contains(last));
     }
     for wrong in [-0.1, 1.1, f64::NAN] {
         assert!(ProblemSpace { multiples: wrong, ..space.clone() }.stream(0).is_err());
     }
     assert!(ProblemSpace { max_number: 1, ..space }.stream(0).is_err());
+}
+
+#[test]
+fn problems_are_missed_by_a_little_if_asked() {
+    let space = ProblemSpace { min_numbers: 2, max_numbers: 3, missed: 0.5, ..ProblemSpace::default() };
+    let stream = space.stream(3).unwrap();
+    let missed = (0..400)
+        .filter(|&i| {
+            let problem = stream.get(i).unwrap();
+            let (numbers, target) = (problem.numbers(), problem.target());
+            assert_eq!(Split::of(numbers, target), Split::Train);
+            let (last, others) = numbers.split_last().unwrap();
+            let solved = |last: Number| can_reach(&[others, &[last]].concat(), target).unwrap();
+            assert!(solved(*last) || (1..=20).any(|by| solved(last + by) || (*last > by && solved(last - by))));
+            !solved(*last)
+        })
+        .count();
+    assert!((150..250).contains(&missed), "{missed}");
+    for wrong in [-0.1, 1.1, f64::NAN] {
+        assert!(ProblemSpace { missed: wrong, ..space.clone() }.stream(0).is_err());
+    }
 }

@@ -74,6 +74,22 @@ fn what_leads_too_far_above_the_target_is_left_out() {
 }
 
 #[test]
+fn quotients_of_large_numbers_are_left_out_where_they_lead_nowhere() {
+    let shown = |nums: &[Number], target, quotients| {
+        let guide = Guide { quotients, ..guide(Ranking::Kinds, None) };
+        let trace = run(nums, target, &waves(Below::Children, None, &[20]), guide);
+        trace.text().contains("=67, Resulting")
+    };
+    // 871/13 is 67: the target, five less than it, and what nothing makes of it.
+    for (nums, target, leads_on) in
+        [(vec![13, 871], 67, true), (vec![13, 5, 871], 72, true), (vec![13, 5, 871], 71, false)]
+    {
+        assert!(shown(&nums, target, None) && shown(&nums, target, Some(871)));
+        assert_eq!(shown(&nums, target, Some(870)), leads_on);
+    }
+}
+
+#[test]
 fn nothing_is_too_far_where_the_others_make_a_zero() {
     let solved = |nums: &[Number], target| {
         let trace = run(nums, target, &waves(Below::Children, None, &[1]), guide(Ranking::Kinds, Some(1)));
@@ -129,6 +145,7 @@ proptest! {
         target in 1..101 as Number,
         ranking in prop::sample::select(ORDERS.to_vec()),
         slack in prop::option::of(1..4u32),
+        quotients in prop::option::of(1..200 as Number),
         sizes in prop::collection::vec(1..7usize, 1..4),
         shuffled in any::<bool>(),
     ) {
@@ -136,7 +153,8 @@ proptest! {
         prop_assume!(target > 1 || ranking != Ranking::Heuristic);
         for below in FORMS {
             let Method::Waves(plan) = waves(below, None, &sizes) else { unreachable!() };
-            let trace = run(&nums, target, &Method::Waves(Waves { shuffled, ..plan }), guide(ranking, slack));
+            let guide = Guide { quotients, ..guide(ranking, slack) };
+            let trace = run(&nums, target, &Method::Waves(Waves { shuffled, ..plan }), guide);
             prop_assert_eq!(trace.solved, solve::can_reach(&nums, target).expect("small numbers"), "{}", trace.text());
             prop_assert_eq!(check_trace(trace.text()).correct, trace.solved, "{}", trace.text());
             for line in trace.main_calls.iter().flat_map(|text| text.lines()) {

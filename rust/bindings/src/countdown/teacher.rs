@@ -1,4 +1,4 @@
-//! Searches, and the streams of problems, traces and lessons.
+//! Searches, and the streams of traces and lessons.
 
 use std::sync::LazyLock;
 
@@ -6,22 +6,21 @@ use apr_countdown::cost;
 use apr_countdown::heuristic::Heuristic;
 use apr_countdown::lesson::{LessonPlan, LessonStream, Teacher, TraceItem, TraceStream};
 use apr_countdown::llama2::llama2_tokens;
-use apr_countdown::sample::{Choice, ProblemSpace, Recorded, Split, for_search};
+use apr_countdown::sample::{Choice, ProblemSpace, Recorded, for_search};
 use apr_countdown::search::{self, Below, Guide, Method, Ranking, Waves};
 use apr_countdown::tokens::Tokenizer;
-use apr_countdown::{Error, Number, sample};
+use apr_countdown::{Error, Number};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rayon::prelude::*;
 
 use super::problem::{Problem, heuristic_kind};
+use super::problems::space;
 use super::{raise, unknown_method};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Trace>()?;
-    module.add_class::<ProblemStream>()?;
-    module.add_class::<SeenProblems>()?;
     module.add_class::<Traces>()?;
     module.add_class::<Lessons>()?;
     module.add_function(wrap_pyfunction!(search_trace, module)?)?;
@@ -150,7 +149,7 @@ pub(super) enum AnyChoice {
 #[pyfunction]
 #[pyo3(name = "search", signature = (problem, method_name, *, beam_size=None, child_beam_size=None, promising=None,
                                      order="bfs", heuristic="mult", ranking="paper", largest=None, slack=None,
-                                     waves=None, shuffled=false, seed=0, choices=None))]
+                                     quotients=None, waves=None, shuffled=false, seed=0, choices=None))]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn search_trace(
     py: Python<'_>,
@@ -164,12 +163,13 @@ pub(super) fn search_trace(
     ranking: &str,
     largest: Option<Number>,
     slack: Option<u32>,
+    quotients: Option<Number>,
     waves: Option<Vec<usize>>,
     shuffled: bool,
     seed: u64,
     choices: Option<Vec<AnyChoice>>,
 ) -> PyResult<Trace> {
-    let guide = Guide { heuristic: heuristic_kind(heuristic)?, ranking: ranked(ranking)?, largest, slack };
+    let guide = Guide { heuristic: heuristic_kind(heuristic)?, ranking: ranked(ranking)?, largest, slack, quotients };
     let method = method(method_name, beam_size, child_beam_size, promising, order, waves, shuffled)?;
     let choices = choices.map(|choices| {
         let choice = |c| match c {
@@ -192,79 +192,6 @@ pub(super) fn search_trace(
     trace.map(Trace).map_err(raise)
 }
 
-pub(super) fn split(name: &str) -> PyResult<Split> {
-    match name {
-        "train" => Ok(Split::Train),
-        "val" => Ok(Split::Val),
-        "test" => Ok(Split::Test),
-        _ => Err(PyValueError::new_err(format!("split is \"train\", \"val\" or \"test\", not {name:?}"))),
-    }
-}
-
-/// An endless stream of solvable problems: item i is the same for every worker.
-#[pyclass(frozen, module = "apr._core")]
-pub(super) struct ProblemStream(sample::ProblemStream);
-
-pub(super) fn space(
-    numbers: (usize, usize),
-    max_number: u64,
-    target: (u64, u64),
-    split_name: &str,
-    held_out_targets: Vec<u64>,
-) -> PyResult<ProblemSpace> {
-    Ok(ProblemSpace {
-        min_numbers: numbers.0,
-        max_numbers: numbers.1,
-        max_number,
-        min_target: target.0,
-        max_target: target.1,
-        split: split(split_name)?,
-        held_out_targets,
-        multiples: 0.0,
-    })
-}
-
-#[pymethods]
-impl ProblemStream {
-    #[new]
-    #[pyo3(signature = (seed, *, numbers=(4, 4), max_number=99, target=(10, 100), split="train", held_out_targets=vec![]))]
-    fn new(
-        seed: u64,
-        numbers: (usize, usize),
-        max_number: u64,
-        target: (u64, u64),
-        split: &str,
-        held_out_targets: Vec<u64>,
-    ) -> PyResult<ProblemStream> {
-        let space = space(numbers, max_number, target, split, held_out_targets)?;
-        space.stream(seed).map(ProblemStream).map_err(raise)
-    }
-
-    /// Problems `start` to `start + count`.
-    fn get(&self, py: Python<'_>, start: u64, count: u64) -> PyResult<Vec<Problem>> {
-        let problems: Result<Vec<_>, Error> =
-            py.detach(|| (start..start + count).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect());
-        problems.map_err(raise)
-    }
-}
-
-/// The problems that came before: some twenty bytes each.
-#[pyclass(module = "apr._core")]
-pub(super) struct SeenProblems(sample::SeenProblems);
-
-#[pymethods]
-impl SeenProblems {
-    #[new]
-    fn new() -> SeenProblems {
-        SeenProblems(sample::SeenProblems::default())
-    }
-
-    /// Take a problem in; whether it is new.
-    fn add(&mut self, problem: &Problem) -> PyResult<bool> {
-        self.0.add(&problem.0).map_err(raise)
-    }
-}
-
 /// An endless stream of problems with teacher traces.
 #[pyclass(frozen, module = "apr._core")]
 pub(super) struct Traces(TraceStream);
@@ -273,8 +200,9 @@ pub(super) struct Traces(TraceStream);
 impl Traces {
     #[new]
     #[pyo3(signature = (seed, method, *, beam_size=None, child_beam_size=None, promising, ranking="paper", largest=None,
-                        slack=None, waves=None, rounds=0, shuffled=false, conditioned=1.0, numbers=(4, 4),
-                        max_number=99, target=(10, 100), split="train", held_out_targets=vec![], multiples=0.0))]
+                        slack=None, quotients=None, waves=None, rounds=0, shuffled=false, conditioned=1.0,
+                        numbers=(4, 4), max_number=99, target=(10, 100), split="train", held_out_targets=vec![],
+                        multiples=0.0, missed=0.0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         seed: u64,
@@ -285,6 +213,7 @@ impl Traces {
         ranking: &str,
         largest: Option<Number>,
         slack: Option<u32>,
+        quotients: Option<Number>,
         waves: Option<Vec<usize>>,
         rounds: usize,
         shuffled: bool,
@@ -295,6 +224,7 @@ impl Traces {
         split: &str,
         held_out_targets: Vec<u64>,
         multiples: f64,
+        missed: f64,
     ) -> PyResult<Traces> {
         let serial = match method {
             "apr" => false,
@@ -312,8 +242,8 @@ impl Traces {
                 Teacher::Apr { beam_size, child_beam_size: child_beam_size.unwrap_or((1, 1)), promising }
             }
         };
-        let space = ProblemSpace { multiples, ..space(numbers, max_number, target, split, held_out_targets)? };
-        let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack };
+        let space = ProblemSpace { multiples, missed, ..space(numbers, max_number, target, split, held_out_targets)? };
+        let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack, quotients };
         let traces = TraceStream::new(&space, teacher, guide, conditioned, seed).map_err(raise)?;
         Ok(Traces(traces.lasting(rounds)))
     }

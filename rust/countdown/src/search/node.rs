@@ -7,6 +7,7 @@ use super::{Guide, Ranking};
 use crate::arithmetic::{Value, combine};
 use crate::heuristic::Scorer;
 use crate::problem::{Error, MAX_NUMBERS, Op, Step};
+use crate::solve::can_reach;
 
 /// Index of a node in its arena.
 pub(super) type NodeIndex = u32;
@@ -105,6 +106,12 @@ fn too_far<V: Value>(
     Ok(reach.is_some_and(|reach| greatest > reach) && !makes_zero(others)?)
 }
 
+/// Whether the numbers after a step at `positions` still reach the target.
+fn leads_on<V: Value>(node: &Node<V>, positions: (usize, usize), result: V, target: V) -> Result<bool, Error> {
+    let (left, len) = after(node.numbers(), positions, result);
+    can_reach(&left.map(V::into)[..len], target.into())
+}
+
 /// The result of a step at these positions and then the numbers that it leaves, and how many all are.
 fn after<V: Value>(numbers: &[V], (i, j): (usize, usize), result: V) -> ([V; MAX_NUMBERS], usize) {
     let mut left = [result; MAX_NUMBERS];
@@ -179,6 +186,12 @@ impl<V: Value> Candidates<V> {
                     }
                     if let Some(slack) = guide.slack
                         && too_far(node, (i, j), step.result, scorer.target(), slack)?
+                    {
+                        continue;
+                    }
+                    if step.op == Op::Div
+                        && guide.quotients.is_some_and(|most| step.left.into() > most)
+                        && !leads_on(node, (i, j), step.result, scorer.target())?
                     {
                         continue;
                     }
