@@ -30,7 +30,6 @@ from apr.engine.torch import TorchEngine
 from apr.languages.published import MARKUPS
 from apr.limits import Limits
 from apr.policy import Policy
-from apr.threads.events import Event, TokensSampled
 from apr.train.model import new_model, save_model, token_logprobs
 from apr.train.recipes import ModelConfig
 from apr.types import Completion, SamplingParams
@@ -404,6 +403,11 @@ def wait_for_workers(router: str, count: int) -> None:
         time.sleep(0.2)
 
 
+def requests_running(server: ServerProcess) -> int:
+    request = urllib.request.Request(f"{server.url}/v1/loads", headers={"Authorization": f"Bearer {KEY}"})
+    return sum(load["num_running_reqs"] for load in json.load(urllib.request.urlopen(request))["loads"])
+
+
 def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: Path) -> None:
     """Runs last: 64 rollouts of a step, one of two servers killed among them. What the dead one had begun is done again
     by the other, which then gets weights by itself."""
@@ -422,18 +426,11 @@ def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: 
         policy = Policy(engine, task, Traces("apr"), "apr")
 
         async def step() -> list[Any]:
-            began = asyncio.Event()
-
-            def watch(event: Event) -> None:
-                if isinstance(event, TokensSampled):
-                    began.set()
-
-            # Halted until it dies, or it may have answered everything when it does: what it is sent is lost for certain.
+            running = asyncio.create_task(run_groups(draw(task, config, 0, 16), policy, config))
+            # Not sooner: what it was not given it cannot lose. Nor later, when all is answered.
+            while not await asyncio.to_thread(requests_running, victim):
+                assert not running.done()
             [server] = children(victim._keeper.pid)
-            os.killpg(server, signal.SIGSTOP)
-            running = asyncio.create_task(run_groups(draw(task, config, 0, 16), policy, config, emit=watch))
-            await began.wait()
-            assert not running.done()
             os.killpg(server, signal.SIGKILL)
             groups = await running
             await engine.update_weights(served.other)
