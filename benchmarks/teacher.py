@@ -30,6 +30,7 @@ class Schedule:
     """Sizes that waves are drawn from."""
     largest: int | None = None
     slack: int | None = None
+    quotients: int | None = None
     budget: int | None = None
 
     def search(self, problem: apr.Problem, seed: int) -> apr.Trace:
@@ -42,6 +43,7 @@ class Schedule:
             waves=self.waves,
             largest=self.largest,
             slack=self.slack,
+            quotients=self.quotients,
             beam_size=self.budget,
         )
 
@@ -65,6 +67,8 @@ SCHEDULES = (
     Schedule("kinds", (4,), slack=2),
     Schedule("kinds", DRAWN, slack=2),
     Schedule("kinds", DRAWN, slack=3),
+    Schedule("kinds", DRAWN, largest=1000),
+    Schedule("kinds", DRAWN, largest=5000, slack=2, quotients=200),
     Schedule("smallest", (4,), slack=2),
     Schedule("kinds", (4,), slack=2, budget=10),
     Schedule("sums_last", ALL, largest=200, budget=10),
@@ -126,9 +130,8 @@ def schedules_table(problems: Sequence[apr.Problem]) -> Table:
     table = Table(*names, *costs, *(f"L2 {name}" for name in costs), box=None)
     for schedule in SCHEDULES:
         tally = run(schedule, problems)
-        bound = (
-            f"slack {schedule.slack}" if schedule.slack else f"<= {schedule.largest}" if schedule.largest else "none"
-        )
+        bounds = ("<=", schedule.largest), ("slack", schedule.slack), ("/", schedule.quotients)
+        bound = ", ".join(f"{sign} {value}" for sign, value in bounds if value) or "none"
         waves = {ALL: "all at once", DRAWN: "drawn"}.get(schedule.waves, f"of {schedule.waves[0]}")
         cells = [
             f"{mean(tally.solved):.1%}",

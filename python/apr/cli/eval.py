@@ -255,7 +255,6 @@ def _recipe(options: Any, made: Parser) -> Protocol:
 def _described(options: Any) -> Protocol:
     """The protocol of one condition that the arguments describe."""
     from apr.evaluate.protocol import Condition, ProblemSet, Protocol
-    from apr.policy import SHIPPED_MODELS, ships_for
 
     if options.quick:
         raise UsageError("--quick is the short form of a --recipe")
@@ -269,12 +268,9 @@ def _described(options: Any) -> Protocol:
         numbers=options.numbers,
         file=file,
     )
-    # By its name where it is not the method's own, so that reports tell which it is.
-    own = ships_for(task, method)
-    named = None if own == SHIPPED_MODELS.get(method) else own
     condition = Condition(
         method=method,
-        model=options.model or named,
+        model=options.model,
         budget=options.budget,
         temperature=options.temperature,
         join=options.join,

@@ -48,6 +48,8 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<Row>,
     pub(crate) tables: Vec<u32>,
     pub(crate) copies: Vec<PageCopy>,
+    /// All pages fit into the processor's cache beside the weights.
+    pub(crate) near: bool,
 }
 
 /// A model and the memory of its cache.
@@ -154,7 +156,7 @@ impl Llama {
                 normed = &mut normed[..rows * width];
             }
             let out = sized(attended_buffer, rows * attended);
-            attend_rows(pool, isa, config, slab, (attending, &batch.tables), index, (qkv, stride), (out, attended));
+            attend_rows(pool, isa, config, slab, (attending, batch), index, (qkv, stride), (out, attended));
             layer.output.multiply(pool, isa, (out, attended), rows, residual, Store::Add, &nothing);
             norm_rows(pool, isa, residual, &layer.mlp_norm, config.hidden_size, eps, normed);
             let gate_up = sized(gate_up_buffer, rows * layer.gate_up.outputs());
@@ -227,7 +229,7 @@ fn attend_rows(
     isa: Isa,
     config: &Config,
     slab: &Slab,
-    (rows, tables): (&[Row], &[u32]),
+    (rows, batch): (&[Row], &Batch),
     layer: usize,
     (qkv, qkv_stride): (&[f32], usize),
     (out, out_stride): (&mut [f32], usize),
@@ -245,7 +247,7 @@ fn attend_rows(
             for index in task % chunks * chunk..rows.len().min((task % chunks + 1) * chunk) {
                 let row = rows[index];
                 let len = row.position as usize + 1;
-                let table = &tables[row.table as usize..][..len.div_ceil(PAGE)];
+                let table = &batch.tables[row.table as usize..][..len.div_ceil(PAGE)];
                 let scores = 2 * table.len() * PAGE;
                 scratch.resize(scores + group * padded, 0.0);
                 let (scores, results) = scratch.split_at_mut(scores);
@@ -256,7 +258,7 @@ fn attend_rows(
                 unsafe {
                     let pages = slab.head(layer, kv_head);
                     let (scores, out) = (scores.as_mut_ptr(), results.as_mut_ptr());
-                    attend(isa, queries.as_ptr(), group, pages, table, len, scores, out);
+                    attend(isa, queries.as_ptr(), group, pages, table, len, batch.near, scores, out);
                     let part = parts.part(index * out_stride + first * dimension, group * dimension);
                     for (out, result) in part.chunks_exact_mut(dimension).zip(results.chunks_exact(padded)) {
                         out.copy_from_slice(&result[..dimension]);

@@ -152,6 +152,7 @@ impl Scheduler {
             }
             self.admit(&mut batch);
         }
+        batch.near = batch.tables.len() <= self.near_pages;
         if !batch.rows.is_empty() {
             self.stats.steps += 1;
             self.stats.computed_tokens += batch.rows.len() as u64;

@@ -41,9 +41,10 @@ fn attention_agrees_with_plain_arithmetic_on_every_set() {
                 // SAFETY: one thread.
                 unsafe { slab.put(1, table[token / PAGE], token % PAGE, &row(token, 1), &row(token, 2)) };
             }
-            for (isa, len) in Isa::available()
+            for (isa, len, near) in Isa::available()
                 .into_iter()
                 .flat_map(|isa| [1, 2, 15, 16, 17, 33, 40, 64, 111, 112].map(|len| (isa, len)))
+                .flat_map(|(isa, len)| [false, true].map(|near| (isa, len, near)))
             {
                 let padded = dimension.next_multiple_of(16);
                 let mut scores = vec![0.0; 2 * 112];
@@ -51,7 +52,8 @@ fn attention_agrees_with_plain_arithmetic_on_every_set() {
                 // SAFETY: all tokens are written, the buffers long enough.
                 unsafe {
                     let pages = slab.head(1, 2);
-                    attend(isa, queries.as_ptr(), heads, pages, &table, len, scores.as_mut_ptr(), out.as_mut_ptr());
+                    let (scores, out) = (scores.as_mut_ptr(), out.as_mut_ptr());
+                    attend(isa, queries.as_ptr(), heads, pages, &table, len, near, scores, out);
                 }
                 for (query, out) in queries.chunks(dimension).zip(out.chunks(padded)) {
                     let expected = plain(query, len, |token, salt| row(token, salt)[2 * dimension..].to_vec());
@@ -89,7 +91,7 @@ fn what_lies_beyond_a_sequence_is_not_seen() {
                 unsafe {
                     let (query, pages) = ([0.125; 16], slab.head(0, 0));
                     let (scores, out) = (scores.as_mut_ptr(), out.as_mut_ptr());
-                    attend(isa, query.as_ptr(), 1, pages, &table, len as usize, scores, out);
+                    attend(isa, query.as_ptr(), 1, pages, &table, len as usize, true, scores, out);
                 }
                 let expected = plain(&[0.125; 16], len as usize, |token, _| vec![token as f32 / 8.0; 16]);
                 for (out, expected) in out.iter().zip(&expected) {
