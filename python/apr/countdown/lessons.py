@@ -46,7 +46,7 @@ class Part:
     """Share of draws that are as a search meets them after a product: the last number is a multiple of the first, and
     all but it are a hundred at most. Exact quotients of large numbers are rare otherwise."""
     missed: Share = 0.0
-    """Share of problems made unsolvable: their last number is changed, by twenty at most."""
+    """Share of problems made unsolvable: their last number is changed, by twenty ones or twenty tens at most."""
     target: Annotated[tuple[int, int], Range(1, 1_000_000), Ascending()] = (10, 100)
     """Smallest and largest target."""
     rounds: Annotated[int, Range(0, 16)] = 0

@@ -186,7 +186,7 @@ impl Default for ProblemSpace {
 
 /// The largest of numbers that are drawn as after a product, but for the product.
 const MAX_FACTOR: u64 = 100;
-/// By how much a number is changed at most where a problem is to have no solution.
+/// By how much a number is changed at most where a problem is to have no solution, in ones or in tens.
 const MAX_CHANGE: u64 = 20;
 const PROBLEM_STREAM: u64 = 1;
 const SEARCH_STREAM: u64 = 3;
@@ -286,7 +286,9 @@ impl ProblemStream {
                     continue;
                 }
                 if missed {
-                    let change = Number::from(random.between(1, MAX_CHANGE));
+                    // Tens as often as ones: the last digit alone must not give it away.
+                    let unit = if random.unit() < 0.5 { 1 } else { 10 };
+                    let change = Number::from(unit * random.between(1, MAX_CHANGE));
                     let last = &mut numbers[count - 1];
                     *last = if random.unit() < 0.5 { *last + change } else { (*last - change).max(1) };
                     if Split::of(&numbers, target) != space.split || solve::can_reach(&numbers, target)? {
