@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -409,8 +410,20 @@ def test_a_part_has_problems_of_multiples_and_large_children_are_taught_first() 
 
     pairs = {"numbers": (2, 2), "max_number": 999, "target": (2, 100)}
     multiples = [numbers(text) for text in texts(pairs | {"multiples": 1.0})]
-    assert all(first % second == 0 for first, second in multiples)
-    assert not all(first % second == 0 for first, second in map(numbers, texts(pairs)))
+    assert all(last % first == 0 for first, last in multiples)
+    assert not all(last % first == 0 for first, last in map(numbers, texts(pairs)))
+
+    assert all("Goal Reached" in text for text in texts(pairs))
+    assert all("Goal Reached" not in text for text in texts(pairs | {"multiples": 1.0, "missed": 1.0}))
+
+    triples = pairs | {"numbers": (3, 3), "multiples": 1.0, "promising": 0.0}
+    quotients = re.compile(r"Exploring Operation: (\d+)/\d+=")
+
+    def divided(**data: Any) -> list[bool]:
+        return [int(n) > 200 for text in texts(triples, **data) for n in quotients.findall(text)]
+
+    assert sum(divided(quotients=200)) < sum(divided())
+    assert any(divided(quotients=200))
 
     def large(**data: Any) -> int:
         return sum(max(numbers(text)) > 200 for text in texts({}, children=2, **data))
