@@ -363,6 +363,7 @@ def test_an_abort_reaches_the_server_behind_a_router(served: Served, tmp_path: P
     urls = [server.url for server in served.servers]
     with start_router(urls, api_key=KEY, log=tmp_path / "router.log") as router:
         router.wait_until_healthy()
+        wait_for_workers(router.url, 2)
         engine = SglangEngine(router.url, api_key=KEY, context_length=CONTEXT)
         assert sorted(engine.servers) == sorted(urls)
 
