@@ -395,18 +395,21 @@ def test_an_abort_reaches_the_server_behind_a_router(served: Served, tmp_path: P
             run(engine.close())
 
 
+def told(url: str) -> Any:
+    """What a server or a router answers to whoever has the key."""
+    return json.load(urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {KEY}"})))
+
+
 def wait_for_workers(router: str, count: int) -> None:
     """A router is healthy as soon as it knows one server."""
-    request = urllib.request.Request(f"{router}/workers", headers={"Authorization": f"Bearer {KEY}"})
     deadline = time.monotonic() + 120
-    while len(json.load(urllib.request.urlopen(request))["workers"]) < count:
+    while len(told(f"{router}/workers")["workers"]) < count:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
 def requests_running(server: ServerProcess) -> int:
-    request = urllib.request.Request(f"{server.url}/v1/loads", headers={"Authorization": f"Bearer {KEY}"})
-    return sum(load["num_running_reqs"] for load in json.load(urllib.request.urlopen(request))["loads"])
+    return sum(load["num_running_reqs"] for load in told(f"{server.url}/v1/loads")["loads"])
 
 
 def test_a_router_loses_no_rollout_when_a_server_dies(served: Served, tmp_path: Path) -> None:

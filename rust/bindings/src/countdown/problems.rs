@@ -15,7 +15,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-pub(super) fn split(name: &str) -> PyResult<Split> {
+fn split(name: &str) -> PyResult<Split> {
     match name {
         "train" => Ok(Split::Train),
         "val" => Ok(Split::Val),
