@@ -30,7 +30,7 @@ class Schedule:
     """Sizes that waves are drawn from."""
     largest: int | None = None
     slack: int | None = None
-    quotients: int | None = None
+    trials: int | None = None
     budget: int | None = None
 
     def search(self, problem: apr.Problem, seed: int) -> apr.Trace:
@@ -43,7 +43,7 @@ class Schedule:
             waves=self.waves,
             largest=self.largest,
             slack=self.slack,
-            quotients=self.quotients,
+            trials=self.trials,
             beam_size=self.budget,
         )
 
@@ -68,7 +68,8 @@ SCHEDULES = (
     Schedule("kinds", DRAWN, slack=2),
     Schedule("kinds", DRAWN, slack=3),
     Schedule("kinds", DRAWN, largest=1000),
-    Schedule("kinds", DRAWN, largest=5000, slack=2, quotients=200),
+    Schedule("kinds", DRAWN, slack=2, trials=100),
+    Schedule("kinds", DRAWN, slack=2, trials=200),
     Schedule("smallest", (4,), slack=2),
     Schedule("kinds", (4,), slack=2, budget=10),
     Schedule("sums_last", ALL, largest=200, budget=10),
@@ -130,7 +131,7 @@ def schedules_table(problems: Sequence[apr.Problem]) -> Table:
     table = Table(*names, *costs, *(f"L2 {name}" for name in costs), box=None)
     for schedule in SCHEDULES:
         tally = run(schedule, problems)
-        bounds = ("<=", schedule.largest), ("slack", schedule.slack), ("/", schedule.quotients)
+        bounds = ("<=", schedule.largest), ("slack", schedule.slack), ("trials >", schedule.trials)
         bound = ", ".join(f"{sign} {value}" for sign, value in bounds if value) or "none"
         waves = {ALL: "all at once", DRAWN: "drawn"}.get(schedule.waves, f"of {schedule.waves[0]}")
         cells = [

@@ -109,7 +109,7 @@ def search(
     ranking: Ranking = "paper",
     largest: int | None = None,
     slack: int | None = None,
-    quotients: int | None = None,
+    trials: int | None = None,
     waves: Sequence[int] | None = None,
     shuffled: bool = False,
 ) -> Trace:
@@ -147,7 +147,7 @@ def search(
         ranking=ranking,
         largest=largest,
         slack=slack,
-        quotients=quotients,
+        trials=trials,
         waves=None if waves is None else list(waves),
         shuffled=shuffled,
         seed=seed or 0,

@@ -74,7 +74,7 @@ class DataConfig:
     """Teachers leave out steps to a greater result: large products, hard to compute and seldom of use."""
     slack: Annotated[int, Range(1, 1000)] | None = None
     """Teachers leave out steps to a number more than so many times what the others could bring down to the target."""
-    quotients: Count | None = None
+    trials: Count | None = None
     """Teachers leave out quotients of a greater number unless they lead to the target: whether a large number divides
     is hard to see, and whether it is what the target asks for is easier."""
     waves: tuple[Count, ...] = ()
@@ -168,7 +168,7 @@ class Lessons:
                     ranking=data.ranking,
                     largest=data.largest,
                     slack=data.slack,
-                    quotients=data.quotients,
+                    trials=data.trials,
                     waves=data.waves or None,
                     rounds=part.rounds,
                     shuffled=data.shuffled,

@@ -29,7 +29,7 @@ class Teacher:
     """Leaves out steps to a greater result."""
     slack: int | None = None
     """Leaves out steps that lead too far above the target, see `apr.search`."""
-    quotients: int | None = None
+    trials: int | None = None
     """Leaves out quotients of greater numbers that do not lead to the target."""
     waves: tuple[int, ...] = ()
     """How many children it spawns at once (apr); none: all that it will."""
@@ -49,7 +49,7 @@ class Teacher:
                 ranking=self.ranking,
                 largest=self.largest,
                 slack=self.slack,
-                quotients=self.quotients,
+                trials=self.trials,
                 waves=waves if spawns else None,
             )
         except (ValueError, OverflowError):

@@ -23,7 +23,7 @@ pub use choices::{Choice, choices};
 pub struct Inspection {
     /// Lines that are not in the grammar.
     pub unreadable: usize,
-    /// Operations tried.
+    /// Operations tried, trials among them.
     pub steps: usize,
     /// Steps whose result is wrong.
     pub wrong_results: usize,
@@ -190,6 +190,7 @@ impl<'a> Reader<'a> {
             }
             Some(Line::State(state)) => self.state(at, text, state),
             Some(Line::Explore { step, numbers }) => self.explore(at, text, step, numbers),
+            Some(Line::Trial { step }) => self.trial(at, text, step),
             Some(Line::Generated { id, target, numbers, step }) => self.generated(at, text, id, target, numbers, step),
             Some(Line::Dead { number, target }) => self.verdict(at, text, number, target, number != target),
             Some(Line::Goal { target }) => self.verdict(at, text, target, target, true),
@@ -282,6 +283,19 @@ impl<'a> Reader<'a> {
             }
         }
         self.explored = Some((step, numbers));
+    }
+
+    /// A product that tells whether a quotient is one: of a number that is there, and of any other.
+    fn trial(&mut self, at: usize, text: &str, step: Step) {
+        self.found.steps += 1;
+        let true_result = arithmetic::apply(step.left, step.op, step.right);
+        if true_result != Some(step.result) {
+            let right = true_result.map(|result| format!("{}\n", Step { result, ..step }));
+            self.fault(Wrong::Result, at, text, right);
+        }
+        if !self.state.as_ref().is_some_and(|state| state.numbers.contains(&step.left)) {
+            self.fault_at(Wrong::Invented, at, None);
+        }
     }
 
     fn generated(&mut self, at: usize, text: &str, id: &'a str, target: Number, numbers: Vec<Number>, step: Step) {

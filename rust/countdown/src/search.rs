@@ -129,15 +129,16 @@ pub struct Guide {
     /// Steps that lead too far above the target are left out: to a number greater than this many times what the other
     /// numbers could bring down to the target. From 1 on no way to the target is lost.
     pub slack: Option<u32>,
-    /// Quotients of a greater number are left out unless the state after them leads to the target. Whether a large
-    /// number divides is hard to see; whether it is another number times what the target asks for is easier.
-    pub quotients: Option<Number>,
+    /// Before a quotient of a greater number stands a trial: the product of the divisor and what the quotient would be.
+    /// Whether a large number divides is not to be seen at once; a product can be written digit by digit and compared.
+    /// Only with [`Ranking::Kinds`].
+    pub trials: Option<Number>,
 }
 
 impl From<Heuristic> for Guide {
     /// As the paper's code goes by a heuristic.
     fn from(heuristic: Heuristic) -> Guide {
-        Guide { heuristic, ranking: Ranking::Paper, largest: None, slack: None, quotients: None }
+        Guide { heuristic, ranking: Ranking::Paper, largest: None, slack: None, trials: None }
     }
 }
 
@@ -178,6 +179,9 @@ pub fn search(
 ) -> Result<Trace, Error> {
     method.validate()?;
     let guide = guide.into();
+    if guide.trials.is_some() && guide.ranking != Ranking::Kinds {
+        return Err(Error::Parameter("trials are of the ranking kinds".into()));
+    }
     match narrow(problem) {
         Some((numbers, target)) => run(Teacher::new(&numbers, target, guide, choices)?, method),
         None => run(Teacher::new(problem.numbers(), problem.target(), guide, choices)?, method),

@@ -74,19 +74,40 @@ fn what_leads_too_far_above_the_target_is_left_out() {
 }
 
 #[test]
-fn quotients_of_large_numbers_are_left_out_where_they_lead_nowhere() {
-    let shown = |nums: &[Number], target, quotients| {
-        let guide = Guide { quotients, ..guide(Ranking::Kinds, None) };
-        let trace = run(nums, target, &waves(Below::Children, None, &[20]), guide);
-        trace.text().contains("=67, Resulting")
+fn a_large_number_is_divided_after_a_trial() {
+    let text = |nums: &[Number], target, trials| {
+        let guide = Guide { trials, ..guide(Ranking::Kinds, Some(2)) };
+        run(nums, target, &waves(Below::Children, None, &[20]), guide).text().to_owned()
     };
-    // 871/13 is 67: the target, five less than it, and what nothing makes of it.
-    for (nums, target, leads_on) in
-        [(vec![13, 871], 67, true), (vec![13, 5, 871], 72, true), (vec![13, 5, 871], 71, false)]
-    {
-        assert!(shown(&nums, target, None) && shown(&nums, target, Some(871)));
-        assert_eq!(shown(&nums, target, Some(870)), leads_on);
-    }
+    // With two numbers left, the target's multiple where it is near; it tells whether there is a quotient.
+    let (divided, trial) = ("Exploring Operation: 871/13=67, Resulting Numbers: [67]\n67,67 equal", "13*67=871\n");
+    assert!(text(&[13, 871], 67, Some(870)).contains(&[trial, divided].concat()));
+    let plain = text(&[13, 871], 67, Some(871));
+    assert!(plain.contains(divided) && !plain.contains(trial));
+    let missed = text(&[13, 900], 67, Some(200));
+    assert!(missed.contains("\n13*67=871\n") && !missed.contains('/'));
+    assert!(!text(&[13, 1001], 67, Some(200)).contains("13*67"));
+    // Else the nearest multiple, behind the difference of the pair, also where no quotient follows.
+    let more = text(&[13, 5, 871], 72, Some(200));
+    let near = "5*174=870\n";
+    assert!(more.contains(&[trial, "Exploring Operation: 871/13=67, Resulting Numbers: [5, 67]\n"].concat()));
+    assert!(more.contains(near) && more.find(trial) < more.find(near) && more.find(near) < more.find("13+5"));
+    // Nothing is tried by one, by more than half, or for a quotient that is left out.
+    assert!(
+        text(&[1, 871], 871, Some(200)).contains("871/1=871") && !text(&[1, 871], 871, Some(200)).contains("1*871")
+    );
+    assert!(!text(&[436, 7, 871], 11, Some(200)).contains("436*2"));
+    assert!(!text(&[2, 3, 9_000], 2, Some(200)).contains("2*4500"));
+    let found = inspect(&more);
+    assert_eq!((found.wrong_results, found.invented_numbers, found.unreadable), (0, 0, 0));
+}
+
+#[test]
+fn trials_are_of_the_ranking_kinds() {
+    let problem = Problem::new(vec![2, 3, 700], 10).expect("a problem");
+    let guide = Guide { trials: Some(200), ..guide(Ranking::SumsLast, None) };
+    let found = search(&problem, &waves(Below::Children, None, &[1]), guide, &mut for_search(0, 0));
+    assert!(matches!(found, Err(Error::Parameter(_))));
 }
 
 #[test]
@@ -145,7 +166,7 @@ proptest! {
         target in 1..101 as Number,
         ranking in prop::sample::select(ORDERS.to_vec()),
         slack in prop::option::of(1..4u32),
-        quotients in prop::option::of(1..200 as Number),
+        trials in prop::option::of(1..200 as Number),
         sizes in prop::collection::vec(1..7usize, 1..4),
         shuffled in any::<bool>(),
     ) {
@@ -153,7 +174,8 @@ proptest! {
         prop_assume!(target > 1 || ranking != Ranking::Heuristic);
         for below in FORMS {
             let Method::Waves(plan) = waves(below, None, &sizes) else { unreachable!() };
-            let guide = Guide { quotients, ..guide(ranking, slack) };
+            let trials = trials.filter(|_| ranking == Ranking::Kinds);
+            let guide = Guide { trials, ..guide(ranking, slack) };
             let trace = run(&nums, target, &Method::Waves(Waves { shuffled, ..plan }), guide);
             prop_assert_eq!(trace.solved, solve::can_reach(&nums, target).expect("small numbers"), "{}", trace.text());
             prop_assert_eq!(check_trace(trace.text()).correct, trace.solved, "{}", trace.text());

@@ -149,7 +149,7 @@ pub(super) enum AnyChoice {
 #[pyfunction]
 #[pyo3(name = "search", signature = (problem, method_name, *, beam_size=None, child_beam_size=None, promising=None,
                                      order="bfs", heuristic="mult", ranking="paper", largest=None, slack=None,
-                                     quotients=None, waves=None, shuffled=false, seed=0, choices=None))]
+                                     trials=None, waves=None, shuffled=false, seed=0, choices=None))]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn search_trace(
     py: Python<'_>,
@@ -163,13 +163,13 @@ pub(super) fn search_trace(
     ranking: &str,
     largest: Option<Number>,
     slack: Option<u32>,
-    quotients: Option<Number>,
+    trials: Option<Number>,
     waves: Option<Vec<usize>>,
     shuffled: bool,
     seed: u64,
     choices: Option<Vec<AnyChoice>>,
 ) -> PyResult<Trace> {
-    let guide = Guide { heuristic: heuristic_kind(heuristic)?, ranking: ranked(ranking)?, largest, slack, quotients };
+    let guide = Guide { heuristic: heuristic_kind(heuristic)?, ranking: ranked(ranking)?, largest, slack, trials };
     let method = method(method_name, beam_size, child_beam_size, promising, order, waves, shuffled)?;
     let choices = choices.map(|choices| {
         let choice = |c| match c {
@@ -200,7 +200,7 @@ pub(super) struct Traces(TraceStream);
 impl Traces {
     #[new]
     #[pyo3(signature = (seed, method, *, beam_size=None, child_beam_size=None, promising, ranking="paper", largest=None,
-                        slack=None, quotients=None, waves=None, rounds=0, shuffled=false, conditioned=1.0,
+                        slack=None, trials=None, waves=None, rounds=0, shuffled=false, conditioned=1.0,
                         numbers=(4, 4), max_number=99, target=(10, 100), split="train", held_out_targets=vec![],
                         multiples=0.0, missed=0.0))]
     #[allow(clippy::too_many_arguments)]
@@ -213,7 +213,7 @@ impl Traces {
         ranking: &str,
         largest: Option<Number>,
         slack: Option<u32>,
-        quotients: Option<Number>,
+        trials: Option<Number>,
         waves: Option<Vec<usize>>,
         rounds: usize,
         shuffled: bool,
@@ -243,7 +243,7 @@ impl Traces {
             }
         };
         let space = ProblemSpace { multiples, missed, ..space(numbers, max_number, target, split, held_out_targets)? };
-        let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack, quotients };
+        let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack, trials };
         let traces = TraceStream::new(&space, teacher, guide, conditioned, seed).map_err(raise)?;
         Ok(Traces(traces.lasting(rounds)))
     }

@@ -6,8 +6,7 @@
 use super::{Guide, Ranking};
 use crate::arithmetic::{Value, combine};
 use crate::heuristic::Scorer;
-use crate::problem::{Error, MAX_NUMBERS, Op, Step};
-use crate::solve::can_reach;
+use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
 
 /// Index of a node in its arena.
 pub(super) type NodeIndex = u32;
@@ -106,10 +105,18 @@ fn too_far<V: Value>(
     Ok(reach.is_some_and(|reach| greatest > reach) && !makes_zero(others)?)
 }
 
-/// Whether the numbers after a step at `positions` still reach the target.
-fn leads_on<V: Value>(node: &Node<V>, positions: (usize, usize), result: V, target: V) -> Result<bool, Error> {
-    let (left, len) = after(node.numbers(), positions, result);
-    can_reach(&left.map(V::into)[..len], target.into())
+/// Whether the guide leaves out a step at `positions` with this result.
+fn left_out<V: Value>(
+    node: &Node<V>,
+    positions: (usize, usize),
+    result: V,
+    guide: &Guide,
+    scorer: &Scorer<V>,
+) -> Result<bool, Error> {
+    if guide.largest.is_some_and(|largest| result.into() > largest) {
+        return Ok(true);
+    }
+    guide.slack.map_or(Ok(false), |slack| too_far(node, positions, result, scorer.target(), slack))
 }
 
 /// The result of a step at these positions and then the numbers that it leaves, and how many all are.
@@ -151,6 +158,64 @@ pub(super) fn rank<K: Ord + Copy, T: Copy>(list: &mut Vec<(K, T)>, key: K, item:
     list[place] = (key, item);
 }
 
+/// Whether the quotient of a pair is shown.
+#[derive(Clone, Copy, Debug)]
+enum Quotient<V> {
+    /// Where there is one.
+    Shown,
+    /// After this product, if it is the dividend.
+    Tried(Step<V>),
+    /// Not where the dividend is too great for it.
+    LeftOut,
+}
+
+impl<V: Value> Quotient<V> {
+    /// Of the numbers at `positions`, of which those above `most` are large.
+    ///
+    /// With two numbers left a large one is tried where the target times the other is near it, by an eighth; else where
+    /// its half or less is the other, by the nearest whole number of times.
+    fn of(
+        node: &Node<V>,
+        (i, j): (usize, usize),
+        most: Number,
+        guide: &Guide,
+        scorer: &Scorer<V>,
+    ) -> Result<Quotient<V>, Error> {
+        let (left, right) = (node.numbers[i], node.numbers[j]);
+        let (dividend, divisor) = if left > right { (left, right) } else { (right, left) };
+        let two = V::from(2);
+        if dividend.into() <= most || divisor < two || dividend == divisor {
+            return Ok(Quotient::Shown);
+        }
+        if dividend / two < divisor {
+            return Ok(Quotient::LeftOut);
+        }
+        let times = if node.len == 2 { scorer.target() } else { (dividend + divisor / two) / divisor };
+        let product = divisor.checked_mul(times).ok_or(Error::Overflow)?;
+        let off = if product > dividend { product - dividend } else { dividend - product };
+        if node.len == 2 && off > dividend / V::from(8) || left_out(node, (i, j), times, guide, scorer)? {
+            return Ok(Quotient::LeftOut);
+        }
+        Ok(Quotient::Tried(Step { left: divisor, op: Op::Mul, right: times, result: product }))
+    }
+
+    fn trial(&self) -> Option<Step<V>> {
+        match self {
+            Quotient::Tried(trial) => Some(*trial),
+            _ => None,
+        }
+    }
+
+    /// Whether this quotient of the pair is shown.
+    fn shows(&self, step: &Step<V>) -> bool {
+        match self {
+            Quotient::Shown => true,
+            Quotient::Tried(trial) => trial.result == step.left,
+            Quotient::LeftOut => false,
+        }
+    }
+}
+
 /// The best children of one node.
 #[derive(Debug, Default)]
 pub(super) struct Candidates<V> {
@@ -158,6 +223,8 @@ pub(super) struct Candidates<V> {
     all: Vec<Candidate<V>>,
     /// Keys and places in `all`, best first, ties in the order of generation.
     best: Vec<(V, usize)>,
+    /// Products that tell whether a quotient is one, and the place among the best that they are shown before.
+    trials: Vec<(usize, Step<V>)>,
 }
 
 impl<V: Value> Candidates<V> {
@@ -171,6 +238,7 @@ impl<V: Value> Candidates<V> {
     ) -> Result<(), Error> {
         self.all.clear();
         self.best.clear();
+        self.trials.clear();
         let mut distances = [V::default(); MAX_NUMBERS];
         let mut sum = V::default();
         for (distance, &n) in distances.iter_mut().zip(node.numbers()) {
@@ -180,19 +248,19 @@ impl<V: Value> Candidates<V> {
         for i in 0..node.len {
             for j in i + 1..node.len {
                 let rest = sum - distances[i] - distances[j];
+                let quotient = match guide.trials {
+                    Some(most) => Quotient::of(node, (i, j), most, guide, scorer)?,
+                    None => Quotient::Shown,
+                };
+                let mut trial = quotient.trial();
                 for step in combine(node.numbers[i], node.numbers[j])?.iter() {
-                    if guide.largest.is_some_and(|largest| step.result.into() > largest) {
-                        continue;
+                    if step.op == Op::Div {
+                        self.try_next(trial.take(), beam_size);
+                        if !quotient.shows(step) {
+                            continue;
+                        }
                     }
-                    if let Some(slack) = guide.slack
-                        && too_far(node, (i, j), step.result, scorer.target(), slack)?
-                    {
-                        continue;
-                    }
-                    if step.op == Op::Div
-                        && guide.quotients.is_some_and(|most| step.left.into() > most)
-                        && !leads_on(node, (i, j), step.result, scorer.target())?
-                    {
+                    if left_out(node, (i, j), step.result, guide, scorer)? {
                         continue;
                     }
                     let total = rest.checked_add(scorer.distance(step.result)).ok_or(Error::Overflow)?;
@@ -215,9 +283,21 @@ impl<V: Value> Candidates<V> {
                     rank(&mut self.best, key, self.all.len());
                     self.all.push(Candidate { key, step: *step, positions: (i, j) });
                 }
+                self.try_next(trial, beam_size);
             }
         }
         Ok(())
+    }
+
+    /// Has a trial stand before the next candidate of the first kind, if that may be one of the best.
+    fn try_next(&mut self, trial: Option<Step<V>>, beam_size: usize) {
+        let place = self.best.partition_point(|&(key, _)| key <= V::default());
+        self.trials.extend(trial.filter(|_| place < beam_size).map(|trial| (place, trial)));
+    }
+
+    /// What is tried before the candidate at this place, or, at the place after the last one, after it.
+    pub(super) fn trials(&self, place: usize) -> impl Iterator<Item = &Step<V>> {
+        self.trials.iter().filter(move |(before, _)| *before == place).map(|(_, trial)| trial)
     }
 
     /// How many were picked.

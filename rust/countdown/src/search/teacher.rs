@@ -110,7 +110,9 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
         self.internal.clear();
         let left = self.node(index).numbers().len();
         let first = places.start;
+        let last = places.end == self.candidates.len();
         for &place in &self.order[places] {
+            self.candidates.trials(place).for_each(|trial| text.trial(trial));
             let candidate = self.candidates.get(place);
             let step = &candidate.step;
             if left == 2 {
@@ -133,6 +135,9 @@ impl<'a, V: Value, C: Choices> Teacher<'a, V, C> {
             }
             text.explore_and_keep(self.target, step, child.numbers(), child.path());
             rank(&mut self.internal, child.key, child_index);
+        }
+        if last {
+            self.candidates.trials(self.candidates.len()).for_each(|trial| text.trial(trial));
         }
         Ok(None)
     }

@@ -226,6 +226,12 @@ impl Writer {
         [equation, list]
     }
 
+    /// The line of a product that tells whether a quotient is one.
+    pub fn trial(&mut self, step: &Step<impl Value>) {
+        self.step(step);
+        self.sign(b'\n');
+    }
+
     /// The two lines of a step whose node is kept: the tried step and the generated node.
     pub fn explore_and_keep<V: Value>(&mut self, target: V, step: &Step<V>, numbers: &[V], path: &[u16]) {
         let [equation, list] = self.explore_parts(step, numbers);

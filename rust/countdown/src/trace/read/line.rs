@@ -28,6 +28,8 @@ pub enum Line<'a> {
     State(State),
     /// `Exploring Operation: ...`
     Explore { step: Step, numbers: Vec<Number> },
+    /// `13*67=871`: a product that tells whether a quotient is one
+    Trial { step: Step },
     /// `Generated Node #...`
     Generated { id: &'a str, target: Number, numbers: Vec<Number>, step: Step },
     /// `... unequal: No Solution`
@@ -84,7 +86,7 @@ impl<'a> Line<'a> {
     pub fn kind(&self) -> Kind {
         match self {
             Line::State(_) | Line::Move { .. } => Kind::State,
-            Line::Explore { .. } | Line::Generated { .. } => Kind::Step,
+            Line::Explore { .. } | Line::Trial { .. } | Line::Generated { .. } => Kind::Step,
             Line::Dead { .. } | Line::Fail | Line::ExitSubSearch { .. } | Line::NothingInSubSearch => Kind::Dead,
             Line::Goal { .. } => Kind::Found,
             Line::StartSubSearch { .. } | Line::Spawn | Line::SpawnChild { .. } | Line::EndSpawn => Kind::Spawn,
@@ -230,7 +232,12 @@ impl<'a> Scan<'a> {
         } else if let Some((_, line)) = BARE.into_iter().find(|(phrase, _)| self.at(phrase)) {
             Some(line)
         } else {
+            let start = self.rest;
             let number = self.number()?;
+            if self.rest.starts_with(Op::Mul.symbol() as char) {
+                self.rest = start;
+                return Some(Line::Trial { step: self.step()? });
+            }
             self.phrase(",")?;
             let target = self.number()?;
             if self.at(UNEQUAL) {
