@@ -417,13 +417,10 @@ def test_a_part_has_problems_of_multiples_and_large_children_are_taught_first() 
     assert all("Goal Reached" not in text for text in texts(pairs | {"multiples": 1.0, "missed": 1.0}))
 
     triples = pairs | {"numbers": (3, 3), "multiples": 1.0, "promising": 0.0}
-    quotients = re.compile(r"Exploring Operation: (\d+)/\d+=")
-
-    def divided(**data: Any) -> list[bool]:
-        return [int(n) > 200 for text in texts(triples, **data) for n in quotients.findall(text)]
-
-    assert sum(divided(quotients=200)) < sum(divided())
-    assert any(divided(quotients=200))
+    trials = re.compile(r"^\d+\*\d+=\d+$", re.MULTILINE)
+    assert not any(trials.search(text) for text in texts(triples))
+    tried = [text for text in texts(triples, trials=200) if trials.search(text)]
+    assert any("/" in text.split("Exploring", 1)[1] for text in tried) and all(max(numbers(t)) > 200 for t in tried)
 
     def large(**data: Any) -> int:
         return sum(max(numbers(text)) > 200 for text in texts({}, children=2, **data))

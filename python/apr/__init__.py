@@ -124,8 +124,9 @@ def search(
     followed best first; "heuristic": by it throughout; "sums_last": as generated, sums last; "kinds": differences,
     each with the quotient of its pair, then sums, then products; "smallest": the smallest result first. Steps to a
     result above `largest` are left out, and with `slack` those to a number more than so many times what the others
-    could bring down to the target; from 1 on that loses no solution. Quotients of numbers above `quotients` are left
-    out unless they lead to the target.
+    could bring down to the target; from 1 on that loses no solution. With `trials` ("kinds" only) a number above it is
+    divided after a trial, a line like 13*67=871: the product of the divisor and the nearest quotient, or with two
+    numbers left the target, if it is near.
 
     With `waves` (apr and sos+) the root's steps are shown a few at a time, a size drawn from `waves` for each wave, and
     what they lead to is searched to its end before more are shown: by children, or in the main thread if `promising`

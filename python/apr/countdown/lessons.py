@@ -75,8 +75,8 @@ class DataConfig:
     slack: Annotated[int, Range(1, 1000)] | None = None
     """Teachers leave out steps to a number more than so many times what the others could bring down to the target."""
     trials: Count | None = None
-    """Teachers leave out quotients of a greater number unless they lead to the target: whether a large number divides
-    is hard to see, and whether it is what the target asks for is easier."""
+    """Before a quotient of a greater number teachers write a trial, the product that it would take: whether a large
+    number divides is not to be seen at once, and products can be compared. Only with the ranking "kinds"."""
     waves: tuple[Count, ...] = ()
     """Teachers search in waves, whose sizes are drawn from these; one that stands here twice comes twice as often."""
     shuffled: bool = False

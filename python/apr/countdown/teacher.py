@@ -30,7 +30,7 @@ class Teacher:
     slack: int | None = None
     """Leaves out steps that lead too far above the target, see `apr.search`."""
     trials: int | None = None
-    """Leaves out quotients of greater numbers that do not lead to the target."""
+    """Divides greater numbers after a trial, see `apr.search`."""
     waves: tuple[int, ...] = ()
     """How many children it spawns at once (apr); none: all that it will."""
 

@@ -1,7 +1,9 @@
 //! Teachers make no mistakes; each kind of mistake is counted where it is made, and once.
 
 use apr_countdown::heuristic::Heuristic;
-use apr_countdown::inspect::{Inspection, choices, faults, first_node, first_state, first_width, follows, inspect};
+use apr_countdown::inspect::{
+    Fault, Inspection, Wrong, choices, faults, first_node, first_state, first_width, follows, inspect,
+};
 use apr_countdown::sample::Random;
 use apr_countdown::search::{Method, Trace, search};
 use apr_countdown::{Number, Problem};
@@ -141,6 +143,25 @@ fn each_mistake_is_counted_once() {
     }
     let broken = inspect(&TEXT.replace("2,10 unequal: No Solution", "2,10 unequal. No Solution"));
     assert_eq!(broken, Inspection { unreadable: 1, verdicts: 1, ..inspect(TEXT) });
+}
+
+#[test]
+fn a_trial_is_a_product_of_a_number_that_is_there() {
+    let found = |line: &str| {
+        let text = format!("Moving to Node #0\nCurrent State: 67:[13, 871], Operations: []\n{line}\n");
+        let at = text.find(line).expect("it is there");
+        let place = |fault: &Fault| (fault.wrong, fault.at - at, fault.right.clone());
+        (inspect(&text), faults(&text).iter().map(place).collect::<Vec<_>>())
+    };
+    let tried = Inspection { steps: 1, ..Inspection::default() };
+    assert_eq!(found("13*67=871"), (tried, vec![]));
+    assert_eq!(found("13*66=858"), (tried, vec![]));
+    let wrong = vec![(Wrong::Result, 8, Some("1\n".to_owned()))];
+    assert_eq!(found("13*67=872"), (Inspection { wrong_results: 1, ..tried }, wrong));
+    assert_eq!(found("12*67=804"), (Inspection { invented_numbers: 1, ..tried }, vec![(Wrong::Invented, 0, None)]));
+    for other in ["871/13=67", "13+67=80", "13*67=", "13*67=871 ", "13*-1=0"] {
+        assert_eq!(found(other), (Inspection { unreadable: 1, ..Inspection::default() }, vec![]), "{other}");
+    }
 }
 
 #[test]
