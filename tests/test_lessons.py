@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,26 @@ def test_kinds_are_what_a_slow_reading_finds(method: str, recipe: str) -> None:
         spoilt = set(results_BT[wrong_BT].tolist()) - {0}
         assert runs(codes(kinds_BT, "results"), wrong_BT) == (len(numbers) - len(spoilt), len(numbers))
     assert all(count for kind, count in found.items() if method == "apr" or kind != "joined"), found
+
+
+def test_a_trial_is_computed_from_its_quotient_on() -> None:
+    tokenizer = Tokenizer()
+    part = {"weight": 1.0, "numbers": [3, 3], "max_number": 999, "multiples": 1.0, "promising": 0.0, "conditioned": 0.0}
+    stages = [{"until": 1.0, "parts": [part]}]
+    data = {"ranking": "kinds", "slack": 2, "trials": 100, "waves": [4], "stages": stages}
+    lessons = CountdownLessons("apr", data, {}, seed=3, max_tokens=4096)
+    computed = ""
+    expected = ""
+    for sample in (sample for place in range(20) for sample in lessons.samples(place, 0.0)[0]):
+        tokens = [tokenizer.decode([token]) for token in sample.token_ids]
+        ends = [place for place, token in enumerate(tokens) if token.endswith("\n")]
+        for begin, end in pairwise(ends):
+            if trial := re.fullmatch(r"\d+\*(\d+)=(\d+)\n", "".join(tokens[begin + 1 : end + 1])):
+                expected += trial[1] + trial[2]
+                line = range(begin + 1, end)
+                computed += "".join(tokens[place] for place in line if sample.kinds[place] in KINDS["results"])
+    assert len(expected) > 50
+    assert computed == expected
 
 
 def test_the_kinds_of_a_line_are_seen() -> None:
@@ -393,6 +414,8 @@ def test_late_waves_have_lessons_of_their_own_of_the_same_problems_for_both_meth
     stage = {"until": 1.0, "parts": [{"weight": 1.0, "beam_size": [2, 2], "rounds": 2}]}
     with pytest.raises(ValueError, match="rounds are of a search in waves"):
         CountdownLessons("apr", {"stages": [stage]}, {}, seed=0, max_tokens=500)
+    with pytest.raises(ValueError, match=r'data\.trials: they go with ranking = "kinds" only'):
+        CountdownLessons("apr", {"stages": [stage], "waves": [4], "trials": 100}, {}, seed=0, max_tokens=500)
 
 
 def test_a_part_has_problems_of_multiples_and_large_children_are_taught_first() -> None:
@@ -420,7 +443,8 @@ def test_a_part_has_problems_of_multiples_and_large_children_are_taught_first() 
     trials = re.compile(r"^\d+\*\d+=\d+$", re.MULTILINE)
     assert not any(trials.search(text) for text in texts(triples))
     tried = [text for text in texts(triples, trials=200) if trials.search(text)]
-    assert any("/" in text.split("Exploring", 1)[1] for text in tried) and all(max(numbers(t)) > 200 for t in tried)
+    assert any("/" in text.split("Exploring", 1)[1] for text in tried)
+    assert all(max(numbers(t)) > 200 for t in tried)
 
     def large(**data: Any) -> int:
         return sum(max(numbers(text)) > 200 for text in texts({}, children=2, **data))

@@ -126,7 +126,7 @@ def search(
     result above `largest` are left out, and with `slack` those to a number more than so many times what the others
     could bring down to the target; from 1 on that loses no solution. With `trials` ("kinds" only) a number above it is
     divided after a trial, a line like 13*67=871: the product of the divisor and the nearest quotient, or with two
-    numbers left the target, if it is near.
+    numbers left the target, if it is near; no other quotient is shown then.
 
     With `waves` (apr and sos+) the root's steps are shown a few at a time, a size drawn from `waves` for each wave, and
     what they lead to is searched to its end before more are shown: by children, or in the main thread if `promising`

@@ -76,7 +76,8 @@ class DataConfig:
     """Teachers leave out steps to a number more than so many times what the others could bring down to the target."""
     trials: Count | None = None
     """Before a quotient of a greater number teachers write a trial, the product that it would take: whether a large
-    number divides is not to be seen at once, and products can be compared. Only with the ranking "kinds"."""
+    number divides is not to be seen at once, and products can be compared. With two numbers left only the target is
+    tried, and no other quotient is shown. Only with the ranking "kinds"."""
     waves: tuple[Count, ...] = ()
     """Teachers search in waves, whose sizes are drawn from these; one that stands here twice comes twice as often."""
     shuffled: bool = False
@@ -92,6 +93,8 @@ class DataConfig:
     """Targets that neither training nor validation sees."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
+        if self.trials is not None and self.ranking != "kinds":
+            yield "trials", 'they go with ranking = "kinds" only'
         ends = [stage.until for stage in self.stages]
         for place, (before, end) in enumerate(pairwise([0.0, *ends])):
             if end <= before:

@@ -5,6 +5,7 @@ Whether a teacher's search succeeds depends on its widths alone, not on its rand
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apr
@@ -33,6 +34,11 @@ class Teacher:
     """Divides greater numbers after a trial, see `apr.search`."""
     waves: tuple[int, ...] = ()
     """How many children it spawns at once (apr); none: all that it will."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not agree."""
+        if self.trials is not None and self.ranking != "kinds":
+            yield "trials", 'they go with ranking = "kinds" only'
 
     def search(self, problem: Problem, method: Method, beam_size: int, promising: bool) -> Trace | None:
         """Its search of this width, with children or without; None where it cannot search, since targets below two and

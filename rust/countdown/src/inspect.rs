@@ -288,13 +288,18 @@ impl<'a> Reader<'a> {
     /// A product that tells whether a quotient is one: of a number that is there, and of any other.
     fn trial(&mut self, at: usize, text: &str, step: Step) {
         self.found.steps += 1;
-        let true_result = arithmetic::apply(step.left, step.op, step.right);
-        if true_result != Some(step.result) {
-            let right = true_result.map(|result| format!("{}\n", Step { result, ..step }));
-            self.fault(Wrong::Result, at, text, right);
+        match arithmetic::apply(step.left, step.op, step.right) {
+            Some(result) if result != step.result => {
+                self.fault(Wrong::Result, at, text, Some(format!("{}\n", Step { result, ..step })));
+            }
+            // Too great for any number.
+            None => self.fault_at(Wrong::Result, at + text.find('=').map_or(0, |sign| sign + 1), None),
+            _ => {}
         }
-        if !self.state.as_ref().is_some_and(|state| state.numbers.contains(&step.left)) {
-            self.fault_at(Wrong::Invented, at, None);
+        let has = self.state.as_ref().map_or(&[][..], |state| &state.numbers);
+        if !has.contains(&step.left) {
+            let right = |n: &Number| allowed::common(text, &format!("{n}*"));
+            self.fault_at(Wrong::Invented, at + has.iter().map(right).max().unwrap_or(0), None);
         }
     }
 

@@ -225,7 +225,7 @@ impl Sample {
     pub fn kinds(&self, tokenizer: &Tokenizer) -> Vec<u8> {
         let id = |token: &str| tokenizer.id(token);
         let digits: Vec<u32> = (b'0'..=b'9').filter_map(|digit| id(&char::from(digit).to_string())).collect();
-        let (equals, open, begin, join) = (id("="), id(STATE), id(TARGET_LIST), id(END_JOIN));
+        let (equals, times, open, begin, join) = (id("="), id("*"), id(STATE), id(TARGET_LIST), id(END_JOIN));
         let ends_line = |id: u32| tokenizer.decode(&[id], false).is_ok_and(|text| text.ends_with('\n'));
         let line_ends: Vec<u32> = (0..tokenizer.vocab_size() as u32).filter(|&id| ends_line(id)).collect();
         let (ends, verdicts) = ([id(NO_OPERATIONS), id(END_OPERATIONS)], [id(UNEQUAL), id(EQUAL)]);
@@ -233,11 +233,15 @@ impl Sample {
         // Where the contents of the state line under way began; whether a join is over; the digits of a result so far.
         let (mut line, mut inside, mut joined) = (false, false, false);
         let mut result: Option<usize> = None;
+        // Whether a trial is under way, whose quotient is computed as its product is.
+        let mut trial = false;
         for (place, &token) in self.token_ids.iter().enumerate() {
             let token = Some(token);
             let digit = token.is_some_and(|token| digits.contains(&token));
+            let first = place > 0 && line_ends.contains(&self.token_ids[place - 1]);
+            trial = if first { digit } else { trial };
             if !digit {
-                result = (token == equals).then_some(0);
+                result = (token == equals || trial && token == times).then_some(0);
             }
             joined |= token == join;
             // What opens, begins or ends a state line is no part of its contents.
@@ -271,7 +275,7 @@ impl Sample {
             if joined {
                 kinds[place] |= kind::JOINED;
             }
-            if place > 0 && line_ends.contains(&self.token_ids[place - 1]) {
+            if first {
                 kinds[place] |= kind::LINE;
             }
         }

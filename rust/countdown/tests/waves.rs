@@ -103,6 +103,23 @@ fn a_large_number_is_divided_after_a_trial() {
 }
 
 #[test]
+fn a_trial_that_no_number_holds_changes_nothing() {
+    for (nums, target) in [
+        (vec![1_000_000, 1_000_000_000], 100_000_000_000_000),
+        (vec![2, 3, 1_000_000, 1_000_000], 100_000_000_000_000_000),
+        (vec![1 << 60, 1 << 66], 1 << 100),
+        (vec![3, Number::MAX / 9, 3], Number::MAX / 9),
+    ] {
+        let plain = guide(Ranking::Kinds, Some(2));
+        let [without, with] = [None, Some(100)].map(|trials| {
+            let trace = run(&nums, target, &waves(Below::Main, None, &[4]), Guide { trials, ..plain });
+            trace.solved
+        });
+        assert_eq!(without, with, "{nums:?}");
+    }
+}
+
+#[test]
 fn trials_are_of_the_ranking_kinds() {
     let problem = Problem::new(vec![2, 3, 700], 10).expect("a problem");
     let guide = Guide { trials: Some(200), ..guide(Ranking::SumsLast, None) };

@@ -2,7 +2,7 @@
 
 /// The model itself writes it: set beside every other flag.
 pub const WRITTEN: u8 = 1;
-/// A digit of an equation's result: computed, not copied.
+/// A digit of an equation's result, or of a trial's quotient: computed, not copied.
 pub const RESULT: u8 = 2;
 /// A digit of a result from 1,000 on.
 pub const LARGE_RESULT: u8 = 4;

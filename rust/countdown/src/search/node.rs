@@ -161,19 +161,19 @@ pub(super) fn rank<K: Ord + Copy, T: Copy>(list: &mut Vec<(K, T)>, key: K, item:
 /// Whether the quotient of a pair is shown.
 #[derive(Clone, Copy, Debug)]
 enum Quotient<V> {
-    /// Where there is one.
+    /// If there is one.
     Shown,
-    /// After this product, if it is the dividend.
+    /// After this product, if that is the dividend.
     Tried(Step<V>),
-    /// Not where the dividend is too great for it.
+    /// Never: there is none, or it leads nowhere.
     LeftOut,
 }
 
 impl<V: Value> Quotient<V> {
     /// Of the numbers at `positions`, of which those above `most` are large.
     ///
-    /// With two numbers left a large one is tried where the target times the other is near it, by an eighth; else where
-    /// its half or less is the other, by the nearest whole number of times.
+    /// With two numbers left the target is tried, where its product is near the dividend: by an eighth, which is to be
+    /// seen. Else the whole number nearest to the quotient, which is the quotient if that is exact.
     fn of(
         node: &Node<V>,
         (i, j): (usize, usize),
@@ -190,8 +190,11 @@ impl<V: Value> Quotient<V> {
         if dividend / two < divisor {
             return Ok(Quotient::LeftOut);
         }
-        let times = if node.len == 2 { scorer.target() } else { (dividend + divisor / two) / divisor };
-        let product = divisor.checked_mul(times).ok_or(Error::Overflow)?;
+        let up = dividend % divisor >= divisor - divisor / two;
+        let nearest = dividend / divisor + V::from(i64::from(up));
+        let times = if node.len == 2 { scorer.target() } else { nearest };
+        // What does not fit is no dividend.
+        let Some(product) = divisor.checked_mul(times) else { return Ok(Quotient::LeftOut) };
         let off = if product > dividend { product - dividend } else { dividend - product };
         if node.len == 2 && off > dividend / V::from(8) || left_out(node, (i, j), times, guide, scorer)? {
             return Ok(Quotient::LeftOut);
@@ -291,8 +294,12 @@ impl<V: Value> Candidates<V> {
 
     /// Has a trial stand before the next candidate of the first kind, if that may be one of the best.
     fn try_next(&mut self, trial: Option<Step<V>>, beam_size: usize) {
+        let Some(trial) = trial else { return };
+        // Differences and quotients, which the ranking kinds has at 0.
         let place = self.best.partition_point(|&(key, _)| key <= V::default());
-        self.trials.extend(trial.filter(|_| place < beam_size).map(|trial| (place, trial)));
+        if place < beam_size {
+            self.trials.push((place, trial));
+        }
     }
 
     /// What is tried before the candidate at this place, or, at the place after the last one, after it.
