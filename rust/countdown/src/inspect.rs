@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         self.explored = Some((step, numbers));
     }
 
-    /// A product that tells whether a quotient is one: of a number that is there, and of any other.
+    /// A line of a trial: a product of a number that is there, or what is left.
     fn trial(&mut self, at: usize, text: &str, step: Step) {
         self.found.steps += 1;
         match arithmetic::apply(step.left, step.op, step.right) {
@@ -297,7 +297,7 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         let has = self.state.as_ref().map_or(&[][..], |state| &state.numbers);
-        if !has.contains(&step.left) {
+        if step.op == Op::Mul && !has.contains(&step.left) {
             let right = |n: &Number| allowed::common(text, &format!("{n}*"));
             self.fault_at(Wrong::Invented, at + has.iter().map(right).max().unwrap_or(0), None);
         }

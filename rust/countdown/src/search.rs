@@ -129,9 +129,8 @@ pub struct Guide {
     /// Steps that lead too far above the target are left out: to a number greater than this many times what the other
     /// numbers could bring down to the target. From 1 on no way to the target is lost.
     pub slack: Option<u32>,
-    /// Before a quotient of a greater number stands a trial: the product of the divisor and what the quotient would be.
-    /// Whether a large number divides is not to be seen at once; a product can be written digit by digit and compared.
-    /// Only with [`Ranking::Kinds`].
+    /// Before a quotient of a greater number stands a trial, by which it is seen whether there is one: the division
+    /// written out, or with two numbers left the product of the divisor and the target. Only with [`Ranking::Kinds`].
     pub trials: Option<Number>,
 }
 

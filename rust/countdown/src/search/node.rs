@@ -159,28 +159,30 @@ pub(super) fn rank<K: Ord + Copy, T: Copy>(list: &mut Vec<(K, T)>, key: K, item:
 }
 
 /// Whether the quotient of a pair is shown.
-#[derive(Clone, Copy, Debug)]
-enum Quotient<V> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quotient {
     /// If there is one.
     Shown,
-    /// After this product, if that is the dividend.
-    Tried(Step<V>),
+    /// After a trial; it is one if the flag is set.
+    Tried(bool),
     /// Never: there is none, or it leads nowhere.
     LeftOut,
 }
 
-impl<V: Value> Quotient<V> {
-    /// Of the numbers at `positions`, of which those above `most` are large.
+impl Quotient {
+    /// Of the numbers at `positions`, of which those above `most` are large; its trial is written to `steps`.
     ///
-    /// With two numbers left the target is tried, where its product is near the dividend: by an eighth, which is to be
-    /// seen. Else the whole number nearest to the quotient, which is the quotient if that is exact.
-    fn of(
+    /// With two numbers left the target is tried, where its product is not far from the dividend: not half or twice as
+    /// great. Else the division is written out.
+    fn of<V: Value>(
         node: &Node<V>,
         (i, j): (usize, usize),
         most: Number,
         guide: &Guide,
         scorer: &Scorer<V>,
-    ) -> Result<Quotient<V>, Error> {
+        steps: &mut Vec<Step<V>>,
+    ) -> Result<Quotient, Error> {
+        steps.clear();
         let (left, right) = (node.numbers[i], node.numbers[j]);
         let (dividend, divisor) = if left > right { (left, right) } else { (right, left) };
         let two = V::from(2);
@@ -190,33 +192,44 @@ impl<V: Value> Quotient<V> {
         if dividend / two < divisor {
             return Ok(Quotient::LeftOut);
         }
-        let up = dividend % divisor >= divisor - divisor / two;
-        let nearest = dividend / divisor + V::from(i64::from(up));
-        let times = if node.len == 2 { scorer.target() } else { nearest };
+        if node.len > 2 {
+            if left_out(node, (i, j), dividend / divisor, guide, scorer)? {
+                return Ok(Quotient::LeftOut);
+            }
+            return Ok(Quotient::Tried(divide(dividend, divisor, steps) == V::default()));
+        }
+        let times = scorer.target();
         // What does not fit is no dividend.
         let Some(product) = divisor.checked_mul(times) else { return Ok(Quotient::LeftOut) };
-        let off = if product > dividend { product - dividend } else { dividend - product };
-        if node.len == 2 && off > dividend / V::from(8) || left_out(node, (i, j), times, guide, scorer)? {
+        if product / two > dividend || product < dividend / two {
             return Ok(Quotient::LeftOut);
         }
-        Ok(Quotient::Tried(Step { left: divisor, op: Op::Mul, right: times, result: product }))
+        steps.push(Step { left: divisor, op: Op::Mul, right: times, result: product });
+        Ok(Quotient::Tried(product == dividend))
     }
+}
 
-    fn trial(&self) -> Option<Step<V>> {
-        match self {
-            Quotient::Tried(trial) => Some(*trial),
-            _ => None,
-        }
+/// Writes a division out, digit by digit of the quotient but for zeros: what it takes of the divisor, and what is left
+/// then. The remainder.
+fn divide<V: Value>(dividend: V, divisor: V, steps: &mut Vec<Step<V>>) -> V {
+    let (zero, ten) = (V::default(), V::from(10));
+    let mut unit = V::from(1);
+    while dividend / divisor / unit >= ten {
+        unit = unit * ten;
     }
-
-    /// Whether this quotient of the pair is shown.
-    fn shows(&self, step: &Step<V>) -> bool {
-        match self {
-            Quotient::Shown => true,
-            Quotient::Tried(trial) => trial.result == step.left,
-            Quotient::LeftOut => false,
+    let mut rest = dividend;
+    while rest >= divisor {
+        let digit = rest / divisor / unit;
+        if digit > zero {
+            let times = digit * unit;
+            let product = divisor * times;
+            steps.push(Step { left: divisor, op: Op::Mul, right: times, result: product });
+            steps.push(Step { left: rest, op: Op::Sub, right: product, result: rest - product });
+            rest = rest - product;
         }
+        unit = unit / ten;
     }
+    rest
 }
 
 /// The best children of one node.
@@ -226,8 +239,10 @@ pub(super) struct Candidates<V> {
     all: Vec<Candidate<V>>,
     /// Keys and places in `all`, best first, ties in the order of generation.
     best: Vec<(V, usize)>,
-    /// Products that tell whether a quotient is one, and the place among the best that they are shown before.
+    /// The steps of trials, and the place among the best that each is shown before.
     trials: Vec<(usize, Step<V>)>,
+    /// The trial of a pair.
+    trial: Vec<Step<V>>,
 }
 
 impl<V: Value> Candidates<V> {
@@ -252,14 +267,13 @@ impl<V: Value> Candidates<V> {
             for j in i + 1..node.len {
                 let rest = sum - distances[i] - distances[j];
                 let quotient = match guide.trials {
-                    Some(most) => Quotient::of(node, (i, j), most, guide, scorer)?,
+                    Some(most) => Quotient::of(node, (i, j), most, guide, scorer, &mut self.trial)?,
                     None => Quotient::Shown,
                 };
-                let mut trial = quotient.trial();
                 for step in combine(node.numbers[i], node.numbers[j])?.iter() {
                     if step.op == Op::Div {
-                        self.try_next(trial.take(), beam_size);
-                        if !quotient.shows(step) {
+                        self.try_next(beam_size);
+                        if matches!(quotient, Quotient::Tried(false) | Quotient::LeftOut) {
                             continue;
                         }
                     }
@@ -286,20 +300,23 @@ impl<V: Value> Candidates<V> {
                     rank(&mut self.best, key, self.all.len());
                     self.all.push(Candidate { key, step: *step, positions: (i, j) });
                 }
-                self.try_next(trial, beam_size);
+                self.try_next(beam_size);
             }
         }
         Ok(())
     }
 
-    /// Has a trial stand before the next candidate of the first kind, if that may be one of the best.
-    fn try_next(&mut self, trial: Option<Step<V>>, beam_size: usize) {
-        let Some(trial) = trial else { return };
+    /// Has the trial of the pair stand before the next candidate of the first kind, if that may be one of the best.
+    fn try_next(&mut self, beam_size: usize) {
+        if self.trial.is_empty() {
+            return;
+        }
         // Differences and quotients, which the ranking kinds has at 0.
         let place = self.best.partition_point(|&(key, _)| key <= V::default());
         if place < beam_size {
-            self.trials.push((place, trial));
+            self.trials.extend(self.trial.iter().map(|&step| (place, step)));
         }
+        self.trial.clear();
     }
 
     /// What is tried before the candidate at this place, or, at the place after the last one, after it.

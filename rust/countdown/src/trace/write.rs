@@ -226,7 +226,7 @@ impl Writer {
         [equation, list]
     }
 
-    /// The line of a product that tells whether a quotient is one.
+    /// A line of a trial, which tells whether a quotient is one.
     pub fn trial(&mut self, step: &Step<impl Value>) {
         self.step(step);
         self.sign(b'\n');

@@ -28,7 +28,7 @@ pub enum Line<'a> {
     State(State),
     /// `Exploring Operation: ...`
     Explore { step: Step, numbers: Vec<Number> },
-    /// `13*67=871`: a product that tells whether a quotient is one
+    /// `13*60=780`, `871-780=91`: of a trial, which tells whether a quotient is one
     Trial { step: Step },
     /// `Generated Node #...`
     Generated { id: &'a str, target: Number, numbers: Vec<Number>, step: Step },
@@ -234,7 +234,7 @@ impl<'a> Scan<'a> {
         } else {
             let start = self.rest;
             let number = self.number()?;
-            if self.rest.starts_with(Op::Mul.symbol() as char) {
+            if [Op::Mul, Op::Sub].iter().any(|op| self.rest.starts_with(op.symbol() as char)) {
                 self.rest = start;
                 return Some(Line::Trial { step: self.step()? });
             }
