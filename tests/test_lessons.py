@@ -182,8 +182,8 @@ def test_a_trial_is_computed_from_its_quotient_on() -> None:
         tokens = [tokenizer.decode([token]) for token in sample.token_ids]
         ends = [place for place, token in enumerate(tokens) if token.endswith("\n")]
         for begin, end in pairwise(ends):
-            if trial := re.fullmatch(r"\d+\*(\d+)=(\d+)\n", "".join(tokens[begin + 1 : end + 1])):
-                expected += trial[1] + trial[2]
+            if trial := re.fullmatch(r"\d+(?:\*(\d+)|-\d+)=(\d+)\n", "".join(tokens[begin + 1 : end + 1])):
+                expected += (trial[1] or "") + trial[2]
                 line = range(begin + 1, end)
                 computed += "".join(tokens[place] for place in line if sample.kinds[place] in KINDS["results"])
     assert len(expected) > 50
@@ -440,7 +440,7 @@ def test_a_part_has_problems_of_multiples_and_large_children_are_taught_first() 
     assert all("Goal Reached" not in text for text in texts(pairs | {"multiples": 1.0, "missed": 1.0}))
 
     triples = pairs | {"numbers": (3, 3), "multiples": 1.0, "promising": 0.0}
-    trials = re.compile(r"^\d+\*\d+=\d+$", re.MULTILINE)
+    trials = re.compile(r"^\d+[*-]\d+=\d+$", re.MULTILINE)
     assert not any(trials.search(text) for text in texts(triples))
     tried = [text for text in texts(triples, trials=200) if trials.search(text)]
     assert any("/" in text.split("Exploring", 1)[1] for text in tried)

@@ -125,8 +125,8 @@ def search(
     each with the quotient of its pair, then sums, then products; "smallest": the smallest result first. Steps to a
     result above `largest` are left out, and with `slack` those to a number more than so many times what the others
     could bring down to the target; from 1 on that loses no solution. With `trials` ("kinds" only) a number above it is
-    divided after a trial, a line like 13*67=871: the product of the divisor and the nearest quotient, or with two
-    numbers left the target, if it is near; no other quotient is shown then.
+    divided after a trial: the division in lines like 13*60=780 and 871-780=91, or with two numbers left the product of
+    the divisor and the target, if it is not far off; no other quotient is shown then.
 
     With `waves` (apr and sos+) the root's steps are shown a few at a time, a size drawn from `waves` for each wave, and
     what they lead to is searched to its end before more are shown: by children, or in the main thread if `promising`

@@ -75,9 +75,9 @@ class DataConfig:
     slack: Annotated[int, Range(1, 1000)] | None = None
     """Teachers leave out steps to a number more than so many times what the others could bring down to the target."""
     trials: Count | None = None
-    """Before a quotient of a greater number teachers write a trial, the product that it would take: whether a large
-    number divides is not to be seen at once, and products can be compared. With two numbers left only the target is
-    tried, and no other quotient is shown. Only with the ranking "kinds"."""
+    """Before a quotient of a greater number teachers write a trial, the division in full: whether a large number
+    divides is not to be seen at once. With two numbers left only the target is tried, by its product, and no other
+    quotient is shown. Only with the ranking "kinds"."""
     waves: tuple[Count, ...] = ()
     """Teachers search in waves, whose sizes are drawn from these; one that stands here twice comes twice as often."""
     shuffled: bool = False

@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
             Some(result) if result != step.result => {
                 self.fault(Wrong::Result, at, text, Some(format!("{}\n", Step { result, ..step })));
             }
-            // Too great for any number.
+            // Too great for any number, or below zero.
             None => self.fault_at(Wrong::Result, at + text.find('=').map_or(0, |sign| sign + 1), None),
             _ => {}
         }

@@ -146,7 +146,7 @@ fn each_mistake_is_counted_once() {
 }
 
 #[test]
-fn a_trial_is_a_product_of_a_number_that_is_there() {
+fn a_trial_takes_products_of_a_number_that_is_there() {
     let found = |line: &str| {
         let text = format!("Moving to Node #0\nCurrent State: 67:[13, 871], Operations: []\n{line}\n");
         let at = text.find(line).expect("it is there");
@@ -155,11 +155,15 @@ fn a_trial_is_a_product_of_a_number_that_is_there() {
     };
     let tried = Inspection { steps: 1, ..Inspection::default() };
     assert_eq!(found("13*67=871"), (tried, vec![]));
-    assert_eq!(found("13*66=858"), (tried, vec![]));
+    assert_eq!(found("13*60=780"), (tried, vec![]));
+    assert_eq!(found("871-780=91"), (tried, vec![]));
+    let wrong = vec![(Wrong::Result, 8, Some("91\n".to_owned()))];
+    assert_eq!(found("871-780=81"), (Inspection { wrong_results: 1, ..tried }, wrong));
+    assert_eq!(found("780-871=0"), (Inspection { wrong_results: 1, ..tried }, vec![(Wrong::Result, 8, None)]));
     let wrong = vec![(Wrong::Result, 8, Some("1\n".to_owned()))];
     assert_eq!(found("13*67=872"), (Inspection { wrong_results: 1, ..tried }, wrong));
     assert_eq!(found("12*67=804"), (Inspection { invented_numbers: 1, ..tried }, vec![(Wrong::Invented, 1, None)]));
-    for other in ["871/13=67", "13+67=80", "13*67=", "13*67=871 ", "13*-1=0"] {
+    for other in ["871/13=67", "13+67=80", "13*67=", "13*67=871 ", "13*-1=0", "871-780="] {
         assert_eq!(found(other), (Inspection { unreadable: 1, ..Inspection::default() }, vec![]), "{other}");
     }
 }

@@ -79,25 +79,31 @@ fn a_large_number_is_divided_after_a_trial() {
         let guide = Guide { trials, ..guide(Ranking::Kinds, Some(2)) };
         run(nums, target, &waves(Below::Children, None, &[20]), guide).text().to_owned()
     };
-    // With two numbers left, the target's multiple where it is near; it tells whether there is a quotient.
-    let (divided, trial) = ("Exploring Operation: 871/13=67, Resulting Numbers: [67]\n67,67 equal", "13*67=871\n");
-    assert!(text(&[13, 871], 67, Some(870)).contains(&[trial, divided].concat()));
+    // With two numbers left, the target's product where it is not far off; it tells whether there is a quotient.
+    let divided = "Exploring Operation: 871/13=67, Resulting Numbers: [67]\n67,67 equal";
+    assert!(text(&[13, 871], 67, Some(870)).contains(&["13*67=871\n", divided].concat()));
     let plain = text(&[13, 871], 67, Some(871));
-    assert!(plain.contains(divided) && !plain.contains(trial));
+    assert!(plain.contains(divided) && !plain.contains("13*67"));
     let missed = text(&[13, 900], 67, Some(200));
     assert!(missed.contains("\n13*67=871\n") && !missed.contains('/'));
-    assert!(!text(&[13, 1001], 67, Some(200)).contains("13*67"));
-    // Else the nearest multiple, behind the difference of the pair, also where no quotient follows.
+    for (nearly, far) in [(1_743, 1_744), (435, 434)] {
+        assert!(text(&[13, nearly], 67, Some(200)).contains("\n13*67=871\n"));
+        assert!(!text(&[13, far], 67, Some(200)).contains("13*67"));
+    }
+    // Else the division, behind the difference of the pair if that is shown, also where no quotient follows.
     let more = text(&[13, 5, 871], 72, Some(200));
-    let near = "5*174=870\n";
-    assert!(more.contains(&[trial, "Exploring Operation: 871/13=67, Resulting Numbers: [5, 67]\n"].concat()));
-    assert!(more.contains(near) && more.find(trial) < more.find(near) && more.find(near) < more.find("13+5"));
+    let exact = "Generated Node #0,0: 72:[871, 8] Operation: 13-5=8\n\
+                 13*60=780\n871-780=91\n13*7=91\n91-91=0\nExploring Operation: 871/13=67, ";
+    let rest = "Operation: 871-5=866\n5*100=500\n871-500=371\n5*70=350\n371-350=21\n5*4=20\n21-20=1\nExploring Operation: 13+5=18, ";
+    assert!(more.contains(exact) && more.contains(rest), "{more}");
+    // A zero of the quotient has no line.
+    assert!(text(&[7, 5, 721], 72, Some(200)).contains("\n7*100=700\n721-700=21\n7*3=21\n21-21=0\nExploring"));
     // Nothing is tried by one, by more than half, or for a quotient that is left out.
     assert!(
         text(&[1, 871], 871, Some(200)).contains("871/1=871") && !text(&[1, 871], 871, Some(200)).contains("1*871")
     );
-    assert!(!text(&[436, 7, 871], 11, Some(200)).contains("436*2"));
-    assert!(!text(&[2, 3, 9_000], 2, Some(200)).contains("2*4500"));
+    assert!(!text(&[436, 7, 871], 11, Some(200)).contains("436*"));
+    assert!(!text(&[2, 3, 9_000], 2, Some(200)).contains("2*4000"));
     let found = inspect(&more);
     assert_eq!((found.wrong_results, found.invented_numbers, found.unreadable), (0, 0, 0));
 }
