@@ -450,3 +450,11 @@ def test_a_part_has_problems_of_multiples_and_large_children_are_taught_first() 
         return sum(max(numbers(text)) > 200 for text in texts({}, children=2, **data))
 
     assert large(children_above=200) > large()
+
+    part: dict[str, Any] = {"weight": 1.0, "promising": 1.0, "rounds": 2, "main": False}
+    stages = {"ranking": "kinds", "slack": 2, "waves": [4], "stages": [{"until": 1.0, "parts": [part]}]}
+    lessons = CountdownLessons("apr", stages | {"children_above": 200}, {}, seed=3, max_tokens=4096)
+    children = [tokenizer.decode(s.token_ids, True) for place in range(30) for s in lessons.samples(place, 0.0)[0]]
+    assert all(text.startswith("Moving to Node #0,") and max(numbers(text)) > 200 for text in children)
+    with pytest.raises(ValueError, match="children_above says which children"):
+        CountdownLessons("apr", stages, {}, seed=3, max_tokens=4096)

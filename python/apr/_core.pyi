@@ -154,6 +154,7 @@ class Traces:
         held_out_targets: Sequence[int] = ...,
         multiples: float = 0.0,
         missed: float = 0.0,
+        main: bool = True,
     ) -> Traces: ...
     def get(self, start: int, count: int) -> list[tuple[Problem, Trace, int | None, int | None, str | None]]: ...
 

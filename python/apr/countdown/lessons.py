@@ -51,6 +51,9 @@ class Part:
     """Smallest and largest target."""
     rounds: Annotated[int, Range(0, 16)] = 0
     """In waves: fewest of them; problems that are solved sooner are passed over. 0: none is."""
+    main: bool = True
+    """Whether its main threads are taught. If not, only children are, such as begin with a number above
+    `children_above`: what they need is rare in whole searches, and learned where it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,11 @@ class DataConfig:
                     yield f"stages[{place}].parts", "a beam_size is missing: only a search in waves needs none"
                 if part.rounds and not self.waves:
                     yield f"stages[{place}].parts", "rounds are of a search in waves"
+                if not part.main and self.children_above is None:
+                    yield (
+                        f"stages[{place}].parts",
+                        "without main threads, children_above says which children are taught",
+                    )
 
 
 class Lessons:
@@ -183,6 +191,7 @@ class Lessons:
                     held_out_targets=list(data.held_out_targets),
                     multiples=part.multiples,
                     missed=part.missed,
+                    main=part.main,
                 ),
             )
             for part in parts

@@ -43,6 +43,7 @@ pub struct TraceStream {
     guide: Guide,
     conditioned: f64,
     rounds: usize,
+    main: bool,
     seed: u64,
 }
 
@@ -75,12 +76,17 @@ impl TraceStream {
         if !(0.0..=1.0).contains(&conditioned) {
             return Err(Error::Parameter(format!("conditioned is a share, not {conditioned}")));
         }
-        Ok(TraceStream { problems: space.stream(seed)?, teacher, guide, conditioned, rounds: 0, seed })
+        Ok(TraceStream { problems: space.stream(seed)?, teacher, guide, conditioned, rounds: 0, main: true, seed })
     }
 
     /// The same, of searches in at least so many waves: problems that are solved sooner are passed over.
     pub fn lasting(self, rounds: usize) -> TraceStream {
         TraceStream { rounds, ..self }
+    }
+
+    /// The same, of which lessons take children with large numbers alone (see [`LessonPlan::children_above`]).
+    pub fn of_large_children(self) -> TraceStream {
+        TraceStream { main: false, ..self }
     }
 
     /// Item `i`.
@@ -157,12 +163,17 @@ impl LessonStream {
         let mut random = Random::new(self.seed, LESSON_STREAM, item);
         let share = random.unit() * self.parts[self.parts.len() - 1].0;
         let part = self.parts.partition_point(|(sum, _)| *sum <= share).min(self.parts.len() - 1);
-        let TraceItem { trace, condition, .. } = self.parts[part].1.get(item)?;
+        let traces = &self.parts[part].1;
+        let TraceItem { trace, condition, .. } = traces.get(item)?;
         let cancelled = random.unit() < self.plan.cancelled;
-        let mut samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
+        let mut samples = Vec::new();
+        if traces.main {
+            samples = thread_samples(&trace, condition.as_deref(), cancelled, &self.tokenizer);
+        }
         let above = |child: &Trace| self.plan.children_above.is_some_and(|number| largest(child) > number);
         let mut rank = |child: &Trace| (!child.solved, !above(child), random.bits());
-        let mut children: Vec<_> = trace.children.iter().flatten().map(|c| (rank(c), c)).collect();
+        let taught = trace.children.iter().flatten().filter(|child| traces.main || above(child));
+        let mut children: Vec<_> = taught.map(|child| (rank(child), child)).collect();
         children.sort_by_key(|(rank, _)| *rank);
         for (_, child) in children.iter().take(self.plan.children) {
             samples.extend(thread_samples(child, None, false, &self.tokenizer));

@@ -202,7 +202,7 @@ impl Traces {
     #[pyo3(signature = (seed, method, *, beam_size=None, child_beam_size=None, promising, ranking="paper", largest=None,
                         slack=None, trials=None, waves=None, rounds=0, shuffled=false, conditioned=1.0,
                         numbers=(4, 4), max_number=99, target=(10, 100), split="train", held_out_targets=vec![],
-                        multiples=0.0, missed=0.0))]
+                        multiples=0.0, missed=0.0, main=true))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         seed: u64,
@@ -225,6 +225,7 @@ impl Traces {
         held_out_targets: Vec<u64>,
         multiples: f64,
         missed: f64,
+        main: bool,
     ) -> PyResult<Traces> {
         let serial = match method {
             "apr" => false,
@@ -244,8 +245,8 @@ impl Traces {
         };
         let space = ProblemSpace { multiples, missed, ..space(numbers, max_number, target, split, held_out_targets)? };
         let guide = Guide { heuristic: Heuristic::Mult, ranking: ranked(ranking)?, largest, slack, trials };
-        let traces = TraceStream::new(&space, teacher, guide, conditioned, seed).map_err(raise)?;
-        Ok(Traces(traces.lasting(rounds)))
+        let traces = TraceStream::new(&space, teacher, guide, conditioned, seed).map_err(raise)?.lasting(rounds);
+        Ok(Traces(if main { traces } else { traces.of_large_children() }))
     }
 
     /// Items `start` to `start + count`: (problem, trace, beam size or budget, child beam size, condition); None where
