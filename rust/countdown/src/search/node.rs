@@ -172,8 +172,9 @@ enum Quotient {
 impl Quotient {
     /// Of the numbers at `positions`, of which those above `most` are large; its trial is written to `steps`.
     ///
-    /// With two numbers left the target is tried, where its product is not far from the dividend: not half or twice as
-    /// great. Else the division is written out.
+    /// With two numbers left the target is tried, where its product is not far from the dividend: neither is more than
+    /// twice the other. Else the division is written out. Either ends with a difference, and a quotient follows if that
+    /// is zero.
     fn of<V: Value>(
         node: &Node<V>,
         (i, j): (usize, usize),
@@ -201,11 +202,13 @@ impl Quotient {
         let times = scorer.target();
         // What does not fit is no dividend.
         let Some(product) = divisor.checked_mul(times) else { return Ok(Quotient::LeftOut) };
-        if product / two > dividend || product < dividend / two {
+        let (more, less) = if product > dividend { (product, dividend) } else { (dividend, product) };
+        if more / two > less {
             return Ok(Quotient::LeftOut);
         }
         steps.push(Step { left: divisor, op: Op::Mul, right: times, result: product });
-        Ok(Quotient::Tried(product == dividend))
+        steps.push(Step { left: more, op: Op::Sub, right: less, result: more - less });
+        Ok(Quotient::Tried(more == less))
     }
 }
 
