@@ -60,16 +60,22 @@ total = 3
 
 
 def result_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
-    """Number of the equation each position's digit is a result of, from 1; 0 elsewhere. [B, T], int64."""
+    """Number of the equation each position's digit is a result of, from 1; 0 elsewhere. [B, T], int64.
+
+    What a trial multiplies by is computed too, and counts as one more.
+    """
     ids_BT = batch.token_ids_BT
     digits = torch.tensor([tokenizer.token_id(str(d)) for d in range(10)])
     digit_BT = torch.isin(ids_BT, digits)
-    equals_BT = torch.eq(ids_BT, tokenizer.token_id("=") or 0)
     positions = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
+    # Where the line of each position begins: a trial does with a number, an operation that is explored with its word.
+    begin_BT = torch.where(line_begins(batch, tokenizer), positions, 0).cummax(dim=1).values
+    times_BT = torch.eq(ids_BT, tokenizer.token_id("*") or 0) & digit_BT.gather(1, begin_BT)
+    opens_BT = torch.eq(ids_BT, tokenizer.token_id("=") or 0) | times_BT
     # The last token that is no digit, at or before each position.
     before_BT = torch.where(digit_BT, 0, positions).cummax(dim=1).values
-    result_BT = digit_BT & equals_BT.gather(1, before_BT) & batch.loss_mask_BT
-    number_BT = equals_BT.flatten().cumsum(0).view_as(ids_BT)
+    result_BT = digit_BT & opens_BT.gather(1, before_BT) & batch.loss_mask_BT
+    number_BT = opens_BT.flatten().cumsum(0).view_as(ids_BT)
     return torch.where(result_BT, number_BT, 0)
 
 
@@ -102,12 +108,17 @@ def joined_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     return torch.eq(batch.token_ids_BT, tokenizer.join_end or 0).cumsum(1).bool() & batch.loss_mask_BT
 
 
-def line_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
-    """Whether each position is the first of a line that the model writes. [B, T], bool."""
+def line_begins(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is the first after the end of a line. [B, T], bool."""
     ends = [token for token in range(tokenizer.vocab_size) if tokenizer.decode([token]).endswith("\n")]
     first_BT = torch.zeros_like(batch.loss_mask_BT)
     first_BT[:, 1:] = torch.isin(batch.token_ids_BT[:, :-1], torch.tensor(ends))
-    return first_BT & batch.loss_mask_BT
+    return first_BT
+
+
+def line_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is the first of a line that the model writes. [B, T], bool."""
+    return line_begins(batch, tokenizer) & batch.loss_mask_BT
 
 
 def weighed(batch: Batch, tokenizer: Tokenizer, weights: LossWeights) -> Tensor:
@@ -192,10 +203,10 @@ def test_a_trial_is_computed_from_its_quotient_on() -> None:
 
 def test_the_kinds_of_a_line_are_seen() -> None:
     tokenizer = Tokenizer()
-    text = "12+3=15, 4 91*80=7280, 1000-1=999"
+    text = "Exploring Operation: 12+3=15, 4 91*80=7280, 1000-1=999\n7*13=91\n91-91=0\n"
     ids = tokenizer.encode(text)
-    results = result_positions(collate([Sample(tuple(ids), (True,) * len(ids))], 0), tokenizer)
-    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, results[0].tolist(), strict=True) if n) == "157280999"
+    results = result_positions(collate([Sample(tuple(ids), (True,) * len(ids))], 0), tokenizer)[0].tolist()
+    assert "".join(tokenizer.decode([i]) for i, n in zip(ids, results, strict=True) if n) == "15728099913910"
     words = set()
     for sample in samples_of("apr", 20):
         for kind in ("states", "verdicts"):
