@@ -199,13 +199,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each form (default 5)")
     parser.add_argument("--tokens", type=int, default=NEW, metavar="N", help=f"of each stream (default {NEW})")
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS, metavar="N")
+    parser.add_argument(
+        "--cache-dtype",
+        choices=("bfloat16", "float32", "int8"),
+        default="bfloat16",
+        help="what the engine's cache is in",
+    )
     parser.add_argument("--contexts", type=int, nargs="+", default=CONTEXTS, metavar="N")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds is at least 1")
     settings: dict[str, dict[Form, Found]] = {}
     with one_core(), checkpoint() as directory, peer(options.python, load_model(directory)) as ask:
-        engine = NativeEngine(directory, threads=1)
+        engine = NativeEngine(directory, threads=1, cache_dtype=options.cache_dtype)
         exact = NativeEngine(directory, threads=1, cache_dtype="float32")
         for context, streams in product(options.contexts, options.streams):
             prompts = random_prompts(streams, context, len(settings))

@@ -16,7 +16,7 @@ from apr.engine.native import NativeEngine
 from apr.types import Completion, SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=40)
-DTYPES = ("bfloat16", "float32")
+DTYPES = ("int8", "bfloat16", "float32")
 PROMPT = (1, 5, 7, 33, 2, 90)
 
 
@@ -103,18 +103,21 @@ def test_agrees_with_transformers(tmp_path, changes):
             torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
 
 
-def test_a_bfloat16_cache_is_nearly_as_exact_in_half_the_memory(tmp_path):
+@pytest.mark.parametrize(("dtype", "times", "most"), [("bfloat16", 2, 2e-3), ("int8", 3, 1e-2)])
+def test_a_smaller_cache_is_nearly_as_exact(dtype, times, most, tmp_path):
     """Weights of the size that training leaves, not those of the other tests, which enlarge every difference."""
     model = save_model(tmp_path, initializer_range=0.05)
-    engine, exact = (NativeEngine(tmp_path, cache_dtype=dtype, cache_bytes=1 << 22) for dtype in DTYPES)
-    assert engine.stats.pages == 2 * exact.stats.pages
+    engine, exact = (NativeEngine(tmp_path, cache_dtype=dtype, cache_bytes=1 << 22) for dtype in (dtype, "float32"))
+    assert engine.stats.pages // exact.stats.pages == times
     for length in (5, 33, 200):
         prompt = [(7 * index + length) % 97 for index in range(length)]
         params = SamplingParams(temperature=1.0, max_tokens=40, seed=length)
         completion = generate(engine, prompt, params)
         logprobs = scores(model, prompt, completion).gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
-        torch.testing.assert_close(torch.tensor(completion.logprobs), logprobs, atol=2e-3, rtol=0)
-        assert generate(exact, prompt, params).token_ids == completion.token_ids
+        torch.testing.assert_close(torch.tensor(completion.logprobs), logprobs, atol=most, rtol=0)
+        # A draw at the edge between two tokens may fall to either, more often the coarser the cache.
+        if dtype == "bfloat16":
+            assert generate(exact, prompt, params).token_ids == completion.token_ids
 
 
 def test_result_does_not_depend_on_batch_mates(engine):
@@ -280,7 +283,7 @@ def test_unusable_checkpoints(tmp_path):
     with pytest.raises(ValueError, match="cache_bytes"):
         NativeEngine(tmp_path, cache_bytes=1000)
     with pytest.raises(ValueError, match="cache_dtype"):
-        NativeEngine(tmp_path, cache_dtype="int8")
+        NativeEngine(tmp_path, cache_dtype="int4")
 
 
 def test_import_is_light():

@@ -724,7 +724,7 @@ def test_connections_are_limited() -> None:
         ["--threads", "--server", "http://127.0.0.1:1"], ["--threads", "--cache", "0"],
         ["--threads", "--cache", "99999999999999999999"], ["--threads", "--engine", "torch", "--cache", "64"],
         ["--cache-dtype", "float32"], ["--threads", "--engine", "torch", "--cache-dtype", "float32"],
-        ["--threads", "--cache-dtype", "int8"],
+        ["--threads", "--cache-dtype", "int4"],
         ["--threads", "--temperature", "1"], ["--threads", "--api-key", "cl\udce9"], ["--threads", "--api-key", "a\nb"],
         ["--threads", "--host", "no such host"], ["--threads", "--port", "9" * 5000],
     ],

@@ -50,8 +50,9 @@ def parser() -> Parser:
     add("--running", type=positive, default=64, metavar="N", help="rollouts at once (default: 64)")
     add("--cache", type=_mebibytes, metavar="MIB", help="memory for cached prefixes, of the native engine (default: "
         "1024, or a quarter of what is free if less)")  # fmt: skip
-    add("--cache-dtype", choices=("bfloat16", "float32"), help="what it is kept in: bfloat16 (default), or float32, "
-        "which is slower and gives the model's log-probabilities exactly")  # fmt: skip
+    add("--cache-dtype", choices=("bfloat16", "float32", "int8"), help="what it is kept in: bfloat16 (default), "
+        "float32, which is slower and gives the model's log-probabilities exactly, or int8, the smallest and "
+        "coarsest")  # fmt: skip
     return made
 
 

@@ -85,15 +85,15 @@ class NativeEngine:
         model: str | os.PathLike[str],
         *,
         cache_bytes: int | None = None,
-        cache_dtype: Literal["bfloat16", "float32"] = "bfloat16",
+        cache_dtype: Literal["bfloat16", "float32", "int8"] = "bfloat16",
         threads: int | None = None,
         max_batch: int | None = None,
     ) -> None:
         """`cache_bytes` limits the memory of cached prefixes (a gibibyte or a quarter of the free memory, whichever is
         less, but one full context where that is free), `threads` the processors, `max_batch` the requests that decode
-        at once. Keys and values are kept in `cache_dtype`: bfloat16 takes half the memory and time, float32 gives the
-        log-probabilities that a forward pass in float32 has. A checkpoint that cannot run, or an option that cannot be,
-        is a ValueError or a FileNotFoundError."""
+        at once. Keys and values are kept in `cache_dtype`: float32 gives the log-probabilities that a forward pass in
+        float32 has, bfloat16 takes half its memory and time, int8, with a scale for each token's head, half of that. A
+        checkpoint that cannot run, or an option that cannot be, is a ValueError or a FileNotFoundError."""
         self._decoder = Decoder(
             model, cache_bytes=cache_bytes, cache_dtype=cache_dtype, threads=threads, max_batch=max_batch
         )

@@ -81,10 +81,11 @@ impl Decoder {
             cache_bytes,
             cache_type: match cache_dtype {
                 None => default.cache_type,
+                Some("int8") => CacheType::Int8,
                 Some("bfloat16") => CacheType::Bfloat16,
                 Some("float32") => CacheType::Float32,
                 Some(other) => {
-                    let reason = format!("cache_dtype must be \"bfloat16\" or \"float32\", not {other:?}");
+                    let reason = format!("cache_dtype must be \"bfloat16\", \"float32\" or \"int8\", not {other:?}");
                     return Err(PyValueError::new_err(reason));
                 }
             },

@@ -8,6 +8,11 @@ use crate::cache::PAGE;
 use crate::simd::{Lanes, dispatch, exp, reduce};
 use crate::slab::{CacheType, HeadPages};
 
+/// Bytes of a number in the cache, by which kernels tell its types apart.
+const FLOAT32: usize = 4;
+const BFLOAT16: usize = 2;
+const INT8: usize = 1;
+
 /// Pages ahead that are asked for while one is worked on, if they come from the processor's last cache. Where they come
 /// from memory, the processor sees the one stream that it reads coming, and asking gets in its way: on a Zen 5 the same
 /// walks took 50 and 70 us with and without in the first case, 180 and 105 in the second.
@@ -54,10 +59,12 @@ unsafe fn attend_body<L: Lanes>(
         head += unsafe {
             let (query, out) = (queries.add(head * pages.dimension()), out.add(head * walk.padded));
             match (pages.kind(), near) {
-                (CacheType::Bfloat16, true) => walk.heads::<L, true, true>(heads - head, query, out),
-                (CacheType::Bfloat16, false) => walk.heads::<L, true, false>(heads - head, query, out),
-                (CacheType::Float32, true) => walk.heads::<L, false, true>(heads - head, query, out),
-                (CacheType::Float32, false) => walk.heads::<L, false, false>(heads - head, query, out),
+                (CacheType::Int8, true) => walk.heads::<L, INT8, true>(heads - head, query, out),
+                (CacheType::Int8, false) => walk.heads::<L, INT8, false>(heads - head, query, out),
+                (CacheType::Bfloat16, true) => walk.heads::<L, BFLOAT16, true>(heads - head, query, out),
+                (CacheType::Bfloat16, false) => walk.heads::<L, BFLOAT16, false>(heads - head, query, out),
+                (CacheType::Float32, true) => walk.heads::<L, FLOAT32, true>(heads - head, query, out),
+                (CacheType::Float32, false) => walk.heads::<L, FLOAT32, false>(heads - head, query, out),
             }
         };
     }
@@ -80,7 +87,7 @@ impl Walk<'_> {
     /// # Safety
     /// As `attend`.
     #[inline(always)]
-    unsafe fn heads<L: Lanes, const BRAIN: bool, const NEAR: bool>(
+    unsafe fn heads<L: Lanes, const BYTES: usize, const NEAR: bool>(
         &self,
         left: usize,
         query: *const f32,
@@ -89,13 +96,13 @@ impl Walk<'_> {
         // SAFETY: passed on to the caller.
         unsafe {
             if L::ACCUMULATORS < 6 || (left == 1 && !NEAR) {
-                self.run::<L, BRAIN, NEAR, 1, 1>(query, out);
+                self.run::<L, BYTES, NEAR, 1, 1>(query, out);
                 1
             } else if left == 1 {
-                self.run::<L, BRAIN, NEAR, 1, 2>(query, out);
+                self.run::<L, BYTES, NEAR, 1, 2>(query, out);
                 1
             } else {
-                self.run::<L, BRAIN, NEAR, 2, 1>(query, out);
+                self.run::<L, BYTES, NEAR, 2, 1>(query, out);
                 2
             }
         }
@@ -106,7 +113,7 @@ impl Walk<'_> {
     /// # Safety
     /// As `attend`.
     #[inline(always)]
-    unsafe fn run<L: Lanes, const BRAIN: bool, const NEAR: bool, const H: usize, const P: usize>(
+    unsafe fn run<L: Lanes, const BYTES: usize, const NEAR: bool, const H: usize, const P: usize>(
         &self,
         query: *const f32,
         out: *mut f32,
@@ -117,26 +124,26 @@ impl Walk<'_> {
             let mut most = [L::splat(f32::NEG_INFINITY); H];
             let mut page = 0;
             while page + P <= count {
-                self.score::<L, BRAIN, NEAR, H, P>(query, page, &mut most);
+                self.score::<L, BYTES, NEAR, H, P>(query, page, &mut most);
                 page += P;
             }
             while page < count {
-                self.score::<L, BRAIN, NEAR, H, 1>(query, page, &mut most);
+                self.score::<L, BYTES, NEAR, H, 1>(query, page, &mut most);
                 page += 1;
             }
             let mut shares = [L::splat(0.0); H];
             for head in 0..H {
-                shares[head] = self.softmax(head, most[head]);
+                shares[head] = self.softmax::<L, BYTES>(head, most[head]);
             }
             let mut column = 0;
             while column < self.padded {
                 let vectors = (self.padded - column) / 16;
                 column += if L::ACCUMULATORS >= 6 && H == 1 && vectors >= 4 {
-                    self.weigh::<L, BRAIN, NEAR, H, 4>(&shares, column, out)
+                    self.weigh::<L, BYTES, NEAR, H, 4>(&shares, column, out)
                 } else if L::ACCUMULATORS >= 6 && vectors >= 2 {
-                    self.weigh::<L, BRAIN, NEAR, H, 2>(&shares, column, out)
+                    self.weigh::<L, BYTES, NEAR, H, 2>(&shares, column, out)
                 } else {
-                    self.weigh::<L, BRAIN, NEAR, H, 1>(&shares, column, out)
+                    self.weigh::<L, BYTES, NEAR, H, 1>(&shares, column, out)
                 };
             }
         }
@@ -147,7 +154,7 @@ impl Walk<'_> {
     /// # Safety
     /// As `attend`; the pages exist.
     #[inline(always)]
-    unsafe fn score<L: Lanes, const BRAIN: bool, const NEAR: bool, const H: usize, const P: usize>(
+    unsafe fn score<L: Lanes, const BYTES: usize, const NEAR: bool, const H: usize, const P: usize>(
         &self,
         query: *const f32,
         page: usize,
@@ -172,8 +179,8 @@ impl Walk<'_> {
             for index in 0..dimension / 2 {
                 let mut loaded = [(L::splat(0.0), L::splat(0.0)); P];
                 for part in 0..P {
-                    loaded[part] = pair::<L, BRAIN>(keys[part], index, PAGE);
-                    prefetch_pair::<L, BRAIN, NEAR>(ahead[part], index, PAGE);
+                    loaded[part] = pair::<L, BYTES>(keys[part], index, PAGE);
+                    prefetch_pair::<L, BYTES, NEAR>(ahead[part], index, PAGE);
                 }
                 for (head, sums) in sums.iter_mut().enumerate() {
                     let at = query.add(head * dimension + 2 * index);
@@ -188,6 +195,10 @@ impl Walk<'_> {
             for (head, sums) in sums.iter().enumerate() {
                 for (part, [even, odd]) in sums.iter().enumerate() {
                     let to = self.scores(head).add((page + part) * PAGE);
+                    let mut scale = scale;
+                    if BYTES == INT8 {
+                        scale = scale.mul(L::load(self.pages.key_scales(self.table[page + part])));
+                    }
                     even.add(*odd).mul(scale).store(to);
                     self.beyond(page + part, to, f32::NEG_INFINITY);
                     most[head] = most[head].max(L::load(to));
@@ -196,12 +207,13 @@ impl Walk<'_> {
         }
     }
 
-    /// Turns a head's scores into weights; returns what scales their sum to one.
+    /// Turns a head's scores into weights; returns what scales their sum to one. The weights of values that are scaled
+    /// are so too.
     ///
     /// # Safety
     /// As `attend`; all scores are written.
     #[inline(always)]
-    unsafe fn softmax<L: Lanes>(&self, head: usize, most: L) -> L {
+    unsafe fn softmax<L: Lanes, const BYTES: usize>(&self, head: usize, most: L) -> L {
         // SAFETY: passed on to the caller.
         unsafe {
             let most = L::splat(-reduce(most, f32::max));
@@ -211,6 +223,10 @@ impl Walk<'_> {
                 exp(L::load(at).add(most)).store(at);
                 self.beyond(page, at, 0.0);
                 total = total.add(L::load(at));
+                if BYTES == INT8 {
+                    L::load(at).mul(L::load(self.pages.value_scales(self.table[page]))).store(at);
+                    self.beyond(page, at, 0.0);
+                }
             }
             L::splat(1.0 / reduce(total, |a, b| a + b))
         }
@@ -221,7 +237,7 @@ impl Walk<'_> {
     /// # Safety
     /// As `attend`; all weights are written.
     #[inline(always)]
-    unsafe fn weigh<L: Lanes, const BRAIN: bool, const NEAR: bool, const H: usize, const C: usize>(
+    unsafe fn weigh<L: Lanes, const BYTES: usize, const NEAR: bool, const H: usize, const C: usize>(
         &self,
         shares: &[L; H],
         column: usize,
@@ -232,9 +248,11 @@ impl Walk<'_> {
         unsafe {
             let mut sums = [[L::splat(0.0); C]; H];
             for (page, id) in self.table.iter().enumerate() {
-                let values = self.pages.values(*id).wrapping_add(column);
-                let ahead =
-                    self.pages.values(self.table[(page + AHEAD).min(self.table.len() - 1)]).wrapping_add(column);
+                let values = self.pages.values(*id).wrapping_add(words::<BYTES>(column));
+                let ahead = self
+                    .pages
+                    .values(self.table[(page + AHEAD).min(self.table.len() - 1)])
+                    .wrapping_add(words::<BYTES>(column));
                 let tokens = (self.len - page * PAGE).min(PAGE);
                 for index in 0..tokens / 2 {
                     let mut weights = [(L::splat(0.0), L::splat(0.0)); H];
@@ -243,8 +261,12 @@ impl Walk<'_> {
                         *weights = (L::splat(*at), L::splat(*at.add(1)));
                     }
                     for vector in 0..C {
-                        let (even, odd) = pair::<L, BRAIN>(values.add(vector * 16), index, self.padded);
-                        prefetch_pair::<L, BRAIN, NEAR>(ahead.wrapping_add(vector * 16), index, self.padded);
+                        let (even, odd) = pair::<L, BYTES>(values.add(words::<BYTES>(vector * 16)), index, self.padded);
+                        prefetch_pair::<L, BYTES, NEAR>(
+                            ahead.wrapping_add(words::<BYTES>(vector * 16)),
+                            index,
+                            self.padded,
+                        );
                         for (sums, weights) in sums.iter_mut().zip(&weights) {
                             sums[vector] = weights.0.fma(even, sums[vector]);
                             sums[vector] = weights.1.fma(odd, sums[vector]);
@@ -253,7 +275,8 @@ impl Walk<'_> {
                 }
                 if !tokens.is_multiple_of(2) {
                     for vector in 0..C {
-                        let (even, _) = pair::<L, BRAIN>(values.add(vector * 16), tokens / 2, self.padded);
+                        let (even, _) =
+                            pair::<L, BYTES>(values.add(words::<BYTES>(vector * 16)), tokens / 2, self.padded);
                         for (head, sums) in sums.iter_mut().enumerate() {
                             let weight = L::splat(*self.scores(head).add(page * PAGE + tokens - 1));
                             sums[vector] = weight.fma(even, sums[vector]);
@@ -289,19 +312,29 @@ impl Walk<'_> {
     }
 }
 
+/// Words from the begin of a row to a column of it.
+const fn words<const BYTES: usize>(column: usize) -> usize {
+    if BYTES == INT8 { column / 4 } else { column }
+}
+
 /// Rows `2 index` and `2 index + 1` of a block whose rows are `stride` numbers.
 ///
 /// # Safety
 /// As `Lanes`; the block has them.
 #[inline(always)]
-unsafe fn pair<L: Lanes, const BRAIN: bool>(block: *const u32, index: usize, stride: usize) -> (L, L) {
+unsafe fn pair<L: Lanes, const BYTES: usize>(block: *const u32, index: usize, stride: usize) -> (L, L) {
     // SAFETY: passed on to the caller.
     unsafe {
-        if BRAIN {
-            L::bf16_pairs(block.add(index * stride))
-        } else {
-            let first = block.add(2 * index * stride).cast();
-            (L::load(first), L::load(first.add(stride)))
+        match BYTES {
+            INT8 => {
+                let first = block.cast::<i8>().add(2 * index * stride);
+                (L::load_i8(first), L::load_i8(first.add(stride)))
+            }
+            BFLOAT16 => L::bf16_pairs(block.add(index * stride)),
+            _ => {
+                let first = block.cast::<f32>().add(2 * index * stride);
+                (L::load(first), L::load(first.add(stride)))
+            }
         }
     }
 }
@@ -311,17 +344,29 @@ unsafe fn pair<L: Lanes, const BRAIN: bool>(block: *const u32, index: usize, str
 /// # Safety
 /// As `Lanes`.
 #[inline(always)]
-unsafe fn prefetch_pair<L: Lanes, const BRAIN: bool, const NEAR: bool>(block: *const u32, index: usize, stride: usize) {
+unsafe fn prefetch_pair<L: Lanes, const BYTES: usize, const NEAR: bool>(
+    block: *const u32,
+    index: usize,
+    stride: usize,
+) {
     if !NEAR {
         return;
     }
     // SAFETY: a hint, which may point anywhere.
     unsafe {
-        if BRAIN {
-            L::prefetch(block.wrapping_add(index * stride).cast());
-        } else {
-            L::prefetch(block.wrapping_add(2 * index * stride).cast());
-            L::prefetch(block.wrapping_add((2 * index + 1) * stride).cast());
+        match BYTES {
+            INT8 => {
+                let first = block.cast::<i8>().wrapping_add(2 * index * stride);
+                L::prefetch(first.cast());
+                if stride > PAGE {
+                    L::prefetch(first.wrapping_add(stride).cast());
+                }
+            }
+            BFLOAT16 => L::prefetch(block.wrapping_add(index * stride).cast()),
+            _ => {
+                L::prefetch(block.wrapping_add(2 * index * stride).cast());
+                L::prefetch(block.wrapping_add((2 * index + 1) * stride).cast());
+            }
         }
     }
 }

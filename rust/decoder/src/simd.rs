@@ -52,7 +52,7 @@ impl Isa {
 /// Sixteen lanes.
 ///
 /// # Safety
-/// Every method needs a processor with the implementation's instruction set; loads and stores need sixteen floats at
+/// Every method needs a processor with the implementation's instruction set; loads and stores need sixteen numbers at
 /// their pointer.
 pub(crate) trait Lanes: Copy {
     /// Accumulators of sixteen lanes that the registers hold beside the operands of a matrix tile.
@@ -72,6 +72,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn round(self) -> Self;
     /// `self * 2^exponent`; the exponent is whole and the result a normal number.
     unsafe fn scale(self, exponent: Self) -> Self;
+    /// Sixteen signed bytes.
+    unsafe fn load_i8(from: *const i8) -> Self;
     /// Two vectors out of sixteen pairs of bfloat16: the low halves and the high halves.
     unsafe fn bf16_pairs(from: *const u32) -> (Self, Self);
     /// A hint that the cache line will be read soon.
@@ -141,6 +143,11 @@ impl Lanes for Plain {
         self.map(exponent, |x, e| x * f32::from_bits((((e as i32) + 127) as u32) << 23))
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: sixteen bytes by the trait's contract.
+        Self(unsafe { from.cast::<[i8; 16]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
     unsafe fn bf16_pairs(from: *const u32) -> (Self, Self) {
         // SAFETY: sixteen words by the trait's contract.
         let words = unsafe { from.cast::<[u32; 16]>().read_unaligned() };
@@ -194,6 +201,9 @@ pub(crate) mod x86 {
             fn scale(self: Self, exponent: Self) -> Self {
                 Self(_mm512_scalef_ps(self.0, exponent.0))
             }
+            fn load_i8(from: *const i8) -> Self {
+                Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))))
+            }
             fn bf16_pairs(from: *const u32) -> (Self, Self) {
                 let words = _mm512_loadu_si512(from.cast());
                 let low = _mm512_slli_epi32::<16>(words);
@@ -244,6 +254,12 @@ pub(crate) mod x86 {
                 let low = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(low));
                 let high = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(high));
                 Self(_mm256_mul_ps(self.0, low), _mm256_mul_ps(self.1, high))
+            }
+            fn load_i8(from: *const i8) -> Self {
+                Self(
+                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))),
+                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast()))),
+                )
             }
             fn bf16_pairs(from: *const u32) -> (Self, Self) {
                 let first = _mm256_loadu_si256(from.cast());

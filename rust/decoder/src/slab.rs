@@ -4,7 +4,8 @@
 //! is `[dimension][16 tokens]`, so that the scores of sixteen tokens are one vector; one of values is
 //! `[token][dimension]` with the dimension padded to a whole vector, and the padding stays zero. A word is one float32,
 //! or the bfloat16 of two successive dimensions (keys) or tokens (values), low half first: half the memory traffic, and
-//! either kind is read as pairs of rows. The pages of a sequence may lie anywhere, but they follow each other more often
+//! either kind is read as pairs of rows. Of signed bytes four are a word, in rows as of floats; a head's keys or values of
+//! one token have a scale, and the sixteen scales follow a block. The pages of a sequence may lie anywhere, but they follow each other more often
 //! than not: a head's next block is then the next in memory, which the processor fetches by itself. Chunks keep what a
 //! short sequence touches together, a few huge pages instead of one for each layer and head.
 
@@ -19,6 +20,8 @@ const CHUNK_PAGES: usize = 32;
 /// What the cache keeps keys and values in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheType {
+    /// A quarter of the memory and a little for scales: rounded to 127ths of the largest number of a token's head.
+    Int8,
     /// Half the memory; rounded to the nearest, ties to even.
     Bfloat16,
     /// As they were computed.
@@ -29,9 +32,15 @@ impl CacheType {
     /// Numbers in a word.
     fn packed(self) -> usize {
         match self {
+            Self::Int8 => 4,
             Self::Bfloat16 => 2,
             Self::Float32 => 1,
         }
+    }
+
+    /// Words behind a block of sixteen tokens.
+    fn scales(self) -> usize {
+        if self == Self::Int8 { PAGE } else { 0 }
     }
 }
 
@@ -71,7 +80,7 @@ impl Slab {
     /// Bytes of one page over all layers.
     pub(crate) fn page_bytes(config: &Config, kind: CacheType) -> usize {
         let block = PAGE * (config.head_dim + config.head_dim.next_multiple_of(16)) / kind.packed();
-        config.layers * config.kv_heads * block * 4
+        config.layers * config.kv_heads * (block + 2 * kind.scales()) * 4
     }
 
     pub(crate) fn new(config: &Config, kind: CacheType, pages: usize) -> std::io::Result<Self> {
@@ -81,8 +90,8 @@ impl Slab {
         let blocks = Blocks {
             shift,
             chunk: (page / 4) << shift,
-            keys: PAGE * config.head_dim / kind.packed(),
-            values: PAGE * padded / kind.packed(),
+            keys: PAGE * config.head_dim / kind.packed() + kind.scales(),
+            values: PAGE * padded / kind.packed() + kind.scales(),
             padded,
             head_dim: config.head_dim,
             kind,
@@ -124,6 +133,18 @@ impl Slab {
             // tokens share, only this token's half is written.
             unsafe {
                 match kind {
+                    CacheType::Int8 => {
+                        let (scale, bytes) = quantized(keys);
+                        *pages.key_scales(page).cast_mut().add(lane) = scale;
+                        for (dimension, key) in bytes.enumerate() {
+                            *to_keys.cast::<i8>().add(dimension * PAGE + lane) = key;
+                        }
+                        let (scale, bytes) = quantized(values);
+                        *pages.value_scales(page).cast_mut().add(lane) = scale;
+                        for (dimension, value) in bytes.enumerate() {
+                            *to_values.cast::<i8>().add(lane * padded + dimension) = value;
+                        }
+                    }
                     CacheType::Float32 => {
                         for (dimension, key) in keys.iter().enumerate() {
                             *to_keys.add(dimension * PAGE + lane) = key.to_bits();
@@ -154,18 +175,28 @@ impl Slab {
         let Blocks { keys, padded, kind, .. } = self.blocks;
         for head in 0..self.kv_heads {
             let pages = self.head(layer, head);
+            let (from_keys, to_keys) = (pages.keys(from), pages.keys(to).cast_mut());
+            let (from_values, to_values) = (pages.values(from), pages.values(to).cast_mut());
             // SAFETY: two different blocks inside the slab, of keys and of values.
             unsafe {
+                if kind == CacheType::Int8 {
+                    for row in 0..self.blocks.head_dim {
+                        let (from, to) = (from_keys.cast::<i8>(), to_keys.cast::<i8>());
+                        to.add(row * PAGE).copy_from_nonoverlapping(from.add(row * PAGE), count);
+                    }
+                    to_values.cast::<i8>().copy_from_nonoverlapping(from_values.cast(), count * padded);
+                    pages.key_scales(to).cast_mut().copy_from_nonoverlapping(pages.key_scales(from), count);
+                    pages.value_scales(to).cast_mut().copy_from_nonoverlapping(pages.value_scales(from), count);
+                    continue;
+                }
                 for row in (0..keys).step_by(PAGE) {
-                    let target = pages.keys(to).cast_mut().add(row);
-                    target.copy_from_nonoverlapping(pages.keys(from).add(row), count);
+                    to_keys.add(row).copy_from_nonoverlapping(from_keys.add(row), count);
                 }
                 let whole = count / kind.packed() * padded;
-                let (source, target) = (pages.values(from), pages.values(to).cast_mut());
-                target.copy_from_nonoverlapping(source, whole);
+                to_values.copy_from_nonoverlapping(from_values, whole);
                 if !count.is_multiple_of(kind.packed()) {
                     // The other half of these words is a token that the target has already.
-                    let (source, target) = (source.add(whole).cast::<u16>(), target.add(whole).cast::<u16>());
+                    let (source, target) = (from_values.add(whole).cast::<u16>(), to_values.add(whole).cast::<u16>());
                     for dimension in 0..padded {
                         *target.add(2 * dimension) = *source.add(2 * dimension);
                     }
@@ -173,6 +204,15 @@ impl Slab {
             }
         }
     }
+}
+
+/// A row as multiples of its scale, from -127 to 127; if one of its numbers is not finite, the scale is none either.
+fn quantized(row: &[f32]) -> (f32, impl Iterator<Item = i8>) {
+    let largest = row.iter().fold(0.0, |most: f32, number| most.max(number.abs()));
+    let finite = row.iter().all(|number| number.is_finite());
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let scale = if finite { largest / 127.0 } else { f32::NAN };
+    (scale, row.iter().map(move |number| (number * inverse).round_ties_even() as i8))
 }
 
 /// The bits of the nearest bfloat16, of two the even one; what is not a number stays so.
@@ -217,6 +257,18 @@ impl HeadPages {
         self.values.wrapping_add(self.offset(page, self.blocks.values))
     }
 
+    /// What each token's bytes in the page's block of keys are multiples of.
+    #[inline(always)]
+    pub(crate) fn key_scales(&self, page: u32) -> *const f32 {
+        self.keys(page).wrapping_add(self.blocks.keys - self.blocks.kind.scales()).cast()
+    }
+
+    /// And of values.
+    #[inline(always)]
+    pub(crate) fn value_scales(&self, page: u32) -> *const f32 {
+        self.values(page).wrapping_add(self.blocks.values - self.blocks.kind.scales()).cast()
+    }
+
     #[inline(always)]
     fn offset(&self, page: u32, block: usize) -> usize {
         let (page, shift) = (page as usize, self.blocks.shift);
@@ -244,5 +296,22 @@ mod tests {
         for bits in [0x7f80_0001, 0x7fff_ffff, 0xff80_0001_u32] {
             assert!(f32::from_bits(u32::from(round(f32::from_bits(bits))) << 16).is_nan());
         }
+    }
+
+    #[test]
+    fn bytes_are_nearest_multiples_of_the_largest() {
+        let of = |row: &[f32]| {
+            let (scale, bytes) = quantized(row);
+            (scale, bytes.collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[12.7, -6.4, 0.04, 0.06]), (0.1, vec![127, -64, 0, 1]));
+        assert_eq!(of(&[-254.0, 2.0, 3.0, 5.0]), (2.0, vec![-127, 1, 2, 2]));
+        assert_eq!(of(&[0.0, -0.0]), (0.0, vec![0, 0]));
+        for wrong in [f32::NAN, f32::INFINITY] {
+            assert!(of(&[1.0, wrong]).0.is_nan());
+        }
+        // A row of subnormal numbers is as good as none.
+        let (scale, bytes) = of(&[1e-44, 0.0]);
+        assert!(bytes.iter().all(|byte| (scale * f32::from(*byte)).abs() <= 1e-42));
     }
 }

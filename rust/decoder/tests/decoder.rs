@@ -20,7 +20,7 @@ fn a_request_does_not_see_its_batch_mates() {
         })
         .collect();
     let directory = write_model(&SMALL);
-    for cache_type in [CacheType::Bfloat16, CacheType::Float32] {
+    for cache_type in [CacheType::Int8, CacheType::Bfloat16, CacheType::Float32] {
         let options = Options { cache_type, ..options() };
         let open = |options: &Options| Decoder::open(directory.path(), options).unwrap();
         let alone = |request: &Request| run(&mut open(&options), [request.clone()]).remove(&request.id).unwrap();
@@ -39,7 +39,7 @@ fn a_request_does_not_see_its_batch_mates() {
 }
 
 #[test]
-fn a_cache_of_half_the_memory_is_nearly_as_exact() {
+fn a_smaller_cache_is_nearly_as_exact() {
     let directory = write_model(&SMALL);
     let requests: Vec<Request> = (0..20).map(|id| greedy(id, prompt(50, id as u32), 1)).collect();
     let outcomes = |cache_type| {
@@ -49,12 +49,14 @@ fn a_cache_of_half_the_memory_is_nearly_as_exact() {
         (run(&mut decoder, requests.clone()), decoder.stats().pages)
     };
     let (exact, few) = outcomes(CacheType::Float32);
-    let (rounded, many) = outcomes(CacheType::Bfloat16);
-    assert_eq!(many / 2, few);
-    let gap = |id| (exact[&id].logprobs[0] - rounded[&id].logprobs[0]).abs();
-    let gaps: Vec<f32> = (0..20).filter(|id| exact[id].tokens == rounded[id].tokens).map(gap).collect();
-    assert!(gaps.len() >= 18 && gaps.iter().all(|gap| *gap < 0.05), "{gaps:?}");
-    assert!(gaps.iter().any(|gap| *gap > 0.0), "nothing was rounded");
+    for (cache_type, times) in [(CacheType::Bfloat16, 2), (CacheType::Int8, 3)] {
+        let (rounded, many) = outcomes(cache_type);
+        assert_eq!(many / few, times);
+        let gap = |id| (exact[&id].logprobs[0] - rounded[&id].logprobs[0]).abs();
+        let gaps: Vec<f32> = (0..20).filter(|id| exact[id].tokens == rounded[id].tokens).map(gap).collect();
+        assert!(gaps.len() >= 18 && gaps.iter().all(|gap| *gap < 0.05), "{gaps:?}");
+        assert!(gaps.iter().any(|gap| *gap > 0.0), "nothing was rounded");
+    }
 }
 
 #[test]
@@ -194,7 +196,7 @@ fn requests_that_arrive_together_share_their_prompt() {
 #[test]
 fn a_page_is_shared_up_to_any_token() {
     let directory = write_model(&SMALL);
-    for cache_type in [CacheType::Bfloat16, CacheType::Float32] {
+    for cache_type in [CacheType::Int8, CacheType::Bfloat16, CacheType::Float32] {
         let open = || Decoder::open(directory.path(), &Options { cache_type, ..options() }).unwrap();
         for shared in 30..50 {
             let mut decoder = open();
