@@ -123,6 +123,14 @@ def test_the_token_that_made_a_line_wrong_pays_for_it() -> None:
     assert (thread, Tokenizer().decode([sampled[number]]), Tokenizer().decode([token])) == ("0.0", "3", "2")
 
 
+def test_a_line_is_wrong_once() -> None:
+    tree = searched([HOPEFUL, HOPELESS], [missed("6-4=2"), missed("5*5=26")])
+    (found,) = credit(group(tree), lines=0.5, corrections=0.5)
+    # The second 5 is not there; what comes out of it no longer matters.
+    assert worth(found, tree, "0.1") == [("5", -0.5)]
+    assert (found.counts["wrong_lines"], found.wanted) == (1, {})
+
+
 def test_a_fault_that_the_thread_did_not_write_is_not_its_own() -> None:
     """A child begins with what its parent wrote wrongly."""
     tree = searched([("2*3=7", "4, 7")], [missed("7-4=3")])

@@ -90,11 +90,12 @@ pub fn inspection(bytes: &[u8]) {
         assert!(part <= found.steps);
     }
     assert!(found.wrong_states <= found.states && found.wrong_verdicts <= found.verdicts);
+    assert!(found.wrong_trials <= found.trials);
     let lines = text.lines().count();
-    assert!(found.unreadable + found.steps + found.states + found.verdicts <= lines);
+    assert!(found.unreadable + found.steps + found.trials + found.states + found.verdicts <= lines);
     let wrong = faults(text);
     let counted = found.wrong_results + found.invented_numbers + found.wrong_numbers;
-    assert_eq!(wrong.len(), counted + found.wrong_states + found.wrong_verdicts);
+    assert_eq!(wrong.len(), counted + found.wrong_states + found.wrong_verdicts + found.wrong_trials);
     assert!(wrong.iter().all(|fault| text.is_char_boundary(fault.at)));
     assert!(choices(text).iter().all(|choice| text.get(choice.place.clone()).is_some()));
 }

@@ -15,8 +15,8 @@ class Limits:
     """Threads of the rollout, the main thread included."""
     children: int | None = None
     """Children of one spawn; None: as many as `threads` allows."""
-    rounds: int = 16
-    """Spawns of one thread."""
+    rounds: int = 32
+    """Spawns of one thread. Four numbers have 24 first steps at most: waves of one are within it."""
     depth: int = 1
     """Depth of the deepest thread; 0: no spawns."""
     tokens_per_thread: int | None = None

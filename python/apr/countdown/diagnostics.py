@@ -24,7 +24,7 @@ FailureCause = Literal[
     "child_width",  # one that could made no mistake, and did not try the way
 ]
 
-_FAULTS = ("wrong_results", "invented_numbers", "wrong_numbers", "wrong_states", "wrong_verdicts")
+_FAULTS = ("wrong_results", "invented_numbers", "wrong_numbers", "wrong_states", "wrong_verdicts", "wrong_trials")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Diagnostics:
     """States that are not those of the node moved to."""
     verdicts: int
     wrong_verdicts: int
+    trials: int
+    """Lines of divisions written out."""
+    wrong_trials: int
 
 
 def diagnose(tree: ThreadTree) -> Diagnostics:

@@ -201,6 +201,7 @@ def diagnostics(rows: Sequence[Row]) -> dict[str, float | None]:
         "repeated steps per 1,000": rate("repeated_steps", "steps", 1000),
         "wrong states per 1,000": rate("wrong_states", "states", 1000),
         "wrong verdicts per 1,000": rate("wrong_verdicts", "verdicts", 1000),
+        "wrong lines of trials per 1,000": rate("wrong_trials", "trials", 1000),
     }
 
 

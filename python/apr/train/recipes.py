@@ -267,7 +267,7 @@ class RlConfig:
     """Sampled tokens of a rollout; its threads share them equally, so a tight bound cuts wide searches short and
     teaches narrow ones."""
     refill: Natural = 0
-    """How often a step draws other problems for those whose rollouts all have one reward."""
+    """How often a step draws other problems for those whose rollouts are all right or all wrong."""
     edge: NotNegative = 0.0
     """How strongly problems are preferred of whose kind some rollouts are solved and some are not: the chance that a
     problem is taken is its kind's share of such groups, over the best kind's, to this power. 0: all are taken alike."""

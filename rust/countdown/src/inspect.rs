@@ -8,22 +8,27 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::arithmetic;
-use crate::problem::{Number, Op, Problem, Step};
+use crate::problem::{Number, Op, Step};
 use crate::trace::read::{Line, State};
 use crate::trace::write::Writer;
 use crate::trace::{EQUAL, EXPLORE, MOVE, STATE, UNEQUAL};
 
 mod allowed;
 mod choices;
+mod first;
+mod trial;
+
+use trial::Trial;
 
 pub use choices::{Choice, choices};
+pub use first::{first_node, first_state, first_width, follows};
 
 /// Counts over the lines of one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
     /// Lines that are not in the grammar.
     pub unreadable: usize,
-    /// Operations tried, trials among them.
+    /// Operations tried.
     pub steps: usize,
     /// Steps whose result is wrong.
     pub wrong_results: usize,
@@ -41,6 +46,10 @@ pub struct Inspection {
     pub verdicts: usize,
     /// Comparisons of other numbers, or with the wrong outcome.
     pub wrong_verdicts: usize,
+    /// Lines of trials.
+    pub trials: usize,
+    /// Lines of trials that are not due, and trials that break off.
+    pub wrong_trials: usize,
 }
 
 /// What is wrong with a line.
@@ -56,6 +65,8 @@ pub enum Wrong {
     State,
     /// A comparison with the target.
     Verdict,
+    /// A line of a trial, or that none follows.
+    Trial,
 }
 
 /// A place where a thread went wrong.
@@ -94,58 +105,6 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     body.lines().map(move |line| (start + line.as_ptr().addr() - body.as_ptr().addr(), line))
 }
 
-/// Whether the first state of a child's prompt is one that its steps lead to from the problem.
-pub fn follows(problem: &Problem, prompt: &str) -> bool {
-    let line = prompt.find(STATE).and_then(|start| prompt[start..].lines().next());
-    let Some(Line::State(state)) = line.and_then(Line::parse) else {
-        return false;
-    };
-    let mut numbers = problem.numbers().to_vec();
-    for Step { left, op, right, result } in state.steps {
-        match without(&numbers, [left, right]) {
-            Some(rest) if arithmetic::apply(left, op, right) == Some(result) => numbers = [rest, vec![result]].concat(),
-            _ => return false,
-        }
-    }
-    state.target == problem.target() && sorted(&numbers) == sorted(&state.numbers)
-}
-
-/// The first state of a text: target and numbers.
-pub fn first_state(text: &str) -> Option<(Number, Vec<Number>)> {
-    let start = text.find(STATE)?;
-    match Line::parse(text[start..].lines().next()?)? {
-        Line::State(state) => Some((state.target, state.numbers)),
-        _ => None,
-    }
-}
-
-/// The node that a thread with this prompt begins at; `None` if it names none.
-pub fn first_node(prompt: &str) -> Option<&str> {
-    match Line::parse(body(prompt).lines().next()?)? {
-        Line::Move { id } => Some(id),
-        _ => None,
-    }
-}
-
-/// How many children a main thread shows of the problem itself, over all waves: the width of its search.
-pub fn first_width(text: &str) -> usize {
-    let (mut width, mut at_root, mut joining) = (0, false, false);
-    for line in body(text).lines().map(Line::parse) {
-        match line {
-            Some(Line::Join) => joining = true,
-            Some(Line::EndJoin) => joining = false,
-            _ if joining => {}
-            // What follows is the way to it once more.
-            Some(Line::Goal { .. }) => break,
-            Some(Line::State(state)) => at_root = state.steps.is_empty(),
-            Some(Line::Explore { .. }) => width += usize::from(at_root),
-            Some(Line::Move { .. } | Line::Spawn) => at_root = false,
-            _ => {}
-        }
-    }
-    width
-}
-
 /// The text without the condition that may stand before its first line.
 fn body(text: &str) -> &str {
     let first = text.lines().next().unwrap_or("");
@@ -163,10 +122,14 @@ struct Reader<'a> {
     /// The node that the last move named, and where it is named.
     moved: Option<(&'a str, usize)>,
     state: Option<State>,
+    /// The node that it is.
+    node: &'a str,
     /// Operations tried in it, the smaller operand first.
     tried: HashSet<(Number, Op, Number)>,
     /// The step of the last line, and what it left.
     explored: Option<(Step, Vec<Number>)>,
+    /// The trial that the last lines are.
+    trial: Option<Trial>,
     /// Inside a join block.
     joining: bool,
     /// A goal stands in the join block just read.
@@ -184,13 +147,23 @@ impl<'a> Reader<'a> {
             }
             return;
         }
+        if let Some(Line::Trial { step }) = line {
+            return self.trial(at, text, step);
+        }
+        let trial = self.trial.take();
+        if line.is_some()
+            && let Some((trial, state)) = trial.as_ref().zip(self.state.as_ref())
+            && trial.unfinished(state)
+        {
+            let due = trial::due(Some(trial), state);
+            self.not_due(at, text, &due);
+        }
         match line {
             Some(Line::Move { id } | Line::StartSubSearch { id, .. }) => {
                 self.moved = Some((id, at + text.len() - id.len()));
             }
             Some(Line::State(state)) => self.state(at, text, state),
-            Some(Line::Explore { step, numbers }) => self.explore(at, text, step, numbers),
-            Some(Line::Trial { step }) => self.trial(at, text, step),
+            Some(Line::Explore { step, numbers }) => self.explore(at, text, step, numbers, trial),
             Some(Line::Generated { id, target, numbers, step }) => self.generated(at, text, id, target, numbers, step),
             Some(Line::Dead { number, target }) => self.verdict(at, text, number, target, number != target),
             Some(Line::Goal { target }) => self.verdict(at, text, target, target, true),
@@ -218,6 +191,7 @@ impl<'a> Reader<'a> {
             Wrong::Numbers => &mut self.found.wrong_numbers,
             Wrong::State => &mut self.found.wrong_states,
             Wrong::Verdict => &mut self.found.wrong_verdicts,
+            Wrong::Trial => &mut self.found.wrong_trials,
         } += 1;
         self.faults.push(Fault { wrong, at, right });
     }
@@ -248,11 +222,11 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        self.state = Some(state);
+        (self.state, self.node) = (Some(state), id);
         self.tried.clear();
     }
 
-    fn explore(&mut self, at: usize, text: &str, step: Step, numbers: Vec<Number>) {
+    fn explore(&mut self, at: usize, text: &str, step: Step, numbers: Vec<Number>, trial: Option<Trial>) {
         let Step { left, op, right, result } = step;
         self.found.steps += 1;
         let tried = (left.min(right), op, left.max(right));
@@ -270,6 +244,8 @@ impl<'a> Reader<'a> {
                 let left = rest.clone().map_or_else(|| numbers.clone(), |rest| [rest, vec![true_result]].concat());
                 self.fault(Wrong::Result, at, text, Some(explore_line(&step, &left)));
             }
+            // It follows from a trial in which the fault is.
+            None if op == Op::Div && trial.is_some_and(|trial| trial.misleads(right)) => {}
             None => self.fault_at(Wrong::Result, strayed(&self.state), None),
             _ => {}
         }
@@ -285,29 +261,44 @@ impl<'a> Reader<'a> {
         self.explored = Some((step, numbers));
     }
 
-    /// A line of a trial: a product of a number that is there, or what is left.
     fn trial(&mut self, at: usize, text: &str, step: Step) {
-        self.found.steps += 1;
-        match arithmetic::apply(step.left, step.op, step.right) {
-            Some(result) if result != step.result => {
-                self.fault(Wrong::Result, at, text, Some(format!("{}\n", Step { result, ..step })));
-            }
-            // Too great for any number, or below zero.
-            None => self.fault_at(Wrong::Result, at + text.find('=').map_or(0, |sign| sign + 1), None),
-            _ => {}
+        self.found.trials += 1;
+        let trial = self.trial.take();
+        let Some(state) = &self.state else {
+            return;
+        };
+        let due = trial::due(trial.as_ref(), state);
+        // What cannot go on after a wrong line is not wrong once more.
+        let lost = due.is_empty() && trial.as_ref().is_some_and(|trial| trial.wrong);
+        let wrong = !lost && !due.iter().any(|line| line.trim_end() == text);
+        self.trial = Trial::after(trial, step, wrong, state);
+        if wrong {
+            self.not_due(at, text, &due);
         }
-        let has = self.state.as_ref().map_or(&[][..], |state| &state.numbers);
-        if step.op == Op::Mul && !has.contains(&step.left) {
-            let right = |n: &Number| allowed::common(text, &format!("{n}*"));
-            self.fault_at(Wrong::Invented, at + has.iter().map(right).max().unwrap_or(0), None);
-        }
+    }
+
+    /// Notes that a line is none of those that are due in a trial.
+    fn not_due(&mut self, at: usize, text: &str, due: &[String]) {
+        let same = due.iter().map(|line| allowed::common(text, line)).max().unwrap_or(0);
+        let mut nearest = due.iter().filter(|line| allowed::common(text, line) == same);
+        let right = nearest.next().filter(|_| nearest.next().is_none());
+        self.fault_at(Wrong::Trial, at + same, right.map(|line| line[same..].to_owned()));
     }
 
     fn generated(&mut self, at: usize, text: &str, id: &'a str, target: Number, numbers: Vec<Number>, step: Step) {
         let copied = self.explored.as_ref().is_some_and(|(tried, left)| *tried == step && *left == numbers);
-        if !copied || Some(target) != self.target {
-            let right = self.explored.as_ref().zip(self.target);
-            let right = right.map(|((tried, left), target)| generated_line(id, target, left, tried));
+        // A node is new, but for one that comes once more, as on the way to a solution.
+        let known = self.nodes.get(id).map(|known| known.steps.last() == Some(&step));
+        let below = id.rsplit_once(',').is_some_and(|(parent, _)| parent == self.node);
+        let named = known.unwrap_or(below);
+        if !copied || Some(target) != self.target || !named {
+            let mut free = (0..).map(|place| format!("{},{place}", self.node));
+            let due = match named {
+                true => Some(id.to_owned()),
+                false => free.find(|id| !self.nodes.contains_key(id.as_str())),
+            };
+            let right = self.explored.as_ref().zip(self.target).zip(due);
+            let right = right.map(|(((tried, left), target), id)| generated_line(&id, target, left, tried));
             self.fault(Wrong::Numbers, at, text, right);
         }
         let mut steps = self.state.as_ref().map_or_else(Vec::new, |state| state.steps.clone());

@@ -16,5 +16,6 @@ pub mod search;
 pub mod solve;
 pub mod tokens;
 pub mod trace;
+mod trial;
 
 pub use problem::{Error, Number, Op, Problem, Step};

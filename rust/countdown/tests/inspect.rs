@@ -145,26 +145,75 @@ fn each_mistake_is_counted_once() {
     assert_eq!(broken, Inspection { unreadable: 1, verdicts: 1, ..inspect(TEXT) });
 }
 
+/// What is found in a text that begins in this state, and where in its other lines the faults are.
+fn found_after(state: &str, lines: &str) -> (Inspection, Vec<(usize, Option<String>)>) {
+    let begin = format!("Moving to Node #0\nCurrent State: {state}, Operations: []\n");
+    let text = format!("{begin}{lines}\n");
+    let place = |fault: &Fault| (fault.at - begin.len(), fault.right.clone());
+    let faults = faults(&text);
+    assert!(faults.iter().all(|fault| fault.wrong == Wrong::Trial));
+    (inspect(&text), faults.iter().map(place).collect())
+}
+
 #[test]
-fn a_trial_takes_products_of_a_number_that_is_there() {
-    let found = |line: &str| {
-        let text = format!("Moving to Node #0\nCurrent State: 67:[13, 871], Operations: []\n{line}\n");
-        let at = text.find(line).expect("it is there");
-        let place = |fault: &Fault| (fault.wrong, fault.at - at, fault.right.clone());
-        (inspect(&text), faults(&text).iter().map(place).collect::<Vec<_>>())
+fn a_trial_with_two_numbers_is_the_product_of_the_target() {
+    let found = |lines: &str| {
+        let (found, faults) = found_after("67:[13, 871]", lines);
+        assert_eq!((found.trials, found.wrong_trials), (lines.lines().count(), faults.len()));
+        faults
     };
-    let tried = Inspection { steps: 1, ..Inspection::default() };
-    assert_eq!(found("13*67=871"), (tried, vec![]));
-    assert_eq!(found("13*60=780"), (tried, vec![]));
-    assert_eq!(found("871-780=91"), (tried, vec![]));
-    let wrong = vec![(Wrong::Result, 8, Some("91\n".to_owned()))];
-    assert_eq!(found("871-780=81"), (Inspection { wrong_results: 1, ..tried }, wrong));
-    assert_eq!(found("780-871=0"), (Inspection { wrong_results: 1, ..tried }, vec![(Wrong::Result, 8, None)]));
-    let wrong = vec![(Wrong::Result, 8, Some("1\n".to_owned()))];
-    assert_eq!(found("13*67=872"), (Inspection { wrong_results: 1, ..tried }, wrong));
-    assert_eq!(found("12*67=804"), (Inspection { invented_numbers: 1, ..tried }, vec![(Wrong::Invented, 1, None)]));
+    let right = |at, right: &str| vec![(at, Some(right.to_owned()))];
+    assert_eq!(found("13*67=871\n871-871=0"), vec![]);
+    assert_eq!(found("13*67=872"), right(8, "1\n"));
+    assert_eq!(found("13*66=858"), right(4, "7=871\n"));
+    assert_eq!(found("12*67=804"), right(1, "3*67=871\n"));
+    assert_eq!(found("871-780=91"), right(0, "13*67=871\n"));
+    assert_eq!(found("13*67=871\n871-871=1"), right(18, "0\n"));
+    // Held against what stands there: from a wrong product on, this is its difference.
+    assert_eq!(found("13*67=881\n881-871=10"), right(7, "71\n"));
+    assert_eq!(found("13*67=881\n871-881=10"), [right(7, "71\n"), right(11, "81-871=10\n")].concat());
+}
+
+#[test]
+fn a_trial_of_more_numbers_is_a_division_in_full() {
+    let found = |lines: &str| found_after("24:[13, 871, 7]", lines).1;
+    let right = |at, right: &str| vec![(at, Some(right.to_owned()))];
+    assert_eq!(found("13*60=780\n871-780=91\n13*7=91\n91-91=0"), vec![]);
+    assert_eq!(found("7*100=700\n871-700=171\n7*20=140\n171-140=31\n7*4=28\n31-28=3"), vec![]);
+    // One trial after another.
+    assert_eq!(found("13*60=780\n871-780=91\n13*7=91\n91-91=0\n7*100=700\n871-700=171"), vec![]);
+    assert_eq!(found("13*50=650"), right(3, "60=780\n"));
+    assert_eq!(found("13*60=780\n861-780=81"), right(11, "71-780=91\n"));
+    assert_eq!(found("13*60=780\n871-770=101"), right(15, "80=91\n"));
+    assert_eq!(found("13*60=780\n871-780=91\n13*6=78"), right(24, "7=91\n"));
+    // It breaks off.
+    let explored = "Exploring Operation: 13+7=20, Resulting Numbers: [871, 20]";
+    assert_eq!(found(&format!("13*60=780\n871-780=91\n{explored}")), right(21, "13*7=91\n"));
+    assert_eq!(found(&format!("13*60=780\n{explored}")), right(10, "871-780=91\n"));
+    // The digit is wrong, not that nothing can be taken away then, and not what follows from a zero.
+    assert_eq!(found("13*70=910\n910-910=0"), right(3, "60=780\n"));
+    let divided = "Exploring Operation: 7/13=70, Resulting Numbers: [871, 70]";
+    assert_eq!(found(&format!("13*70=910\n910-910=0\n{divided}")), right(3, "60=780\n"));
+    // Either may be meant.
+    let (counts, faults) = found_after("24:[13, 871, 700]", "13*70=910");
+    assert_eq!((counts.wrong_trials, faults), (1, vec![(3, None)]));
+}
+
+#[test]
+fn what_is_no_trial_is_not_read_as_one() {
     for other in ["871/13=67", "13+67=80", "13*67=", "13*67=871 ", "13*-1=0", "871-780="] {
-        assert_eq!(found(other), (Inspection { unreadable: 1, ..Inspection::default() }, vec![]), "{other}");
+        let (found, faults) = found_after("67:[13, 871]", other);
+        assert_eq!((found, faults), (Inspection { unreadable: 1, ..Inspection::default() }, vec![]), "{other}");
+    }
+}
+
+#[test]
+fn a_node_has_a_name_of_its_own() {
+    let kept = |id: &str| format!("Generated Node #{id}: 10:[4, 5] Operation: 2+3=5\n");
+    for (wrong, right) in [("0,0", "1: 10:[4, 5] Operation: 2+3=5\n"), ("0,1,0", ": 10:[4, 5] Operation: 2+3=5\n")] {
+        let found = faults(&TEXT.replace(&kept("0,1"), &kept(wrong)));
+        let found: Vec<_> = found.iter().map(|fault| (fault.wrong, fault.right.as_deref())).collect();
+        assert_eq!(found, [(Wrong::Numbers, Some(right))], "{wrong}");
     }
 }
 
@@ -283,7 +332,7 @@ fn what_is_right_repairs_a_line() {
             let found = faults(&changed);
             let counts = inspect(&changed);
             let counted = counts.wrong_results + counts.invented_numbers + counts.wrong_numbers;
-            assert_eq!(found.len(), counted + counts.wrong_states + counts.wrong_verdicts);
+            assert_eq!(found.len(), counted + counts.wrong_states + counts.wrong_verdicts + counts.wrong_trials);
             let Some((fault, right)) = found.first().and_then(|fault| Some((fault, fault.right.as_deref()?))) else {
                 continue;
             };

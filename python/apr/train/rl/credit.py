@@ -28,7 +28,7 @@ from itertools import accumulate
 from math import fsum
 from typing import TYPE_CHECKING, Any, Literal
 
-from apr.task import Corrects, Foresees, Task, Weighs
+from apr.task import Corrects, Fault, Foresees, Task, Weighs
 from apr.threads.language import Trainable
 from apr.threads.tree import Thread, ThreadTree
 from apr.train.recipes import RlConfig
@@ -146,7 +146,7 @@ def _lines(
         for thread in one.tree.threads.values():
             places = writing.places(thread)
             wrong: dict[int, int | None] = {}
-            for fault in task.faults(problem, thread.text) if places is not None else ():
+            for fault in _first_of_lines(task.faults(problem, thread.text), thread.text) if places is not None else ():
                 found = places.at(fault.at) if places is not None else None
                 if found is not None:
                     number, begin = found
@@ -158,6 +158,14 @@ def _lines(
             if correct and wanted:
                 one.credit.wanted[thread.id] = wanted
             one.credit.counts["wrong_lines"] += len(wrong)
+
+
+def _first_of_lines(faults: Sequence[Fault], text: str) -> list[Fault]:
+    """The first fault of each line: what follows it there was written after a wrong begin."""
+    found: dict[int, Fault] = {}
+    for fault in sorted(faults, key=lambda fault: fault.at):
+        found.setdefault(text.rfind("\n", 0, fault.at), fault)
+    return list(found.values())
 
 
 def _less_mean(values: Sequence[float]) -> list[float]:

@@ -167,8 +167,8 @@ async def draw_groups(
     """This process's share of a step's groups from place `position` on, near an edge if one is known; None if it was
     stopped. `emit` gets the events of the first.
 
-    With `refill`, as many others are drawn as there are groups whose rewards are all equal, as long as turns are left;
-    those with different rewards are kept first.
+    With `refill`, as many others are drawn as there are groups whose rollouts are all right or all wrong, as long as
+    turns are left. Those that are split are kept first, then those whose rewards differ by what they cost.
     """
     begun, version = time.monotonic(), policy.engine.policy_version
     stop = stop or Stop()
@@ -176,8 +176,8 @@ async def draw_groups(
     for turn in range(1 + config.refill):
         missing = config.groups
         if turn:
-            seen = processes.gather([(group.drawn.index, group.signal) for group in groups])
-            missing -= sum(signal for _, signal in seen)
+            seen = processes.gather([(group.drawn.index, group.split) for group in groups])
+            missing -= sum(split for _, split in seen)
         if not missing:
             break
         drawn = draw(policy.task, config, position, missing, edge)
@@ -192,8 +192,8 @@ async def draw_groups(
     sampled = sum(tree.total_tokens for group in groups for tree in group.trees)
     tried = _tried(policy.task, config, groups)
     if config.refill:
-        seen = processes.gather([(not group.signal, group.drawn.index) for group in groups])
-        chosen = {index for _, index in sorted(seen)[: config.groups]}
+        seen = processes.gather([(not group.split, not group.signal, group.drawn.index) for group in groups])
+        chosen = {index for *_, index in sorted(seen)[: config.groups]}
         groups = [group for group in groups if group.drawn.index in chosen]
     return Draw(tuple(groups), watched, position, version, time.monotonic() - begun, sampled, tried)
 

@@ -206,6 +206,8 @@ pub(super) fn inspect(py: Python<'_>, text: &Bound<'_, PyString>) -> BTreeMap<&'
         ("wrong_states", found.wrong_states),
         ("verdicts", found.verdicts),
         ("wrong_verdicts", found.wrong_verdicts),
+        ("trials", found.trials),
+        ("wrong_trials", found.wrong_trials),
     ])
 }
 

@@ -7,6 +7,7 @@ use super::{Guide, Ranking};
 use crate::arithmetic::{Value, combine};
 use crate::heuristic::Scorer;
 use crate::problem::{Error, MAX_NUMBERS, Number, Op, Step};
+use crate::trial::times;
 
 /// Index of a node in its arena.
 pub(super) type NodeIndex = u32;
@@ -215,22 +216,12 @@ impl Quotient {
 /// Writes a division out, digit by digit of the quotient but for zeros: what it takes of the divisor, and what is left
 /// then. The remainder.
 fn divide<V: Value>(dividend: V, divisor: V, steps: &mut Vec<Step<V>>) -> V {
-    let (zero, ten) = (V::default(), V::from(10));
-    let mut unit = V::from(1);
-    while dividend / divisor / unit >= ten {
-        unit = unit * ten;
-    }
     let mut rest = dividend;
-    while rest >= divisor {
-        let digit = rest / divisor / unit;
-        if digit > zero {
-            let times = digit * unit;
-            let product = divisor * times;
-            steps.push(Step { left: divisor, op: Op::Mul, right: times, result: product });
-            steps.push(Step { left: rest, op: Op::Sub, right: product, result: rest - product });
-            rest = rest - product;
-        }
-        unit = unit / ten;
+    while let Some(times) = times(rest, divisor) {
+        let product = divisor * times;
+        steps.push(Step { left: divisor, op: Op::Mul, right: times, result: product });
+        steps.push(Step { left: rest, op: Op::Sub, right: product, result: rest - product });
+        rest = rest - product;
     }
     rest
 }
