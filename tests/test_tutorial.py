@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -92,3 +93,7 @@ def test_the_commands_print_this(tmp_path: Path) -> None:
     for script, shown in ((ask, ONE_WAVE), (again, ONE_WAVE), (harder, TWO_WAVES)):
         made = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=alone, capture_output=True, text=True)
         assert (made.returncode, timeless(made.stdout)) == (0, timeless(shown)), made.stderr
+    told = subprocess.run(["bash", "-ec", f"{harder.rstrip()} --json"], cwd=tmp_path, env=alone, capture_output=True)
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+    written = "".join(event.get("text", "") for event in events if event.get("thread") == "0.3")
+    assert FILES["trial.txt"] in written
