@@ -33,6 +33,7 @@ _LABELS: Mapping[str, tuple[str, str]] = {
     "limited": ("met a limit of spawns", "share of rollouts"),
     "wrong_results": ("wrong results", "of 1,000 steps"),
     "wrong_states": ("wrong states", "of 1,000 states"),
+    "wrong_trials": ("wrong trials", "of 1,000 lines"),
     "credit": ("what judges said", "shares, and wrong lines"),
     "edge": ("groups with signal", "share, expected"),
     "correction": ("corrected lines", "nats a token"),

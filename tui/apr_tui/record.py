@@ -34,7 +34,7 @@ _FIRST = (
         "zero_signal",
         "truncated",
     ),
-    *("wrong_results", "wrong_states", "credit", "correction", "replay", "edge"),
+    *("wrong_results", "wrong_states", "wrong_trials", "credit", "correction", "replay", "edge"),
     *("failures", "gradient_norm", "rate", "seconds", "tokens_per_second", "memory"),
 )
 """Groups of figures in the order they are shown; others follow by name."""

@@ -17,7 +17,7 @@ from apr.train.rl.groups import Group
 _MEANS = ("reward", "solved", "children", "depth", "total_tokens", "sequential_tokens", "context", "truncated",
           "malformed", "limited")  # fmt: skip
 
-_WRONG = {"wrong_results": "steps", "wrong_states": "states"}
+_WRONG = {"wrong_results": "steps", "wrong_states": "states", "wrong_trials": "trials"}
 """Counts of a task's diagnosis that tell whether a policy forgets, and what they are a share of."""
 
 _MEMORY = 10
