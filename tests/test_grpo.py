@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from apr.task import selected
 from apr.train.model import CAUSAL
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, CreditConfig, RlConfig, recipe_text, rl_recipe
-from apr.train.rl.groups import Group, draw, outcome, run_groups
+from apr.train.rl.groups import Group, draw, draw_groups, outcome, run_groups
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, records, summarise
 from apr.train.rl.packs import judged_rollouts, packs_of, rows_of
@@ -161,6 +162,25 @@ def test_refilled_groups_have_signal(start: Path, tmp_path: Path) -> None:
     refilled = train(tmp_path / "refilled", start, config(steps=1, refill=3))
     assert refilled[0]["rollouts"] == plain[0]["rollouts"]
     assert refilled[0]["zero_signal"] < plain[0]["zero_signal"]
+
+
+def test_groups_that_are_all_right_are_refilled_whatever_they_cost(start: Path) -> None:
+    import asyncio
+
+    costs = {"per_1000_tokens": 0.01}
+    settings = config(numbers=[2, 2], max_tokens=2000, groups=6, group_size=2, costs=costs)
+    processes = Processes(torch.device("cpu"))
+    task = selected(Countdown(), settings.problem_options)
+
+    def drawn(**changes: Any) -> list[Group]:
+        policy = Policy(load_engine("native", start, cache_dtype="float32"), task, Traces(), "apr")
+        found = asyncio.run(draw_groups(policy, replace(settings, **changes), 0, processes))
+        assert found is not None
+        return list(found.groups)
+
+    once, often = drawn(), drawn(refill=20)
+    assert any(group.signal and not group.split for group in once), "no group differs by its costs alone"
+    assert [group.split for group in often] == [True] * 6
 
 
 def test_the_torch_engine_shares_the_trainers_weights(start: Path, tmp_path: Path) -> None:
