@@ -136,10 +136,14 @@ def test_padding_is_little(groups: list[Group]) -> None:
 
 def test_several_updates_with_a_reference(start: Path, tmp_path: Path) -> None:
     gentle = {"learning_rate": 1e-5, "warmup_steps": 1, "decay_share": 0.0}
-    settings = config(steps=2, loss={"updates": 2, "kl": 0.01, "old_logprobs": "trainer"}, optimizer=gentle)
-    first, second = train(tmp_path, start, settings)
-    assert second["kl"] > first["kl"] > 0
-    assert first["ratio"] != 1.0
+    loss = {"updates": 2, "kl": 0.01, "old_logprobs": "trainer"}
+    twice = train(tmp_path / "twice", start, config(steps=2, loss=loss, optimizer=gentle))
+    assert all(step["kl"] > 0 for step in twice)
+    assert twice[0]["ratio"] != 1.0
+    # Before its first update a policy is its own reference.
+    once = train(tmp_path / "once", start, config(steps=2, loss=loss | {"updates": 1}, optimizer=gentle))
+    assert once[0]["kl"] == pytest.approx(0, abs=1e-9)
+    assert once[1]["kl"] > 0
 
 
 def test_overlapping_steps_use_rollouts_one_update_old(start: Path, tmp_path: Path) -> None:
