@@ -295,7 +295,7 @@ def test_validation_has_problems_of_the_recipes_kind() -> None:
 
 
 def group(drawn: Drawn, *, signal: bool) -> Group:
-    """Of two rollouts, one right and one wrong if there is a signal; else both wrong, or both right at their costs."""
+    """Of two rollouts, one right and one wrong if there is a signal; else both right, at their costs."""
     trees: Any = tuple(SimpleNamespace(correct=right, total_tokens=9) for right in (True, not signal))
     return Group(drawn, trees, (0.99, 0.0) if signal else (0.99, 0.98))
 

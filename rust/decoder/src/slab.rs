@@ -5,9 +5,9 @@
 //! `[token][dimension]` with the dimension padded to a whole vector, and the padding stays zero. A word is one float32,
 //! or the bfloat16 of two successive dimensions (keys) or tokens (values), low half first: half the memory traffic, and
 //! either kind is read as pairs of rows. Of signed bytes four are a word, in rows as of floats; a head's keys or values of
-//! one token have a scale, and the sixteen scales follow a block. The pages of a sequence may lie anywhere, but they follow each other more often
-//! than not: a head's next block is then the next in memory, which the processor fetches by itself. Chunks keep what a
-//! short sequence touches together, a few huge pages instead of one for each layer and head.
+//! one token have a scale, and the sixteen scales follow a block. The pages of a sequence may lie anywhere, but they
+//! follow each other more often than not: a head's next block is then the next in memory, which the processor fetches by
+//! itself. Chunks keep what a short sequence touches together, a few huge pages instead of one for each layer and head.
 
 use crate::cache::PAGE;
 use crate::config::Config;

@@ -49,9 +49,9 @@ fn a_smaller_cache_is_nearly_as_exact() {
         (run(&mut decoder, requests.clone()), decoder.stats().pages)
     };
     let (exact, few) = outcomes(CacheType::Float32);
-    for (cache_type, times) in [(CacheType::Bfloat16, 2), (CacheType::Int8, 3)] {
+    for (cache_type, (part, whole)) in [(CacheType::Bfloat16, (1, 2)), (CacheType::Int8, (9, 28))] {
         let (rounded, many) = outcomes(cache_type);
-        assert_eq!(many / few, times);
+        assert_eq!(many * part / whole, few);
         let gap = |id| (exact[&id].logprobs[0] - rounded[&id].logprobs[0]).abs();
         let gaps: Vec<f32> = (0..20).filter(|id| exact[id].tokens == rounded[id].tokens).map(gap).collect();
         assert!(gaps.len() >= 18 && gaps.iter().all(|gap| *gap < 0.05), "{gaps:?}");
