@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import gguf
 from gguf.quants import quantize
@@ -32,7 +32,7 @@ from rich.table import Table
 from transformers import LlamaForCausalLM
 
 from apr.engine.checkpoint import load_model
-from apr.engine.native import NativeEngine
+from apr.engine.native import CacheDtype, ComputeDtype, NativeEngine
 from benchmarks.engine import checkpoint, random_prompts
 from benchmarks.measure import Spent, one_core
 from benchmarks.rollouts import CONTEXTS, STREAMS, decode
@@ -199,19 +199,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each form (default 5)")
     parser.add_argument("--tokens", type=int, default=NEW, metavar="N", help=f"of each stream (default {NEW})")
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS, metavar="N")
-    parser.add_argument(
-        "--cache-dtype",
-        choices=("bfloat16", "float32", "int8"),
-        default="bfloat16",
-        help="what the engine's cache is in",
-    )
+    parser.add_argument("--cache-dtype", choices=get_args(CacheDtype), default="bfloat16", help="the engine's cache")
+    parser.add_argument("--compute-dtype", choices=get_args(ComputeDtype), default="float32", help="its products")
     parser.add_argument("--contexts", type=int, nargs="+", default=CONTEXTS, metavar="N")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds is at least 1")
     settings: dict[str, dict[Form, Found]] = {}
     with one_core(), checkpoint() as directory, peer(options.python, load_model(directory)) as ask:
-        engine = NativeEngine(directory, threads=1, cache_dtype=options.cache_dtype)
+        engine = NativeEngine(
+            directory, threads=1, cache_dtype=options.cache_dtype, compute_dtype=options.compute_dtype
+        )
         exact = NativeEngine(directory, threads=1, cache_dtype="float32")
         for context, streams in product(options.contexts, options.streams):
             prompts = random_prompts(streams, context, len(settings))

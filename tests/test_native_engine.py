@@ -122,6 +122,28 @@ def test_a_smaller_cache_is_nearly_as_exact(dtype, times, most, tmp_path):
             assert generate(exact, prompt, params).token_ids == completion.token_ids
 
 
+def test_products_of_bfloat16_are_nearly_as_exact(tmp_path):
+    model = save_model(tmp_path, dtype=torch.bfloat16, initializer_range=0.05)
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    rounded = {"avx512_bf16", "avx512_vnni"} <= set(flags)
+    engine, exact = (NativeEngine(tmp_path, compute_dtype=dtype) for dtype in ("bfloat16", "float32"))
+    for length in (5, 33, 200):
+        prompt = [(7 * index + length) % 97 for index in range(length)]
+        params = SamplingParams(temperature=1.0, max_tokens=40, seed=length)
+        completion = generate(engine, prompt, params)
+        logprobs = scores(model, prompt, completion).gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(completion.logprobs), logprobs, atol=2e-2, rtol=0)
+        assert (completion.logprobs != generate(exact, prompt, params).logprobs) == rounded
+        # One and many rows, each of them as alone.
+        alone = [generate(engine, prompt[:end], params) for end in range(1, 5)]
+
+        async def together(prompt=prompt, params=params):
+            calls = (engine.generate(prompt[:end], params, request_id=str(end)) for end in range(1, 5))
+            return await asyncio.gather(*calls)
+
+        assert [one.logprobs for one in asyncio.run(together())] == [one.logprobs for one in alone]
+
+
 def test_result_does_not_depend_on_batch_mates(engine):
     params = [SamplingParams(1.0, max_tokens=30, seed=seed) for seed in range(12)]
     alone = [generate(engine, PROMPT[: 2 + seed % 4], params[seed]) for seed in range(12)]
@@ -286,6 +308,8 @@ def test_unusable_checkpoints(tmp_path):
         NativeEngine(tmp_path, cache_bytes=1000)
     with pytest.raises(ValueError, match="cache_dtype"):
         NativeEngine(tmp_path, cache_dtype="int4")
+    with pytest.raises(ValueError, match="compute_dtype"):
+        NativeEngine(tmp_path, compute_dtype="int8")
 
 
 def test_import_is_light():

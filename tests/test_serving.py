@@ -725,6 +725,7 @@ def test_connections_are_limited() -> None:
         ["--threads", "--cache", "99999999999999999999"], ["--threads", "--engine", "torch", "--cache", "64"],
         ["--cache-dtype", "float32"], ["--threads", "--engine", "torch", "--cache-dtype", "float32"],
         ["--threads", "--cache-dtype", "int4"],
+        ["--compute-dtype", "bfloat16"], ["--threads", "--compute-dtype", "int8"],
         ["--threads", "--temperature", "1"], ["--threads", "--api-key", "cl\udce9"], ["--threads", "--api-key", "a\nb"],
         ["--threads", "--host", "no such host"], ["--threads", "--port", "9" * 5000],
     ],
@@ -751,10 +752,10 @@ def test_the_cache_is_as_large_as_it_is_asked_to_be(
         raise PolicyError("enough is known")
 
     monkeypatch.setattr("apr.policy.load_policy", load)
-    words = ["--port", str(free_port()), "--cache", "64", "--cache-dtype", "float32"]
+    words = ["--port", str(free_port()), "--cache", "64", "--cache-dtype", "float32", "--compute-dtype", "bfloat16"]
     assert main(["serve", "--threads", *words]) == 2
     assert "enough is known" in capsys.readouterr().err
-    assert (asked["cache_bytes"], asked["cache_dtype"]) == (64 << 20, "float32")
+    assert (asked["cache_bytes"], asked["cache_dtype"], asked["compute_dtype"]) == (64 << 20, "float32", "bfloat16")
 
 
 def test_a_port_that_is_taken_is_refused_before_a_model_is_loaded(

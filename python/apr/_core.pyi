@@ -216,6 +216,7 @@ class Decoder:
         *,
         cache_bytes: int | None = None,
         cache_dtype: str | None = None,
+        compute_dtype: str | None = None,
         threads: int | None = None,
         max_batch: int | None = None,
     ) -> Decoder: ...

@@ -163,12 +163,12 @@ def open_policy(
     model: str | None,
     method: Any,
     server: str | None = None,
-    cache_bytes: int | None = None,
+    *,
     task: str | None = None,
     language: str | None = None,
-    cache_dtype: str | None = None,
+    **native: Any,
 ) -> Policy:
-    """Load a model; `cache_bytes` and `cache_dtype` are the native engine's. UsageError if it cannot be."""
+    """Load a model, with the native engine's options that are not None. UsageError if it cannot be."""
     from apr.policy import PolicyError, load_policy
 
     check_engine(engine, server)
@@ -177,8 +177,7 @@ def open_policy(
     options: dict[str, Any] = {}
     if engine == "sglang":
         options = {"url": server, "log": waiting.log or None, "progress": waiting}
-    cache = {"cache_bytes": cache_bytes, "cache_dtype": cache_dtype}
-    options |= {name: value for name, value in cache.items() if value is not None}
+    options |= {name: value for name, value in native.items() if value is not None}
     try:
         return load_policy(engine, model, method, task=task, language=language, **options)
     except PolicyError as error:

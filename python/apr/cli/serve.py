@@ -9,15 +9,26 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from apr.arguments import Parser, UsageError
 from apr.cli.common import Waiting, add_model_arguments, check_engine, note, open_policy, positive
 from apr.engine import API_KEY
+from apr.engine.native import CacheDtype, ComputeDtype
 from apr.engine.sglang.server import LOOPBACK
 
 MIB = 1 << 20
-_OF_THREADS = ("server", "task", "language", "method", "max_seconds", "running", "cache", "cache_dtype")
+_OF_THREADS = (
+    "server",
+    "task",
+    "language",
+    "method",
+    "max_seconds",
+    "running",
+    "cache",
+    "cache_dtype",
+    "compute_dtype",
+)
 """Arguments that only make sense with --threads."""
 _OF_SERVERS = ("servers", "log")
 """Arguments that only make sense without."""
@@ -50,9 +61,11 @@ def parser() -> Parser:
     add("--running", type=positive, default=64, metavar="N", help="rollouts at once (default: 64)")
     add("--cache", type=_mebibytes, metavar="MIB", help="memory for cached prefixes, of the native engine (default: "
         "1024, or a quarter of what is free if less)")  # fmt: skip
-    add("--cache-dtype", choices=("bfloat16", "float32", "int8"), help="what it is kept in: bfloat16 (default), "
+    add("--cache-dtype", choices=get_args(CacheDtype), help="what it is kept in: bfloat16 (default), "
         "float32, which is slower and gives the model's log-probabilities exactly, or int8, the smallest and "
         "coarsest")  # fmt: skip
+    add("--compute-dtype", choices=get_args(ComputeDtype), help="what the native engine multiplies in: float32 "
+        "(default) or bfloat16, faster on processors that have an instruction for it")  # fmt: skip
     return made
 
 
@@ -67,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("without --threads, SGLang serves: another --engine goes with --threads")
     if options.threads:
         check_engine(options.engine, options.server)
-    for name in ("cache", "cache_dtype"):
+    for name in ("cache", "cache_dtype", "compute_dtype"):
         if getattr(options, name) is not None and options.engine != "native":
             raise UsageError(f"--{name.replace('_', '-')} is for --engine native")
     options.api_key = options.api_key or os.environ.get(API_KEY) or None
@@ -96,10 +109,11 @@ def _serve_threads(options: Any) -> int:
             options.model,
             options.method,
             options.server,
-            options.cache,
-            options.task,
-            options.language,
-            options.cache_dtype,
+            task=options.task,
+            language=options.language,
+            cache_bytes=options.cache,
+            cache_dtype=options.cache_dtype,
+            compute_dtype=options.compute_dtype,
         )
         shipped = default_model(policy.task.name, policy.method)
         name = shipped if options.model is None else Path(options.model).resolve().name

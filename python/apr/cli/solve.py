@@ -186,7 +186,12 @@ async def _run(problem: Any, options: Any, policy: Policy, screen: Screen) -> No
 
 def _open(options: Any) -> Policy:
     return open_policy(
-        options.engine, options.model, options.method, options.server, None, options.task, options.language
+        options.engine,
+        options.model,
+        options.method,
+        options.server,
+        task=options.task,
+        language=options.language,
     )
 
 

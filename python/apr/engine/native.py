@@ -24,6 +24,11 @@ _SLICE = 0.004
 """Seconds of decoding between two looks at the inbox. Handing the interpreter lock back and forth for every step of a
 small model would cost more than the step."""
 
+CacheDtype = Literal["bfloat16", "float32", "int8"]
+"""What keys and values are kept in."""
+ComputeDtype = Literal["bfloat16", "float32"]
+"""What a forward pass multiplies in."""
+
 _Update = tuple[int, list[int], list[float], FinishReason | None, int, int, tuple[float, float, float]]
 
 
@@ -85,17 +90,25 @@ class NativeEngine:
         model: str | os.PathLike[str],
         *,
         cache_bytes: int | None = None,
-        cache_dtype: Literal["bfloat16", "float32", "int8"] = "bfloat16",
+        cache_dtype: CacheDtype = "bfloat16",
+        compute_dtype: ComputeDtype = "float32",
         threads: int | None = None,
         max_batch: int | None = None,
     ) -> None:
         """`cache_bytes` limits the memory of cached prefixes (a gibibyte or a quarter of the free memory, whichever is
         less, but one full context where that is free), `threads` the processors, `max_batch` the requests that decode
         at once. Keys and values are kept in `cache_dtype`: float32 gives the log-probabilities that a forward pass in
-        float32 has, bfloat16 takes half its memory and time, int8, with a scale for each token's head, half of that. A
+        float32 has, bfloat16 takes half its memory and time, int8, with a scale for each token's head, half of that.
+        With `compute_dtype` bfloat16, what is multiplied with weights, keys or values of bfloat16 is rounded to it, and
+        with bytes to int16, where the processor has instructions for such products: AVX512-BF16 and -VNNI. A
         checkpoint that cannot run, or an option that cannot be, is a ValueError or a FileNotFoundError."""
         self._decoder = Decoder(
-            model, cache_bytes=cache_bytes, cache_dtype=cache_dtype, threads=threads, max_batch=max_batch
+            model,
+            cache_bytes=cache_bytes,
+            cache_dtype=cache_dtype,
+            compute_dtype=compute_dtype,
+            threads=threads,
+            max_batch=max_batch,
         )
         self._lock = threading.Lock()
         self._inbox: list[_Request | int] = []

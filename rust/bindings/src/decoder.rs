@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use apr_decoder::{CacheType, Config, Elements, Error, FinishReason, Options, Request, Tensor, Timing};
+use apr_decoder::{CacheType, ComputeType, Config, Elements, Error, FinishReason, Options, Request, Tensor, Timing};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -67,12 +67,13 @@ impl Decoder {
 impl Decoder {
     /// Loads a Hugging Face directory.
     #[new]
-    #[pyo3(signature = (directory, *, cache_bytes=None, cache_dtype=None, threads=None, max_batch=None))]
+    #[pyo3(signature = (directory, *, cache_bytes=None, cache_dtype=None, compute_dtype=None, threads=None, max_batch=None))]
     fn new(
         py: Python<'_>,
         directory: PathBuf,
         cache_bytes: Option<usize>,
         cache_dtype: Option<&str>,
+        compute_dtype: Option<&str>,
         threads: Option<usize>,
         max_batch: Option<usize>,
     ) -> PyResult<Self> {
@@ -86,6 +87,15 @@ impl Decoder {
                 Some("float32") => CacheType::Float32,
                 Some(other) => {
                     let reason = format!("cache_dtype must be \"bfloat16\", \"float32\" or \"int8\", not {other:?}");
+                    return Err(PyValueError::new_err(reason));
+                }
+            },
+            compute_type: match compute_dtype {
+                None => default.compute_type,
+                Some("bfloat16") => ComputeType::Bfloat16,
+                Some("float32") => ComputeType::Float32,
+                Some(other) => {
+                    let reason = format!("compute_dtype must be \"bfloat16\" or \"float32\", not {other:?}");
                     return Err(PyValueError::new_err(reason));
                 }
             },

@@ -1,5 +1,6 @@
 //! The matrix product alone, for the benchmark that compares it with other crates. Not part of the interface.
 
+use crate::brain::ComputeType;
 use crate::matrix::{Matrix, Store, Values};
 use crate::pool::Pool;
 use crate::simd::Isa;
@@ -26,6 +27,7 @@ impl Product {
     /// Multiplies `rows` rows with one of the matrices.
     pub fn run(&mut self, matrix: usize, x: &[f32], rows: usize, out: &mut [f32]) {
         let x = (x, self.inputs);
-        self.matrices[matrix].multiply(&mut self.pool, Isa::detect(), x, rows, out, Store::Set, &|_, _, _| {});
+        let how = (Isa::detect(), ComputeType::Float32);
+        self.matrices[matrix].multiply(&mut self.pool, how, x, rows, out, Store::Set, &|_, _, _| {});
     }
 }

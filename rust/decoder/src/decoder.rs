@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::brain::ComputeType;
 use crate::cache::PAGE;
 use crate::config::Config;
 use crate::error::Error;
@@ -39,6 +40,8 @@ pub struct Options {
     pub cache_bytes: Option<usize>,
     /// What keys and values are kept in. A request's log-probabilities are the model's in float32 with a float32 cache.
     pub cache_type: CacheType,
+    /// What a forward pass multiplies in.
+    pub compute_type: ComputeType,
     /// Threads that compute, the caller's among them; 0: one for each processor.
     pub threads: usize,
     /// Requests that decode at once; the others wait.
@@ -47,7 +50,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: None, cache_type: CacheType::Bfloat16, threads: 0, max_batch: 128 }
+        Self {
+            cache_bytes: None,
+            cache_type: CacheType::Bfloat16,
+            compute_type: ComputeType::Float32,
+            threads: 0,
+            max_batch: 128,
+        }
     }
 }
 
@@ -91,9 +100,11 @@ impl Decoder {
         let system = |source| Error::Io { path: directory.as_ref().to_owned(), source };
         let slab = Slab::new(&config, options.cache_type, pages).map_err(system)?;
         let pool = Pool::new(threads).map_err(system)?;
+        let isa = Isa::detect();
+        let compute = if isa.multiplies_pairs() { options.compute_type } else { ComputeType::Float32 };
         let near_pages = processor_cache().saturating_sub(weights.bytes()) / page_bytes;
         Ok(Self {
-            model: Llama::new(config, weights, slab, pool, Isa::detect()),
+            model: Llama::new(config, weights, slab, pool, (isa, compute)),
             scheduler: Scheduler::new(pages, options.max_batch, MAX_ROWS, near_pages),
         })
     }

@@ -9,6 +9,7 @@
 mod attention;
 #[doc(hidden)]
 pub mod bench;
+mod brain;
 pub mod cache;
 mod config;
 mod decoder;
@@ -28,6 +29,7 @@ mod simd;
 mod slab;
 mod weights;
 
+pub use brain::ComputeType;
 pub use config::{Config, Family};
 pub use decoder::{Decoder, Options};
 pub use error::Error;

@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 
 use crate::attention::attend;
+use crate::brain::ComputeType;
 use crate::cache::PAGE;
 use crate::config::Config;
 use crate::kernels::{rms_norm, silu_mul};
@@ -59,6 +60,7 @@ pub(crate) struct Llama {
     slab: Slab,
     pool: Pool,
     isa: Isa,
+    compute: ComputeType,
     frequencies: Vec<f32>,
     buffers: Buffers,
 }
@@ -78,9 +80,15 @@ struct Buffers {
 }
 
 impl Llama {
-    pub(crate) fn new(config: Config, weights: Weights, slab: Slab, pool: Pool, isa: Isa) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        weights: Weights,
+        slab: Slab,
+        pool: Pool,
+        (isa, compute): (Isa, ComputeType),
+    ) -> Self {
         let frequencies = config.rope.frequencies(config.head_dim);
-        Self { config, weights, slab, pool, isa, frequencies, buffers: Buffers::default() }
+        Self { config, weights, slab, pool, isa, compute, frequencies, buffers: Buffers::default() }
     }
 
     pub(crate) fn isa(&self) -> Isa {
@@ -90,8 +98,9 @@ impl Llama {
     /// Computes the batch. Returns the logits of the sampled rows, in order, and the floats from one to the next;
     /// those past the vocabulary are padding.
     pub(crate) fn forward(&mut self, batch: &Batch) -> (&mut [f32], usize) {
-        let Self { config, weights, slab, pool, isa, frequencies, buffers } = self;
+        let Self { config, weights, slab, pool, isa, compute, frequencies, buffers } = self;
         let isa = *isa;
+        let how = (isa, *compute);
         let mut rows = batch.rows.len();
         let sampled: Vec<usize> = (0..rows).filter(|row| batch.rows[*row].sampled).collect();
         let sampled_rows: Vec<Row> = sampled.iter().map(|row| batch.rows[*row]).collect();
@@ -126,7 +135,7 @@ impl Llama {
             norm_rows(pool, isa, residual, &layer.attention_norm, config.hidden_size, eps, normed);
             let stride = layer.qkv.outputs();
             let qkv = sized(qkv_buffer, rows * stride);
-            layer.qkv.multiply(pool, isa, (normed, width), rows, qkv, Store::Set, &nothing);
+            layer.qkv.multiply(pool, how, (normed, width), rows, qkv, Store::Set, &nothing);
             {
                 let parts = Disjoint::new(qkv);
                 each_row(pool, rows, &|row| {
@@ -156,8 +165,8 @@ impl Llama {
                 normed = &mut normed[..rows * width];
             }
             let out = sized(attended_buffer, rows * attended);
-            attend_rows(pool, isa, config, slab, (attending, batch), index, (qkv, stride), (out, attended));
-            layer.output.multiply(pool, isa, (out, attended), rows, residual, Store::Add, &nothing);
+            attend_rows(pool, how, config, slab, (attending, batch), index, (qkv, stride), (out, attended));
+            layer.output.multiply(pool, how, (out, attended), rows, residual, Store::Add, &nothing);
             norm_rows(pool, isa, residual, &layer.mlp_norm, config.hidden_size, eps, normed);
             let gate_up = sized(gate_up_buffer, rows * layer.gate_up.outputs());
             let activated = sized(inner_buffer, rows * inner);
@@ -168,14 +177,14 @@ impl Llama {
                     let out = unsafe { parts.part(row * inner + column / 2, block.len() / 2) };
                     silu_mul(isa, block, out);
                 };
-                layer.gate_up.multiply(pool, isa, (normed, width), rows, gate_up, Store::Set, &activate);
+                layer.gate_up.multiply(pool, how, (normed, width), rows, gate_up, Store::Set, &activate);
             }
-            layer.down.multiply(pool, isa, (activated, inner), rows, residual, Store::Add, &nothing);
+            layer.down.multiply(pool, how, (activated, inner), rows, residual, Store::Add, &nothing);
         }
         norm_rows(pool, isa, residual, &weights.norm, config.hidden_size, eps, normed);
         let stride = weights.head.outputs();
         let logits = sized(logits, rows * stride);
-        weights.head.multiply(pool, isa, (normed, width), rows, logits, Store::Set, &nothing);
+        weights.head.multiply(pool, how, (normed, width), rows, logits, Store::Set, &nothing);
         (logits, stride)
     }
 }
@@ -226,7 +235,7 @@ thread_local! {
 #[allow(clippy::too_many_arguments)]
 fn attend_rows(
     pool: &mut Pool,
-    isa: Isa,
+    how: (Isa, ComputeType),
     config: &Config,
     slab: &Slab,
     (rows, batch): (&[Row], &Batch),
@@ -258,7 +267,7 @@ fn attend_rows(
                 unsafe {
                     let pages = slab.head(layer, kv_head);
                     let (scores, out) = (scores.as_mut_ptr(), results.as_mut_ptr());
-                    attend(isa, queries.as_ptr(), group, pages, table, len, batch.near, scores, out);
+                    attend(how, queries.as_ptr(), group, pages, table, len, batch.near, scores, out);
                     let part = parts.part(index * out_stride + first * dimension, group * dimension);
                     for (out, result) in part.chunks_exact_mut(dimension).zip(results.chunks_exact(padded)) {
                         out.copy_from_slice(&result[..dimension]);

@@ -3,9 +3,12 @@
 //! Sixteen output columns form a panel: `[panel][step][lane]` words. A product reads panels front to back, for few rows
 //! up to four at once, each a stream of its own that the processor can follow. A word is one float32, or the bfloat16 of
 //! two successive inputs (low half first), so a bfloat16 checkpoint is half the memory traffic at the same float32
-//! result. Each output sums its inputs in ascending order in one accumulator, whatever the number of rows: a row's
+//! result, or is multiplied with inputs rounded to pairs as well. Each output sums its inputs in ascending order in one accumulator, whatever the number of rows: a row's
 //! result does not depend on its batch mates.
 
+use std::cell::RefCell;
+
+use crate::brain::{ComputeType, round_rows};
 use crate::memory::Memory;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, Lanes, dispatch};
@@ -18,6 +21,16 @@ const GROUP: usize = 4;
 const ROWS_PER_TASK: usize = 48;
 /// Multiplications below which handing out tasks costs more than it saves.
 const SERIAL: usize = 1 << 15;
+
+/// What a kernel multiplies: floats with floats, floats with pairs of bfloat16, or pairs with pairs.
+const FLOATS: u8 = 0;
+const WIDENED: u8 = 1;
+const PAIRS: u8 = 2;
+
+thread_local! {
+    /// The inputs of a product, in pairs.
+    static ROUNDED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A tensor as a checkpoint holds it: row-major, `rows` outputs of `columns` inputs.
 #[derive(Clone, Copy)]
@@ -105,7 +118,7 @@ impl Matrix {
     pub(crate) fn multiply(
         &self,
         pool: &mut Pool,
-        isa: Isa,
+        (isa, compute): (Isa, ComputeType),
         (x, x_stride): (&[f32], usize),
         rows: usize,
         out: &mut [f32],
@@ -117,6 +130,31 @@ impl Matrix {
         }
         assert!(x.len() >= (rows - 1) * x_stride + self.inputs && x_stride >= self.inputs);
         assert!(out.len() >= rows * self.outputs);
+        let pairs = self.brain && compute == ComputeType::Bfloat16;
+        ROUNDED.with_borrow_mut(|rounded| {
+            let (x, x_stride) = if pairs {
+                rounded.resize(rounded.len().max(rows * self.inputs / 2), 0);
+                round_rows(pool, isa, (x, x_stride), rows, self.inputs, rounded);
+                (bytemuck::cast_slice(rounded), self.inputs / 2)
+            } else {
+                (x, x_stride)
+            };
+            self.run(pool, isa, (x, x_stride, pairs), rows, out, store, then);
+        });
+    }
+
+    /// `multiply`, with inputs as floats, or as words with a pair each.
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &self,
+        pool: &mut Pool,
+        isa: Isa,
+        (x, x_stride, pairs): (&[f32], usize, bool),
+        rows: usize,
+        out: &mut [f32],
+        store: Store,
+        then: &(dyn Fn(usize, usize, &[f32]) + Sync),
+    ) {
         let groups = self.outputs.div_ceil(GROUP * PANEL);
         let blocks = rows.div_ceil(ROWS_PER_TASK);
         let steps = if self.brain { self.inputs / 2 } else { self.inputs };
@@ -128,23 +166,24 @@ impl Matrix {
             let count = ROWS_PER_TASK.min(rows - first);
             let column = group * GROUP * PANEL;
             let width = (GROUP * PANEL).min(self.outputs - column);
-            let weights = &words[column * steps..][..width * steps];
-            // SAFETY: `x` holds `count` rows from `first` by the first assertion, `out` by the second; `weights` is
-            // the group's `steps * width` words; no other task writes these rows and columns.
+            let part = Part {
+                x: x[first * x_stride..].as_ptr(),
+                x_stride,
+                rows: count,
+                weights: words[column * steps..][..width * steps].as_ptr(),
+                steps,
+                panels: width / PANEL,
+                out: out.pointer().wrapping_add(first * self.outputs + column),
+                out_stride: self.outputs,
+                add: store == Store::Add,
+            };
+            // SAFETY: `multiply` asserted the rows of `x` and `out`; no other task writes these rows and columns.
             unsafe {
-                product(
-                    isa,
-                    x.as_ptr().add(first * x_stride),
-                    x_stride,
-                    count,
-                    weights.as_ptr(),
-                    steps,
-                    width / PANEL,
-                    self.brain,
-                    out.pointer().add(first * self.outputs + column),
-                    self.outputs,
-                    store == Store::Add,
-                );
+                if pairs {
+                    product_of_pairs(isa, part);
+                } else {
+                    product(isa, part, self.brain);
+                }
             }
             for row in first..first + count {
                 // SAFETY: this task's own part, written above.
@@ -159,78 +198,84 @@ impl Matrix {
     }
 }
 
-dispatch! {
-    /// The product of `rows` rows with one group of `width` panels.
-    product = product_body(
-        x: *const f32,
-        x_stride: usize,
-        rows: usize,
-        weights: *const u32,
-        steps: usize,
-        width: usize,
-        brain: bool,
-        out: *mut f32,
-        out_stride: usize,
-        add: bool,
-    )
-}
-
-/// # Safety
-/// `x`, `weights` and `out` hold `rows` rows, `steps * width` panels and `rows` rows; `out` is the caller's alone.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn product_body<L: Lanes>(
+/// Some rows times a group of panels.
+#[derive(Clone, Copy)]
+struct Part {
     x: *const f32,
     x_stride: usize,
     rows: usize,
     weights: *const u32,
     steps: usize,
-    width: usize,
-    brain: bool,
+    panels: usize,
     out: *mut f32,
     out_stride: usize,
     add: bool,
-) {
-    let most = L::ACCUMULATORS.min(6);
-    let blocks = rows.div_ceil(most);
-    let mut row = 0;
-    for block in 0..blocks {
-        // Even blocks: eight rows are four and four, not six and two.
-        let height = (rows - row).div_ceil(blocks - block);
-        let mut panel = 0;
-        while panel < width {
-            let fit = (L::ACCUMULATORS / height).min(width - panel);
-            let wide = if fit >= 4 { 4 } else { fit.min(2) };
-            // SAFETY: rows `row..row + height` and panels `panel..panel + wide` exist by the caller's promise.
-            unsafe {
-                let tile = Tile {
-                    x: x.add(row * x_stride),
-                    x_stride,
-                    weights: weights.add(panel * PANEL * steps),
-                    stride: PANEL * steps,
-                    steps,
-                    out: out.add(row * out_stride + panel * PANEL),
-                    out_stride,
-                    add,
-                };
-                match (brain, height) {
-                    (false, 1) => tile.run_wide::<L, 1, false>(wide),
-                    (false, 2) => tile.run_wide::<L, 2, false>(wide),
-                    (false, 3) => tile.run_wide::<L, 3, false>(wide),
-                    (false, 4) => tile.run_wide::<L, 4, false>(wide),
-                    (false, 5) => tile.run_wide::<L, 5, false>(wide),
-                    (false, _) => tile.run_wide::<L, 6, false>(wide),
-                    (true, 1) => tile.run_wide::<L, 1, true>(wide),
-                    (true, 2) => tile.run_wide::<L, 2, true>(wide),
-                    (true, 3) => tile.run_wide::<L, 3, true>(wide),
-                    (true, 4) => tile.run_wide::<L, 4, true>(wide),
-                    (true, 5) => tile.run_wide::<L, 5, true>(wide),
-                    (true, _) => tile.run_wide::<L, 6, true>(wide),
+}
+
+dispatch! {
+    product = product_body(part: Part, brain: bool)
+}
+
+dispatch! {
+    pairs product_of_pairs = product_of_pairs_body(part: Part)
+}
+
+/// # Safety
+/// As `Part::run`.
+#[inline(always)]
+unsafe fn product_body<L: Lanes>(part: Part, brain: bool) {
+    // SAFETY: passed on to the caller.
+    unsafe { if brain { part.run::<L, WIDENED>() } else { part.run::<L, FLOATS>() } }
+}
+
+/// # Safety
+/// As `Part::run`.
+#[inline(always)]
+unsafe fn product_of_pairs_body<L: Lanes>(part: Part) {
+    // SAFETY: passed on to the caller.
+    unsafe { part.run::<L, PAIRS>() }
+}
+
+impl Part {
+    /// # Safety
+    /// `x`, `weights` and `out` hold the rows and panels, of the kind; `out` is the caller's alone.
+    #[inline(always)]
+    unsafe fn run<L: Lanes, const KIND: u8>(self) {
+        let most = L::ACCUMULATORS.min(6);
+        let blocks = self.rows.div_ceil(most);
+        let mut row = 0;
+        for block in 0..blocks {
+            // Even blocks: eight rows are four and four, not six and two.
+            let height = (self.rows - row).div_ceil(blocks - block);
+            let mut panel = 0;
+            while panel < self.panels {
+                let fit = (L::ACCUMULATORS / height).min(self.panels - panel);
+                let wide = if fit >= 4 { 4 } else { fit.min(2) };
+                // SAFETY: rows `row..row + height` and panels `panel..panel + wide` exist by the caller's promise.
+                unsafe {
+                    let tile = Tile {
+                        x: self.x.add(row * self.x_stride),
+                        x_stride: self.x_stride,
+                        weights: self.weights.add(panel * PANEL * self.steps),
+                        stride: PANEL * self.steps,
+                        steps: self.steps,
+                        out: self.out.add(row * self.out_stride + panel * PANEL),
+                        out_stride: self.out_stride,
+                        add: self.add,
+                    };
+                    match height {
+                        1 => tile.run_wide::<L, 1, KIND>(wide),
+                        2 => tile.run_wide::<L, 2, KIND>(wide),
+                        3 => tile.run_wide::<L, 3, KIND>(wide),
+                        4 => tile.run_wide::<L, 4, KIND>(wide),
+                        5 => tile.run_wide::<L, 5, KIND>(wide),
+                        _ => tile.run_wide::<L, 6, KIND>(wide),
+                    }
                 }
+                panel += wide;
             }
-            panel += wide;
+            row += height;
         }
-        row += height;
     }
 }
 
@@ -249,23 +294,23 @@ struct Tile {
 
 impl Tile {
     /// # Safety
-    /// The tile lies inside its three operands.
+    /// The tile lies inside its three operands, which are of the kind.
     #[inline(always)]
-    unsafe fn run_wide<L: Lanes, const R: usize, const BRAIN: bool>(&self, wide: usize) {
+    unsafe fn run_wide<L: Lanes, const R: usize, const KIND: u8>(&self, wide: usize) {
         // SAFETY: passed on to the caller. The guards drop tiles that a set's registers cannot hold.
         unsafe {
             match wide {
-                4 if R * 4 <= L::ACCUMULATORS => self.run::<L, R, 4, BRAIN>(),
-                2 if R * 2 <= L::ACCUMULATORS => self.run::<L, R, 2, BRAIN>(),
-                _ => self.run::<L, R, 1, BRAIN>(),
+                4 if R * 4 <= L::ACCUMULATORS => self.run::<L, R, 4, KIND>(),
+                2 if R * 2 <= L::ACCUMULATORS => self.run::<L, R, 2, KIND>(),
+                _ => self.run::<L, R, 1, KIND>(),
             }
         }
     }
 
     /// # Safety
-    /// The tile lies inside its three operands.
+    /// As `run_wide`.
     #[inline(always)]
-    unsafe fn run<L: Lanes, const R: usize, const P: usize, const BRAIN: bool>(&self) {
+    unsafe fn run<L: Lanes, const R: usize, const P: usize, const KIND: u8>(&self) {
         /// Words ahead: four thousand bytes of a panel hide the latency of the memory.
         const AHEAD: usize = 1024;
         // SAFETY: passed on to the caller; a prefetch may point anywhere.
@@ -273,7 +318,17 @@ impl Tile {
             let mut sums = [[L::splat(0.0); P]; R];
             let mut weights = self.weights;
             for step in 0..self.steps {
-                if BRAIN {
+                if KIND == PAIRS {
+                    for panel in 0..P {
+                        L::prefetch(weights.add(panel * self.stride).wrapping_add(AHEAD).cast());
+                    }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let pair = (*self.x.add(row * self.x_stride + step)).to_bits();
+                        for (panel, sum) in sums.iter_mut().enumerate() {
+                            *sum = sum.dot(weights.add(panel * self.stride), pair);
+                        }
+                    }
+                } else if KIND == WIDENED {
                     let mut low = [L::splat(0.0); P];
                     let mut high = [L::splat(0.0); P];
                     for panel in 0..P {
@@ -317,51 +372,4 @@ impl Tile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn numbers(len: usize, salt: usize) -> Vec<f32> {
-        (0..len).map(|index| ((index * 7919 + salt * 104_729) % 257) as f32 / 128.0 - 1.0).collect()
-    }
-
-    #[test]
-    fn products_are_right_and_rows_independent_on_every_set() {
-        for (inputs, outputs) in [(5, 3), (32, 16), (33, 100), (64, 256), (130, 200)] {
-            // Multiples of 1/128 up to one: exact in bfloat16.
-            let raw = numbers(inputs * outputs, 1);
-            let cut: Vec<u16> = raw.iter().map(|value| (value.to_bits() >> 16) as u16).collect();
-            for values in [Values::Float(&raw), Values::Brain(&cut)] {
-                let packed: Vec<_> = (0..outputs).map(|row| Some((values, row))).collect();
-                let matrix = Matrix::pack(inputs, &packed).unwrap();
-                for isa in Isa::available() {
-                    check(&matrix, isa, inputs, outputs, &raw);
-                }
-            }
-        }
-    }
-
-    fn check(matrix: &Matrix, isa: Isa, inputs: usize, outputs: usize, raw: &[f32]) {
-        let mut pool = Pool::new(2).unwrap();
-        let stride = matrix.outputs();
-        let x = numbers(100 * inputs, 2);
-        let mut product = |first: usize, rows: usize, store: Store| {
-            let mut out = vec![1.0; rows * stride];
-            matrix.multiply(&mut pool, isa, (&x[first * inputs..], inputs), rows, &mut out, store, &|_, _, _| {});
-            out
-        };
-        let all = product(0, 100, Store::Set);
-        for row in 0..100 {
-            for output in 0..outputs {
-                let expected: f64 = (0..inputs)
-                    .map(|input| f64::from(x[row * inputs + input]) * f64::from(raw[output * inputs + input]))
-                    .sum();
-                assert!((f64::from(all[row * stride + output]) - expected).abs() < 1e-4, "{isa:?}");
-            }
-        }
-        for (first, rows) in [(0, 1), (3, 2), (40, 3), (7, 5), (93, 7), (20, 13), (1, 60)] {
-            assert_eq!(product(first, rows, Store::Set), all[first * stride..(first + rows) * stride], "{isa:?}");
-        }
-        let added = product(0, 4, Store::Add);
-        assert!(added.iter().zip(&all).all(|(added, set)| *added == 1.0 + set));
-    }
-}
+mod tests;

@@ -226,22 +226,22 @@ fn work(shared: &Shared, parked: &AtomicBool) {
 }
 
 /// A slice that several tasks write at once, each its own part.
-pub(crate) struct Disjoint<'a> {
-    start: *mut f32,
+pub(crate) struct Disjoint<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    slice: PhantomData<&'a mut [f32]>,
+    slice: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: access goes through the unsafe `part`, whose caller promises that parts in use at one time do not overlap.
-unsafe impl Sync for Disjoint<'_> {}
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
-impl<'a> Disjoint<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<'a, T> Disjoint<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
     /// The start, for kernels that write a strided part; the promise of `part` holds for what they write.
-    pub(crate) fn pointer(&self) -> *mut f32 {
+    pub(crate) fn pointer(&self) -> *mut T {
         self.start
     }
 
@@ -250,7 +250,7 @@ impl<'a> Disjoint<'a> {
     /// # Safety
     /// No other part that is in use at the same time may overlap it.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start + len <= self.len);
         // SAFETY: inside the slice by the assertion, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }

@@ -4,6 +4,11 @@
 //! keep the same order of operations; fused and unfused multiply-add round differently, so results are the same bits
 //! on one machine, not across machines.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;
+
+use crate::brain;
+
 /// The instruction set that kernels use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
@@ -15,25 +20,26 @@ pub(crate) enum Isa {
     /// AVX-512F.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512F, BW, BF16 and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Dot,
 }
 
 impl Isa {
     /// The best this machine has.
     pub(crate) fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        Self::Portable
+        *Self::available().last().expect("the portable one")
     }
 
-    /// Every set this machine can run.
-    #[cfg(test)]
+    /// Whether it has instructions for dot products of pairs.
+    pub(crate) fn multiplies_pairs(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Self::Avx512Dot;
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
+    }
+
+    /// Every set this machine can run, the best last.
     pub(crate) fn available() -> Vec<Self> {
         let mut sets = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -43,6 +49,10 @@ impl Isa {
             }
             if is_x86_feature_detected!("avx512f") {
                 sets.push(Self::Avx512);
+                let dots = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni");
+                if dots && is_x86_feature_detected!("avx512bw") {
+                    sets.push(Self::Avx512Dot);
+                }
             }
         }
         sets
@@ -72,12 +82,74 @@ pub(crate) trait Lanes: Copy {
     unsafe fn round(self) -> Self;
     /// `self * 2^exponent`; the exponent is whole and the result a normal number.
     unsafe fn scale(self, exponent: Self) -> Self;
-    /// Sixteen signed bytes.
-    unsafe fn load_i8(from: *const i8) -> Self;
+    /// Two vectors out of sixteen pairs of signed bytes: the first ones and the second ones.
+    unsafe fn i8_pairs(from: *const i8) -> (Self, Self);
     /// Two vectors out of sixteen pairs of bfloat16: the low halves and the high halves.
     unsafe fn bf16_pairs(from: *const u32) -> (Self, Self);
     /// A hint that the cache line will be read soon.
     unsafe fn prefetch(at: *const u8);
+
+    /// `self` and, of each of sixteen words of two bfloat16, the dot product with one such word.
+    #[inline(always)]
+    unsafe fn dot(self, words: *const u32, with: u32) -> Self {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let (low, high) = Self::bf16_pairs(words);
+            let sum = Self::splat(f32::from_bits(with << 16)).fma(low, self);
+            Self::splat(f32::from_bits(with & 0xffff_0000)).fma(high, sum)
+        }
+    }
+
+    /// Stores the nearest bfloat16 of each lane, in eight words.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u32) {
+        let mut lanes = [0.0; 16];
+        // SAFETY: passed on to the caller; the array has sixteen floats.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            to.cast::<[u16; 16]>().write_unaligned(lanes.map(brain::nearest));
+        }
+    }
+
+    /// `self` and, of each of sixteen pairs of signed bytes, the dot product with a word of two int16. Lanes hold the bits
+    /// of int32, which may not overflow.
+    #[inline(always)]
+    unsafe fn dot_i8(self, pairs: *const i8, with: u32) -> Self {
+        let mut sums = [0.0; 16];
+        // SAFETY: passed on to the caller; the array has sixteen floats.
+        unsafe {
+            self.store(sums.as_mut_ptr());
+            let pairs = pairs.cast::<[[i8; 2]; 16]>().read_unaligned();
+            let (first, second) = (i32::from(with as i16), i32::from((with >> 16) as i16));
+            for (sum, pair) in sums.iter_mut().zip(pairs) {
+                let product = first * i32::from(pair[0]) + second * i32::from(pair[1]);
+                *sum = f32::from_bits((sum.to_bits() as i32 + product) as u32);
+            }
+            Self::load(sums.as_ptr())
+        }
+    }
+
+    /// The floats nearest to lanes that hold the bits of int32.
+    #[inline(always)]
+    unsafe fn of_ints(self) -> Self {
+        let mut lanes = [0.0; 16];
+        // SAFETY: as above.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            Self::load(lanes.map(|lane: f32| (lane.to_bits() as i32) as f32).as_ptr())
+        }
+    }
+
+    /// Stores the nearest int16 of each lane, in eight words; each lane is within its range.
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut u32) {
+        let mut lanes = [0.0; 16];
+        // SAFETY: as above.
+        unsafe {
+            self.round().store(lanes.as_mut_ptr());
+            to.cast::<[i16; 16]>().write_unaligned(lanes.map(|lane| lane as i16));
+        }
+    }
 }
 
 /// The portable lanes.
@@ -143,9 +215,10 @@ impl Lanes for Plain {
         self.map(exponent, |x, e| x * f32::from_bits((((e as i32) + 127) as u32) << 23))
     }
     #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> Self {
-        // SAFETY: sixteen bytes by the trait's contract.
-        Self(unsafe { from.cast::<[i8; 16]>().read_unaligned() }.map(f32::from))
+    unsafe fn i8_pairs(from: *const i8) -> (Self, Self) {
+        // SAFETY: thirty-two bytes by the trait's contract.
+        let pairs = unsafe { from.cast::<[[i8; 2]; 16]>().read_unaligned() };
+        (Self(pairs.map(|pair| f32::from(pair[0]))), Self(pairs.map(|pair| f32::from(pair[1]))))
     }
     #[inline(always)]
     unsafe fn bf16_pairs(from: *const u32) -> (Self, Self) {
@@ -157,142 +230,34 @@ impl Lanes for Plain {
     unsafe fn prefetch(_at: *const u8) {}
 }
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod x86 {
-    //! The two x86 implementations. Each method is one or two instructions of the set its type stands for.
-    use std::arch::x86_64::*;
-
-    use super::Lanes;
-
-    /// AVX-512F.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Wide(__m512);
-
-    /// AVX2 and FMA.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Half(__m256, __m256);
-
-    /// Declares a method whose body is safe under the trait's contract.
-    macro_rules! lanes {
-        ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
-            #[inline(always)]
-            unsafe fn $name($($arg: $type),*) $(-> $result)? {
-                // SAFETY: the trait's contract gives the instruction set and the memory.
-                unsafe { $body }
-            }
-        )*};
-    }
-
-    impl Lanes for Wide {
-        const ACCUMULATORS: usize = 24;
-
-        lanes! {
-            fn splat(value: f32) -> Self { Self(_mm512_set1_ps(value)) }
-            fn load(from: *const f32) -> Self { Self(_mm512_loadu_ps(from)) }
-            fn add(self: Self, other: Self) -> Self { Self(_mm512_add_ps(self.0, other.0)) }
-            fn mul(self: Self, other: Self) -> Self { Self(_mm512_mul_ps(self.0, other.0)) }
-            fn div(self: Self, other: Self) -> Self { Self(_mm512_div_ps(self.0, other.0)) }
-            fn max(self: Self, other: Self) -> Self { Self(_mm512_max_ps(self.0, other.0)) }
-            fn min(self: Self, other: Self) -> Self { Self(_mm512_min_ps(self.0, other.0)) }
-            fn fma(self: Self, factor: Self, addend: Self) -> Self {
-                Self(_mm512_fmadd_ps(self.0, factor.0, addend.0))
-            }
-            fn round(self: Self) -> Self { Self(_mm512_roundscale_ps::<0>(self.0)) }
-            fn scale(self: Self, exponent: Self) -> Self {
-                Self(_mm512_scalef_ps(self.0, exponent.0))
-            }
-            fn load_i8(from: *const i8) -> Self {
-                Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))))
-            }
-            fn bf16_pairs(from: *const u32) -> (Self, Self) {
-                let words = _mm512_loadu_si512(from.cast());
-                let low = _mm512_slli_epi32::<16>(words);
-                let high = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-                (Self(_mm512_castsi512_ps(low)), Self(_mm512_castsi512_ps(high)))
-            }
-            fn store(self: Self, to: *mut f32) { _mm512_storeu_ps(to, self.0) }
-            fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-        }
-    }
-
-    impl Lanes for Half {
-        const ACCUMULATORS: usize = 6;
-
-        lanes! {
-            fn splat(value: f32) -> Self { Self(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
-            fn load(from: *const f32) -> Self {
-                Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8)))
-            }
-            fn add(self: Self, other: Self) -> Self {
-                Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1))
-            }
-            fn mul(self: Self, other: Self) -> Self {
-                Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1))
-            }
-            fn div(self: Self, other: Self) -> Self {
-                Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1))
-            }
-            fn max(self: Self, other: Self) -> Self {
-                Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1))
-            }
-            fn min(self: Self, other: Self) -> Self {
-                Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1))
-            }
-            fn fma(self: Self, factor: Self, addend: Self) -> Self {
-                Self(
-                    _mm256_fmadd_ps(self.0, factor.0, addend.0),
-                    _mm256_fmadd_ps(self.1, factor.1, addend.1),
-                )
-            }
-            fn round(self: Self) -> Self {
-                Self(_mm256_round_ps::<8>(self.0), _mm256_round_ps::<8>(self.1))
-            }
-            fn scale(self: Self, exponent: Self) -> Self {
-                let bias = _mm256_set1_epi32(127);
-                let low = _mm256_add_epi32(_mm256_cvtps_epi32(exponent.0), bias);
-                let high = _mm256_add_epi32(_mm256_cvtps_epi32(exponent.1), bias);
-                let low = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(low));
-                let high = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(high));
-                Self(_mm256_mul_ps(self.0, low), _mm256_mul_ps(self.1, high))
-            }
-            fn load_i8(from: *const i8) -> Self {
-                Self(
-                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))),
-                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast()))),
-                )
-            }
-            fn bf16_pairs(from: *const u32) -> (Self, Self) {
-                let first = _mm256_loadu_si256(from.cast());
-                let second = _mm256_loadu_si256(from.add(8).cast());
-                let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-                (
-                    Self(
-                        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(first)),
-                        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(second)),
-                    ),
-                    Self(
-                        _mm256_castsi256_ps(_mm256_and_si256(first, mask)),
-                        _mm256_castsi256_ps(_mm256_and_si256(second, mask)),
-                    ),
-                )
-            }
-            fn store(self: Self, to: *mut f32) {
-                _mm256_storeu_ps(to, self.0);
-                _mm256_storeu_ps(to.add(8), self.1);
-            }
-            fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-        }
-    }
-}
-
-/// Declares `unsafe fn name(isa, args)`, which runs the generic `body::<L>(args)` compiled for `isa`.
+/// Declares `unsafe fn name(isa, args)`, which runs the generic `body::<L>(args)` compiled for `isa`; with `pairs` before
+/// it, of a body that uses `dot` or `dot_i8`, which is worth compiling only where `Isa::multiplies_pairs`.
 ///
 /// Its caller keeps the body's contract; the instruction set is sound because an `Isa` comes from `Isa::detect`.
 macro_rules! dispatch {
+    (pairs $(#[$doc:meta])* $name:ident = $body:ident($($arg:ident: $type:ty),* $(,)?)) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn $name(isa: crate::simd::Isa, $($arg: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512vnni,avx2,fma")]
+            unsafe fn wide($($arg: $type),*) {
+                // SAFETY: the caller of the dispatching function keeps the body's contract.
+                unsafe { $body::<crate::simd::x86::Wide>($($arg),*) }
+            }
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above; the processor has the instructions.
+                crate::simd::Isa::Avx512Dot => unsafe { wide($($arg),*) },
+                // SAFETY: as above; `Plain` needs no instruction set.
+                _ => unsafe { $body::<crate::simd::Plain>($($arg),*) },
+            }
+        }
+    };
     ($(#[$doc:meta])* $name:ident = $body:ident($($arg:ident: $type:ty),* $(,)?)) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        pub(crate) unsafe fn $name(isa: crate::simd::Isa, $($arg: $type),*) {
+        unsafe fn $name(isa: crate::simd::Isa, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
             unsafe fn wide($($arg: $type),*) {
@@ -313,7 +278,7 @@ macro_rules! dispatch {
                 crate::simd::Isa::Avx2 => unsafe { half($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above; the processor has AVX-512F.
-                crate::simd::Isa::Avx512 => unsafe { wide($($arg),*) },
+                crate::simd::Isa::Avx512 | crate::simd::Isa::Avx512Dot => unsafe { wide($($arg),*) },
             }
         }
     };

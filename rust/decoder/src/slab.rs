@@ -4,11 +4,12 @@
 //! is `[dimension][16 tokens]`, so that the scores of sixteen tokens are one vector; one of values is
 //! `[token][dimension]` with the dimension padded to a whole vector, and the padding stays zero. A word is one float32,
 //! or the bfloat16 of two successive dimensions (keys) or tokens (values), low half first: half the memory traffic, and
-//! either kind is read as pairs of rows. Of signed bytes four are a word, in rows as of floats; a head's keys or values of
-//! one token have a scale, and the sixteen scales follow a block. The pages of a sequence may lie anywhere, but they
+//! either kind is read as pairs of rows. Signed bytes are in such pairs too, two a word; a head's keys or values of one
+//! token have a scale, and the sixteen scales follow a block. The pages of a sequence may lie anywhere, but they
 //! follow each other more often than not: a head's next block is then the next in memory, which the processor fetches by
 //! itself. Chunks keep what a short sequence touches together, a few huge pages instead of one for each layer and head.
 
+use crate::brain::nearest;
 use crate::cache::PAGE;
 use crate::config::Config;
 use crate::memory::Memory;
@@ -134,15 +135,17 @@ impl Slab {
             unsafe {
                 match kind {
                     CacheType::Int8 => {
-                        let (scale, bytes) = quantized(keys);
+                        let (scale, bytes) = quantized(keys, 127.0);
                         *pages.key_scales(page).cast_mut().add(lane) = scale;
                         for (dimension, key) in bytes.enumerate() {
-                            *to_keys.cast::<i8>().add(dimension * PAGE + lane) = key;
+                            let place = (dimension / 2 * PAGE + lane) * 2 + dimension % 2;
+                            *to_keys.cast::<i8>().add(place) = key as i8;
                         }
-                        let (scale, bytes) = quantized(values);
+                        let (scale, bytes) = quantized(values, 127.0);
                         *pages.value_scales(page).cast_mut().add(lane) = scale;
+                        let to = to_values.cast::<i8>().add(lane / 2 * padded * 2 + lane % 2);
                         for (dimension, value) in bytes.enumerate() {
-                            *to_values.cast::<i8>().add(lane * padded + dimension) = value;
+                            *to.add(2 * dimension) = value as i8;
                         }
                     }
                     CacheType::Float32 => {
@@ -153,12 +156,12 @@ impl Slab {
                     }
                     CacheType::Bfloat16 => {
                         for (index, pair) in keys.chunks_exact(2).enumerate() {
-                            let word = u32::from(round(pair[0])) | u32::from(round(pair[1])) << 16;
+                            let word = u32::from(nearest(pair[0])) | u32::from(nearest(pair[1])) << 16;
                             *to_keys.add(index * PAGE + lane) = word;
                         }
                         let to = to_values.add(lane / 2 * padded).cast::<u16>().add(lane % 2);
                         for (dimension, value) in values.iter().enumerate() {
-                            *to.add(2 * dimension) = round(*value);
+                            *to.add(2 * dimension) = nearest(*value);
                         }
                     }
                 }
@@ -180,11 +183,20 @@ impl Slab {
             // SAFETY: two different blocks inside the slab, of keys and of values.
             unsafe {
                 if kind == CacheType::Int8 {
-                    for row in 0..self.blocks.head_dim {
-                        let (from, to) = (from_keys.cast::<i8>(), to_keys.cast::<i8>());
-                        to.add(row * PAGE).copy_from_nonoverlapping(from.add(row * PAGE), count);
+                    let (from_keys, to_keys) = (from_keys.cast::<[i8; 2]>(), to_keys.cast::<[i8; 2]>());
+                    for row in 0..self.blocks.head_dim / 2 {
+                        to_keys.add(row * PAGE).copy_from_nonoverlapping(from_keys.add(row * PAGE), count);
                     }
-                    to_values.cast::<i8>().copy_from_nonoverlapping(from_values.cast(), count * padded);
+                    let (source, target) = (from_values.cast::<[i8; 2]>(), to_values.cast::<[i8; 2]>());
+                    let whole = count / 2 * padded;
+                    target.copy_from_nonoverlapping(source, whole);
+                    if !count.is_multiple_of(2) {
+                        // The other half of these pairs is a token that the target has already.
+                        let (source, target) = (source.add(whole).cast::<i8>(), target.add(whole).cast::<i8>());
+                        for dimension in 0..padded {
+                            *target.add(2 * dimension) = *source.add(2 * dimension);
+                        }
+                    }
                     pages.key_scales(to).cast_mut().copy_from_nonoverlapping(pages.key_scales(from), count);
                     pages.value_scales(to).cast_mut().copy_from_nonoverlapping(pages.value_scales(from), count);
                     continue;
@@ -206,22 +218,16 @@ impl Slab {
     }
 }
 
-/// A row as multiples of its scale, from -127 to 127; if one of its numbers is not finite, the scale is none either.
-fn quantized(row: &[f32]) -> (f32, impl Iterator<Item = i8>) {
+/// A row as whole multiples of its scale, from `-bound` to `bound`; if one of its numbers is not finite, the scale is none
+/// either.
+pub(crate) fn quantized(row: &[f32], bound: f32) -> (f32, impl Iterator<Item = f32>) {
     let largest = row.iter().fold(0.0, |most: f32, number| most.max(number.abs()));
     let finite = row.iter().all(|number| number.is_finite());
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    let scale = if finite { largest / 127.0 } else { f32::NAN };
-    (scale, row.iter().map(move |number| (number * inverse).round_ties_even() as i8))
-}
-
-/// The bits of the nearest bfloat16, of two the even one; what is not a number stays so.
-fn round(value: f32) -> u16 {
-    let bits = value.to_bits();
-    if value.is_nan() {
-        return (bits >> 16) as u16 | 0x40;
-    }
-    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+    let inverse = if largest > 0.0 { bound / largest } else { 0.0 };
+    let scale = if finite { largest / bound } else { f32::NAN };
+    // To the nearest, ties to even, without a call: this pushes the fraction out of the mantissa.
+    const SHIFT: f32 = 12_582_912.0;
+    (scale, row.iter().map(move |number| (number * inverse + SHIFT) - SHIFT))
 }
 
 /// Where the keys and values of one layer and head lie.
@@ -281,28 +287,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_bfloat16_is_kept() {
-        for (value, expected) in
-            [(1.0, 1.0), (1.003, 1.0), (1.006, 1.007_812_5), (-3.0, -3.0), (f32::MAX, f32::INFINITY)]
-        {
-            assert_eq!(f32::from_bits(u32::from(round(value)) << 16), expected);
-        }
-        // Halfway between two: 1 + 1/256 goes down to the even one, 1 + 3/256 up to it.
-        assert_eq!(round(1.0 + 1.0 / 256.0), 0x3f80);
-        assert_eq!(round(1.0 + 3.0 / 256.0), 0x3f82);
-        for value in [f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0] {
-            assert_eq!(u32::from(round(value)) << 16, value.to_bits());
-        }
-        for bits in [0x7f80_0001, 0x7fff_ffff, 0xff80_0001_u32] {
-            assert!(f32::from_bits(u32::from(round(f32::from_bits(bits))) << 16).is_nan());
-        }
-    }
-
-    #[test]
     fn bytes_are_nearest_multiples_of_the_largest() {
         let of = |row: &[f32]| {
-            let (scale, bytes) = quantized(row);
-            (scale, bytes.collect::<Vec<_>>())
+            let (scale, bytes) = quantized(row, 127.0);
+            (scale, bytes.map(|byte| byte as i8).collect::<Vec<_>>())
         };
         assert_eq!(of(&[12.7, -6.4, 0.04, 0.06]), (0.1, vec![127, -64, 0, 1]));
         assert_eq!(of(&[-254.0, 2.0, 3.0, 5.0]), (2.0, vec![-127, 1, 2, 2]));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use apr_decoder::{CacheType, Decoder, Error, FinishReason, Options, Request};
+use apr_decoder::{CacheType, ComputeType, Decoder, Error, FinishReason, Options, Request};
 use common::*;
 use proptest::prelude::*;
 
@@ -20,8 +20,13 @@ fn a_request_does_not_see_its_batch_mates() {
         })
         .collect();
     let directory = write_model(&SMALL);
-    for cache_type in [CacheType::Int8, CacheType::Bfloat16, CacheType::Float32] {
-        let options = Options { cache_type, ..options() };
+    for (cache_type, compute_type) in [
+        (CacheType::Int8, ComputeType::Float32),
+        (CacheType::Bfloat16, ComputeType::Float32),
+        (CacheType::Bfloat16, ComputeType::Bfloat16),
+        (CacheType::Float32, ComputeType::Float32),
+    ] {
+        let options = Options { cache_type, compute_type, ..options() };
         let open = |options: &Options| Decoder::open(directory.path(), options).unwrap();
         let alone = |request: &Request| run(&mut open(&options), [request.clone()]).remove(&request.id).unwrap();
         let alone: Vec<Outcome> = requests.iter().map(alone).collect();

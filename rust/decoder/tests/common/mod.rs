@@ -135,7 +135,13 @@ pub fn state(shape: &Shape) -> HashMap<String, Tensor<'static>> {
 }
 
 pub fn options() -> Options {
-    Options { cache_bytes: Some(4 << 20), cache_type: CacheType::Float32, threads: 2, max_batch: 64 }
+    Options {
+        cache_bytes: Some(4 << 20),
+        cache_type: CacheType::Float32,
+        threads: 2,
+        max_batch: 64,
+        ..Options::default()
+    }
 }
 
 pub fn open(shape: &Shape) -> Decoder {

@@ -1,0 +1,60 @@
+//! From scores to weights.
+
+use super::Walk;
+use super::rows::{BYTE_PAIRS, INT8, PAIRS};
+use crate::cache::PAGE;
+use crate::simd::{Lanes, exp, reduce};
+
+impl Walk<'_> {
+    /// Turns a head's scores into weights, in pairs if they meet pairs; returns what scales their sum to one. The weights
+    /// of values that are scaled are so too.
+    ///
+    /// # Safety
+    /// As `attend`; all scores are written.
+    #[inline(always)]
+    pub(super) unsafe fn softmax<L: Lanes, const KIND: u8>(&self, head: usize, most: L) -> L {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let most = L::splat(-reduce(most, f32::max));
+            let (mut total, mut scaled, mut largest) = (L::splat(0.0), L::splat(0.0), L::splat(0.0));
+            for page in 0..self.table.len() {
+                let at = self.scores(head).add(page * PAGE);
+                exp(L::load(at).add(most)).store(at);
+                self.beyond(page, at, 0.0);
+                total = total.add(L::load(at));
+                if KIND == INT8 || KIND == BYTE_PAIRS {
+                    L::load(at).mul(L::load(self.pages.value_scales(self.table[page]))).store(at);
+                    self.beyond(page, at, 0.0);
+                    scaled = scaled.add(L::load(at));
+                    largest = largest.max(L::load(at));
+                } else if KIND == PAIRS {
+                    L::load(at).store_bf16(at.cast());
+                }
+            }
+            let mut share = 1.0 / reduce(total, |a, b| a + b);
+            if KIND == BYTE_PAIRS {
+                let largest = reduce(largest, f32::max);
+                let inverse = L::splat(if largest > 0.0 { f32::from(i16::MAX) / largest } else { 0.0 });
+                for page in 0..self.table.len() {
+                    let at = self.scores(head).add(page * PAGE);
+                    L::load(at).mul(inverse).store_i16(at.cast());
+                }
+                // What is not a finite number has no int16, but ends in the sum.
+                share *= largest / f32::from(i16::MAX) + 0.0 * reduce(scaled, |a, b| a + b);
+            }
+            L::splat(share)
+        }
+    }
+
+    /// Fills the lanes of a page's scores that lie beyond the sequence.
+    ///
+    /// # Safety
+    /// `scores` holds the page's.
+    #[inline(always)]
+    pub(super) unsafe fn beyond(&self, page: usize, scores: *mut f32, value: f32) {
+        for lane in (self.len - page * PAGE).min(PAGE)..PAGE {
+            // SAFETY: a lane of the page.
+            unsafe { *scores.add(lane) = value };
+        }
+    }
+}
