@@ -53,6 +53,7 @@ TABLES = {
     "children": "what a model's children find, by how large their numbers are",
     "training": "where the time of a supervised step goes",
     "llama-cpp": "the native engine against llama.cpp on the same weights",
+    "rounding": "what rounding in the native engine's cache and products changes",
 }
 """Modules that print a table of their own, and take options of their own."""
 ON_DEMAND: dict[str, Callable[[int], list[Result]]] = {"rollouts": rollouts, "sglang": sglang, "rl": rl}
