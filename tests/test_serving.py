@@ -742,7 +742,7 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_starts(
     assert (out, len(err.splitlines())) == ("", 1)
 
 
-def test_the_cache_is_as_large_as_it_is_asked_to_be(
+def test_the_engine_keeps_and_multiplies_as_it_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: dict[str, Any] = {}

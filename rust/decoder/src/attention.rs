@@ -1,8 +1,8 @@
 //! Attention of one token's queries over the pages of its sequence.
 //!
-//! Two walks: all scores and their softmax, then the weighted values. Query heads that share keys and values go in twos,
-//! so that what a walk reads serves both. Each sum runs in the order of the positions (scores: of the dimensions, even
-//! and odd ones apart), so the result depends on the sequence alone.
+//! Two walks: all scores and their softmax, then the weighted values. Query heads that share keys and values go in
+//! twos, so that what a walk reads serves both. Each sum runs in the order of the positions (scores: of the
+//! dimensions, in two sums of every other one, or of every other pair), so the result depends on the sequence alone.
 
 mod rows;
 mod softmax;
@@ -19,13 +19,13 @@ use crate::slab::{CacheType, HeadPages};
 /// walks took 50 and 70 us with and without in the first case, 180 and 105 in the second.
 const AHEAD: usize = 4;
 
-/// `out = softmax(query · keys / sqrt(dimension)) values` over the first `len` tokens of the pages in `table`, for each of
-/// the `heads` queries.
+/// `out = softmax(query · keys / sqrt(dimension)) values` over the first `len` tokens of the pages in `table`, for each
+/// of the `heads` queries.
 ///
 /// # Safety
-/// `queries` holds as many floats a head as it is wide, `out` that many rounded up to whole vectors, `scores` for each of
-/// two heads a whole page for each begun page of `len` tokens (at least one), all of which are in the table and written.
-/// `near`: they lie in the processor's cache.
+/// `queries` holds as many floats a head as it is wide, `out` that many rounded up to whole vectors, `scores` for each
+/// of two heads a whole page for each begun page of `len` tokens (at least one), all of which are in the table and
+/// written. `near`: they lie in the processor's cache.
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn attend(
     (isa, compute): (Isa, ComputeType),
@@ -206,8 +206,8 @@ impl Walk<'_> {
         page: usize,
         most: &mut [L; H],
     ) {
-        // SAFETY: blocks of pages in the table lie inside the slab; scores are as long as promised; a prefetch may point
-        // anywhere.
+        // SAFETY: blocks of pages in the table lie inside the slab; scores are as long as promised; a prefetch may
+        // point anywhere.
         unsafe {
             let dimension = self.pages.dimension();
             let mut keys = [std::ptr::null(); P];
@@ -295,8 +295,11 @@ impl Walk<'_> {
                     for index in 0..tokens.div_ceil(2) {
                         self.add_pairs::<L, KIND, NEAR, H, C>(&mut whole, page, index, (values, ahead));
                     }
-                    for (sum, whole) in sums.as_flattened_mut().iter_mut().zip(whole.as_flattened()) {
-                        *sum = sum.add(whole.of_ints());
+                    for (head, (sums, whole)) in sums.iter_mut().zip(&whole).enumerate() {
+                        let scale = L::splat(*self.scores(head).add(page * PAGE + PAGE / 2));
+                        for (sum, whole) in sums.iter_mut().zip(whole) {
+                            *sum = whole.of_ints().fma(scale, *sum);
+                        }
                     }
                     continue;
                 }

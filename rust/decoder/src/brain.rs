@@ -4,7 +4,7 @@ use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, Lanes, dispatch};
 
 /// Numbers below which handing out tasks costs more than it saves.
-const SERIAL: usize = 1 << 14;
+const SERIAL: usize = 1 << 17;
 
 /// What numbers are multiplied in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ dispatch! {
     pairs round_kernel = round_body(from: *const f32, len: usize, to: *mut u32)
 }
 
-/// `to` may be `from`.
+/// `dispatch!` it as one of `pairs`.
 ///
 /// # Safety
 /// `from` holds `len` floats, an even number, and `to` half as many words.

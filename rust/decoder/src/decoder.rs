@@ -38,7 +38,8 @@ pub struct Options {
     /// Limit of the KV cache; None: a gibibyte or a quarter of the free memory, whichever is less, but one full context
     /// if that is free. Memory is taken as it is filled.
     pub cache_bytes: Option<usize>,
-    /// What keys and values are kept in. A request's log-probabilities are the model's in float32 with a float32 cache.
+    /// What keys and values are kept in. A request's log-probabilities are the model's in float32 with a cache and
+    /// products in float32.
     pub cache_type: CacheType,
     /// What a forward pass multiplies in.
     pub compute_type: ComputeType,

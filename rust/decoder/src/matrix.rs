@@ -1,10 +1,11 @@
 //! A weight matrix, packed once for products with any number of rows.
 //!
 //! Sixteen output columns form a panel: `[panel][step][lane]` words. A product reads panels front to back, for few rows
-//! up to four at once, each a stream of its own that the processor can follow. A word is one float32, or the bfloat16 of
-//! two successive inputs (low half first), so a bfloat16 checkpoint is half the memory traffic at the same float32
-//! result, or is multiplied with inputs rounded to pairs as well. Each output sums its inputs in ascending order in one accumulator, whatever the number of rows: a row's
-//! result does not depend on its batch mates.
+//! up to four at once, each a stream of its own that the processor can follow. A word is one float32, or the bfloat16
+//! of two successive inputs (low half first), so a bfloat16 checkpoint is half the memory traffic at the same float32
+//! result, or is multiplied with inputs that are rounded to such pairs. Each output sums its inputs, or pairs of them,
+//! in ascending order in one accumulator, whatever the number of rows: a row's result does not depend on its batch
+//! mates.
 
 use std::cell::RefCell;
 

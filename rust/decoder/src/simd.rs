@@ -111,8 +111,8 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
-    /// `self` and, of each of sixteen pairs of signed bytes, the dot product with a word of two int16. Lanes hold the bits
-    /// of int32, which may not overflow.
+    /// `self` and, of each of sixteen pairs of signed bytes, the dot product with a word of two int16. Lanes hold the
+    /// bits of int32, which may not overflow.
     #[inline(always)]
     unsafe fn dot_i8(self, pairs: *const i8, with: u32) -> Self {
         let mut sums = [0.0; 16];
@@ -230,8 +230,9 @@ impl Lanes for Plain {
     unsafe fn prefetch(_at: *const u8) {}
 }
 
-/// Declares `unsafe fn name(isa, args)`, which runs the generic `body::<L>(args)` compiled for `isa`; with `pairs` before
-/// it, of a body that uses `dot` or `dot_i8`, which is worth compiling only where `Isa::multiplies_pairs`.
+/// Declares `unsafe fn name(isa, args)`, which runs the generic `body::<L>(args)` compiled for `isa`; with `pairs`
+/// before it, of a body that uses `dot`, `dot_i8`, `store_bf16` or `store_i16`, whose instructions `Isa::Avx512` may
+/// lack.
 ///
 /// Its caller keeps the body's contract; the instruction set is sound because an `Isa` comes from `Isa::detect`.
 macro_rules! dispatch {
@@ -296,7 +297,8 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
     const POLYNOMIAL: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     // SAFETY: passed on to the caller.
     unsafe {
-        let x = x.min(L::splat(88.0)).max(L::splat(-87.0));
+        // What is not a number stays so: of one, both give their second operand.
+        let x = L::splat(-87.0).max(L::splat(88.0).min(x));
         let n = x.mul(L::splat(std::f32::consts::LOG2_E)).round();
         let r = n.fma(L::splat(-0.693_359_4), x);
         let r = n.fma(L::splat(2.121_944_4e-4), r);

@@ -5,8 +5,8 @@
 //! `[token][dimension]` with the dimension padded to a whole vector, and the padding stays zero. A word is one float32,
 //! or the bfloat16 of two successive dimensions (keys) or tokens (values), low half first: half the memory traffic, and
 //! either kind is read as pairs of rows. Signed bytes are in such pairs too, two a word; a head's keys or values of one
-//! token have a scale, and the sixteen scales follow a block. The pages of a sequence may lie anywhere, but they
-//! follow each other more often than not: a head's next block is then the next in memory, which the processor fetches by
+//! token have a scale, and the sixteen scales follow a block. The pages of a sequence may lie anywhere, but they follow
+//! each other more often than not: a head's next block is then the next in memory, which the processor fetches by
 //! itself. Chunks keep what a short sequence touches together, a few huge pages instead of one for each layer and head.
 
 use crate::brain::nearest;
@@ -218,8 +218,8 @@ impl Slab {
     }
 }
 
-/// A row as whole multiples of its scale, from `-bound` to `bound`; if one of its numbers is not finite, the scale is none
-/// either.
+/// A row as whole multiples of its scale, from `-bound` to `bound`; if one of its numbers is not finite, the scale is
+/// none either.
 pub(crate) fn quantized(row: &[f32], bound: f32) -> (f32, impl Iterator<Item = f32>) {
     let largest = row.iter().fold(0.0, |most: f32, number| most.max(number.abs()));
     let finite = row.iter().all(|number| number.is_finite());

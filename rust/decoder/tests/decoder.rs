@@ -19,9 +19,10 @@ fn a_request_does_not_see_its_batch_mates() {
             }
         })
         .collect();
-    let directory = write_model(&SMALL);
+    let directory = write_model(&Shape { brain: true, ..SMALL });
     for (cache_type, compute_type) in [
         (CacheType::Int8, ComputeType::Float32),
+        (CacheType::Int8, ComputeType::Bfloat16),
         (CacheType::Bfloat16, ComputeType::Float32),
         (CacheType::Bfloat16, ComputeType::Bfloat16),
         (CacheType::Float32, ComputeType::Float32),
@@ -201,8 +202,13 @@ fn requests_that_arrive_together_share_their_prompt() {
 #[test]
 fn a_page_is_shared_up_to_any_token() {
     let directory = write_model(&SMALL);
-    for cache_type in [CacheType::Int8, CacheType::Bfloat16, CacheType::Float32] {
-        let open = || Decoder::open(directory.path(), &Options { cache_type, ..options() }).unwrap();
+    for (cache_type, compute_type) in [
+        (CacheType::Int8, ComputeType::Float32),
+        (CacheType::Int8, ComputeType::Bfloat16),
+        (CacheType::Bfloat16, ComputeType::Bfloat16),
+        (CacheType::Float32, ComputeType::Float32),
+    ] {
+        let open = || Decoder::open(directory.path(), &Options { cache_type, compute_type, ..options() }).unwrap();
         for shared in 30..50 {
             let mut decoder = open();
             let trunk = prompt(60, 4);

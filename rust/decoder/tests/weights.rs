@@ -2,7 +2,7 @@
 
 mod common;
 
-use apr_decoder::{Decoder, Elements, Error, FinishReason, Options};
+use apr_decoder::{CacheType, ComputeType, Decoder, Elements, Error, FinishReason, Options};
 use common::*;
 use serde_json::json;
 
@@ -262,6 +262,8 @@ fn logits_that_are_not_finite_end_a_request() {
         ("model.embed_tokens.weight", f32::NAN),
         ("model.norm.weight", f32::INFINITY),
         ("lm_head.weight", f32::NEG_INFINITY),
+        ("model.layers.1.self_attn.q_proj.weight", f32::NAN),
+        ("model.layers.1.self_attn.k_proj.weight", f32::INFINITY),
         ("model.layers.1.self_attn.v_proj.weight", f32::NAN),
     ] {
         let mut decoder = open(&SMALL);
@@ -275,6 +277,16 @@ fn logits_that_are_not_finite_end_a_request() {
         // What was computed with them is gone with them.
         decoder.update_weights(&state(&SMALL)).unwrap();
         assert_eq!(tokens(&mut decoder), fine);
+        for cache_type in [CacheType::Int8, CacheType::Bfloat16] {
+            for compute_type in [ComputeType::Float32, ComputeType::Bfloat16] {
+                let options = Options { cache_type, compute_type, ..options() };
+                let mut decoder = Decoder::open(write_model(&SMALL).path(), &options).unwrap();
+                decoder.update_weights(&broken).unwrap();
+                for (id, outcome) in run(&mut decoder, [greedy(0, prompt(20, 2), 30), warm(1, prompt(20, 3), 30, 1)]) {
+                    assert_eq!(outcome.finished, FinishReason::Error, "{name} {id} {cache_type:?} {compute_type:?}");
+                }
+            }
+        }
     }
 }
 

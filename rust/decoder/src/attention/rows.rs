@@ -3,8 +3,8 @@
 use crate::simd::Lanes;
 use crate::slab::quantized;
 
-/// What a kernel reads: numbers of the cache's type, which it widens, or pairs of bfloat16 or of bytes, to be multiplied
-/// with pairs of bfloat16 or int16.
+/// What a kernel reads: numbers of the cache's type, which it widens, or pairs of bfloat16 or of bytes, to be
+/// multiplied with pairs of bfloat16 or int16.
 pub(super) const FLOAT32: u8 = 0;
 pub(super) const BFLOAT16: u8 = 1;
 pub(super) const INT8: u8 = 2;

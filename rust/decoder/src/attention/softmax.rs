@@ -6,8 +6,8 @@ use crate::cache::PAGE;
 use crate::simd::{Lanes, exp, reduce};
 
 impl Walk<'_> {
-    /// Turns a head's scores into weights, in pairs if they meet pairs; returns what scales their sum to one. The weights
-    /// of values that are scaled are so too.
+    /// Turns a head's scores into weights, in pairs if they meet pairs; returns what scales their sum to one. Weights
+    /// of values that are scaled are so too; those in int16 have a scale a page, in the page's ninth word.
     ///
     /// # Safety
     /// As `attend`; all scores are written.
@@ -16,7 +16,8 @@ impl Walk<'_> {
         // SAFETY: passed on to the caller.
         unsafe {
             let most = L::splat(-reduce(most, f32::max));
-            let (mut total, mut scaled, mut largest) = (L::splat(0.0), L::splat(0.0), L::splat(0.0));
+            let mut total = L::splat(0.0);
+            let mut scaled = L::splat(0.0);
             for page in 0..self.table.len() {
                 let at = self.scores(head).add(page * PAGE);
                 exp(L::load(at).add(most)).store(at);
@@ -25,22 +26,22 @@ impl Walk<'_> {
                 if KIND == INT8 || KIND == BYTE_PAIRS {
                     L::load(at).mul(L::load(self.pages.value_scales(self.table[page]))).store(at);
                     self.beyond(page, at, 0.0);
-                    scaled = scaled.add(L::load(at));
-                    largest = largest.max(L::load(at));
-                } else if KIND == PAIRS {
+                }
+                if KIND == PAIRS {
                     L::load(at).store_bf16(at.cast());
+                } else if KIND == BYTE_PAIRS {
+                    let weights = L::load(at);
+                    scaled = scaled.add(weights);
+                    let largest = reduce(weights, f32::max);
+                    let inverse = if largest > 0.0 { f32::from(i16::MAX) / largest } else { 0.0 };
+                    weights.mul(L::splat(inverse)).store_i16(at.cast());
+                    *at.add(PAGE / 2) = largest / f32::from(i16::MAX);
                 }
             }
             let mut share = 1.0 / reduce(total, |a, b| a + b);
             if KIND == BYTE_PAIRS {
-                let largest = reduce(largest, f32::max);
-                let inverse = L::splat(if largest > 0.0 { f32::from(i16::MAX) / largest } else { 0.0 });
-                for page in 0..self.table.len() {
-                    let at = self.scores(head).add(page * PAGE);
-                    L::load(at).mul(inverse).store_i16(at.cast());
-                }
                 // What is not a finite number has no int16, but ends in the sum.
-                share *= largest / f32::from(i16::MAX) + 0.0 * reduce(scaled, |a, b| a + b);
+                share += 0.0 * reduce(scaled, |a, b| a + b);
             }
             L::splat(share)
         }
