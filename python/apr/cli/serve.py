@@ -62,7 +62,7 @@ def parser() -> Parser:
     add("--cache", type=_mebibytes, metavar="MIB", help="memory for cached prefixes, of the native engine (default: "
         "1024, or a quarter of what is free if less)")  # fmt: skip
     add("--cache-dtype", choices=get_args(CacheDtype), help="what it is kept in: bfloat16 (default), "
-        "float32, which is slower and with products in float32 gives the model's log-probabilities exactly, or int8, the "
+        "float32, slower, which with products in float32 gives the model's log-probabilities exactly, or int8, the "
         "smallest and coarsest")  # fmt: skip
     add("--compute-dtype", choices=get_args(ComputeDtype), help="what the native engine multiplies in: float32 "
         "(default) or bfloat16, faster on processors that have an instruction for it")  # fmt: skip

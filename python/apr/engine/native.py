@@ -97,11 +97,12 @@ class NativeEngine:
     ) -> None:
         """`cache_bytes` limits the memory of cached prefixes (a gibibyte or a quarter of the free memory, whichever is
         less, but one full context where that is free), `threads` the processors, `max_batch` the requests that decode
-        at once. Keys and values are kept in `cache_dtype`: with `compute_dtype` float32, float32 gives the log-probabilities that a
-        forward pass in float32 has, bfloat16 takes half its memory and time, int8, with a scale for each token's head, half of that.
-        With `compute_dtype` bfloat16, what is multiplied with weights, keys or values of bfloat16 is rounded to it, and
-        with bytes to int16, where the processor has instructions for such products: AVX512-BF16 and -VNNI. A
-        checkpoint that cannot run, or an option that cannot be, is a ValueError or a FileNotFoundError."""
+        at once. Keys and values are kept in `cache_dtype`: float32 gives, with `compute_dtype` float32, the
+        log-probabilities that a forward pass in float32 has, bfloat16 takes half its memory and time, int8, with a
+        scale for each token's head, half of that. With `compute_dtype` bfloat16, what is multiplied with weights, keys
+        or values of bfloat16 is rounded to it, and with bytes to int16, where the processor has instructions for such
+        products: AVX512-BF16 and -VNNI. A checkpoint that cannot run, or an option that cannot be, is a ValueError or
+        a FileNotFoundError."""
         self._decoder = Decoder(
             model,
             cache_bytes=cache_bytes,
