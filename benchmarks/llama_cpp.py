@@ -6,9 +6,9 @@ llama.cpp is compiled for this processor, in an environment of its own:
     CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" \\
         uv pip install --python DIR --no-binary llama-cpp-python llama-cpp-python
 
-Each of llama.cpp's forms of weights and cache has its turns right after turns of the engine; the ratio is that to the
-best form. Both have computed the prompts before their clocks run. llama.cpp is given the tokens that the engine chooses
-greedily with a float32 cache, so that it can be told how often it would choose others.
+Each of llama.cpp's forms of weights and cache has its turns right after turns of the engine in each of its own; the
+ratios are those to llama.cpp's best form. All have computed the prompts before their clocks run. llama.cpp is given the
+tokens that the engine chooses greedily with a float32 cache, so that it can be told how often it would choose others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import gguf
 from gguf.quants import quantize
@@ -37,6 +37,12 @@ from benchmarks.engine import checkpoint, random_prompts
 from benchmarks.measure import Spent, one_core
 from benchmarks.rollouts import CONTEXTS, STREAMS, decode
 
+ENGINES: list[tuple[CacheDtype, ComputeDtype]] = [
+    ("bfloat16", "float32"),
+    ("bfloat16", "bfloat16"),
+    ("int8", "bfloat16"),
+]
+"""What the engine keeps and multiplies in, its default first."""
 NEW = 128
 """Tokens that each stream decodes."""
 WEIGHTS = ("f32", "bf16", "f16", "q8_0")
@@ -71,8 +77,8 @@ class Found:
     """Of a turn."""
     others: list[float]
     """Of each in whose place llama.cpp would choose another, how far above its logit the other one's is."""
-    turns: list[tuple[Spent, Spent]] = field(default_factory=list)
-    """What the engine spent, and llama.cpp right after it."""
+    turns: list[tuple[list[Spent], Spent]] = field(default_factory=list)
+    """What each form of the engine spent, and llama.cpp right after them."""
 
 
 Ask = Callable[[Form, Sequence[Sequence[int]], Sequence[Sequence[int]]], tuple[Spent, list[float]]]
@@ -159,10 +165,10 @@ def peer(python: str, model: LlamaForCausalLM) -> Iterator[Ask]:
                 process.kill()
 
 
-def best(found: dict[Form, Found], clock: str) -> str:
-    """The median ratio to the form with the least."""
+def best(found: dict[Form, Found], engine: int, clock: str) -> str:
+    """One of the engine's forms: the median ratio to the form of llama.cpp with the least."""
     spent = {
-        form: [(getattr(native, clock), getattr(other, clock)) for native, other in one.turns]
+        form: [(getattr(natives[engine], clock), getattr(other, clock)) for natives, other in one.turns]
         for form, one in found.items()
     }
     ratios: dict[Form, float] = {form: median(other / native for native, other in both) for form, both in spent.items()}
@@ -199,17 +205,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each form (default 5)")
     parser.add_argument("--tokens", type=int, default=NEW, metavar="N", help=f"of each stream (default {NEW})")
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS, metavar="N")
-    parser.add_argument("--cache-dtype", choices=get_args(CacheDtype), default="bfloat16", help="the engine's cache")
-    parser.add_argument("--compute-dtype", choices=get_args(ComputeDtype), default="float32", help="its products")
     parser.add_argument("--contexts", type=int, nargs="+", default=CONTEXTS, metavar="N")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds is at least 1")
     settings: dict[str, dict[Form, Found]] = {}
     with one_core(), checkpoint() as directory, peer(options.python, load_model(directory)) as ask:
-        engine = NativeEngine(
-            directory, threads=1, cache_dtype=options.cache_dtype, compute_dtype=options.compute_dtype
-        )
+        engines = [
+            NativeEngine(directory, threads=1, cache_dtype=cache, compute_dtype=compute) for cache, compute in ENGINES
+        ]
         exact = NativeEngine(directory, threads=1, cache_dtype="float32")
         for context, streams in product(options.contexts, options.streams):
             prompts = random_prompts(streams, context, len(settings))
@@ -218,13 +222,15 @@ def main(arguments: Sequence[str]) -> int:
             found = {form: Found(streams * options.tokens, ask(form, prompts, answers)[1]) for form in FORMS}
             for _ in range(options.rounds):
                 for form in FORMS:
-                    native, _ = decode(engine, prompts, options.tokens)
+                    natives = [decode(engine, prompts, options.tokens)[0] for engine in engines]
                     other, _ = ask(form, prompts, answers)
-                    found[form].turns.append((native, other))
+                    found[form].turns.append((natives, other))
             setting = f"{streams} after {context:,}"
             settings[setting] = found
-            for clock in ("processor", "wall"):
-                print(f"{f'{setting}, {clock} time':<30} {best(found, clock)}", flush=True)
+            for place, (cache, compute) in enumerate(ENGINES):
+                for clock in ("processor", "wall"):
+                    what = f"{setting}, {cache} cache, {compute} products, {clock} time"
+                    print(f"{what:<64} {best(found, place, clock)}", flush=True)
     print("\nllama.cpp, tokens a second of processor time; for how many it would choose others, how far above\n")
     Console(width=140).print(table(settings))
     return 0
