@@ -218,7 +218,7 @@ def test_searches_beside_each_other_have_one_scale() -> None:
             bars = [str(threads.line(0, threads.size.width)).rstrip() for threads in (left, right)]
             assert len(bars[0]) < len(bars[1])
             measured = str(app.first.query_one(".measured").render())
-            assert "seconds 1.05 and 1.51 (0.7x)" in measured
+            assert "seconds 0.50 and 0.70 (0.7x)" in measured
             left.focus()
             await pilot.press("left", "left")
             assert all(track.player is not None and track.paused for track in shown(app).tracks)

@@ -95,5 +95,7 @@ def test_the_commands_print_this(tmp_path: Path) -> None:
         assert (made.returncode, timeless(made.stdout)) == (0, timeless(shown)), made.stderr
     told = subprocess.run(["bash", "-ec", f"{harder.rstrip()} --json"], cwd=tmp_path, env=alone, capture_output=True)
     events = [json.loads(line) for line in told.stdout.splitlines()]
-    written = "".join(event.get("text", "") for event in events if event.get("thread") == "0.3")
+    tried = re.search(r"One of the children, `([\d.]+)`, met large numbers", PAGE)
+    assert tried is not None
+    written = "".join(event.get("text", "") for event in events if event.get("thread") == tried[1])
     assert FILES["trial.txt"] in written
