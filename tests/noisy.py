@@ -32,8 +32,8 @@ warmup_steps = 1
 """
 
 
-def save_noisy_model(directory: Path, noise: float = 0.3) -> Path:
-    """Solves about a third of the two-number problems at temperature 1."""
+def save_noisy_model(directory: Path, noise: float = 0.27) -> Path:
+    """Solves some four in ten of the two-number problems at temperature 1."""
     with ExitStack() as files:
         model = load_model(checkpoint(None, files))
     generator = torch.Generator().manual_seed(0)

@@ -39,7 +39,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def play(monkeypatch: pytest.MonkeyPatch, *faults: Fault, budget: int | None = None) -> None:
     """Let the teacher play the model."""
-    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: teacher_policy(budget=budget, faults=faults))
+    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_, **__: teacher_policy(budget=budget, faults=faults))
 
 
 def value(text: str) -> int:
@@ -106,7 +106,7 @@ def test_wrong_answer_is_not_solved(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     policy = teacher_policy()
     engine = policy.engine
     engine.texts = [text.replace("26+1=27", WRONG_EQUATION) for text in engine.texts]  # type: ignore[attr-defined]
-    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: policy)
+    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_, **__: policy)
     assert main(SOLVE) == 1
     out = capsys.readouterr().out
     assert "its answer is wrong" in out
@@ -278,7 +278,7 @@ def test_no_text_of_a_log_commands_the_terminal(
 def test_an_error_of_a_server_commands_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise UsageError(EVIL)
 
     monkeypatch.setattr("apr.cli.solve.open_policy", refuse)

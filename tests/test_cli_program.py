@@ -99,7 +99,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from tiny import teacher_policy
 import apr.cli.solve
-apr.cli.solve.open_policy = lambda *_: teacher_policy(seconds_per_token=0.04)
+apr.cli.solve.open_policy = lambda *_, **__: teacher_policy(seconds_per_token=0.04)
 sys.exit(apr.cli.main({arguments!r}))
 """
 

@@ -41,14 +41,15 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def groups(start: Path) -> list[Group]:
-    """Rollouts with children, of which some failed."""
+    """Rollouts with children, of which some failed: two groups that are split and two that are not."""
     import asyncio
 
-    settings = config(numbers=[3, 3], budgets=[3], max_tokens=2000, groups=4)
+    settings = config(numbers=[3, 3], budgets=[3], max_tokens=2000, groups=12)
     task = selected(Countdown(), settings.problem_options)
     policy = Policy(load_engine("native", start, cache_dtype="float32"), task, Traces(), "apr")
-    found = asyncio.run(run_groups(draw(task, settings, 0, 4), policy, settings))
-    assert {group.signal for group in found} == {True, False}
+    drawn = asyncio.run(run_groups(draw(task, settings, 0, 12), policy, settings))
+    found = [group for signal in (True, False) for group in [g for g in drawn if g.signal is signal][:2]]
+    assert len(found) == 4
     assert any(tree.children for group in found for tree in group.trees)
     return found
 
@@ -147,7 +148,7 @@ def test_several_updates_with_a_reference(start: Path, tmp_path: Path) -> None:
 
 
 def test_overlapping_steps_use_rollouts_one_update_old(start: Path, tmp_path: Path) -> None:
-    lines = train(tmp_path, start, config(steps=3, overlap=True))
+    lines = train(tmp_path, start, config(steps=3, groups=8, overlap=True))
     assert [line["step"] for line in lines] == [1, 2, 3]
     # What sampled step 2 are the weights of step 1: the trainer's have moved on.
     assert lines[0]["logprob_gap"]["main"] < 1e-4 < lines[1]["logprob_gap"]["main"]

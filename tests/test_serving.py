@@ -617,7 +617,7 @@ if {hangs!r}:
             try: await asyncio.sleep(100)
             except asyncio.CancelledError: pass
     policy.engine.generate = policy.engine.close = hang
-apr.cli.serve.open_policy = lambda *_: policy
+apr.cli.serve.open_policy = lambda *_, **__: policy
 limits = apr.serving.ServingLimits
 apr.serving.ServingLimits = lambda **given: limits(**given, **{limits!r})
 sys.exit(apr.cli.main(["serve", "--threads", "--port", {port!r}]))

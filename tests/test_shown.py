@@ -197,7 +197,7 @@ def test_a_task_that_fails_is_shown_plainly() -> None:
 def test_a_task_of_any_kind_is_solved(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: toy_policy(ShownToy()))
+    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_, **__: toy_policy(ShownToy()))
     words = ["solve", "--task", "test_shown:ShownToy"]
     assert main([*words, "--problem", '{"word": "win"}']) == 0
     assert capsys.readouterr().out.startswith("find win   apr, free budget")
@@ -235,7 +235,7 @@ def test_a_task_of_any_kind_is_solved(
 def test_a_countdown_problem_is_asked_for_in_three_ways(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_: teacher_policy())
+    monkeypatch.setattr("apr.cli.solve.open_policy", lambda *_, **__: teacher_policy())
     assert main(["solve", *words, "--quiet"]) == 0
     assert capsys.readouterr().out == "26+(53-22)/31\n"
 
