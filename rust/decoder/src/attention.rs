@@ -7,7 +7,7 @@
 mod rows;
 mod softmax;
 
-use rows::{BFLOAT16, BYTE_PAIRS, FLOAT32, INT8, PAIRS, dot, int16, pair, prefetch_pair, words};
+use rows::{BFLOAT16, BYTE_PAIRS, FLOAT32, INT8, PAIRS, bytes, dot, int16, pair, paired, prefetch_pair, words};
 
 use crate::brain::{ComputeType, round_body};
 use crate::cache::PAGE;
@@ -155,7 +155,7 @@ impl Walk<'_> {
             let count = self.table.len();
             let dimension = self.pages.dimension();
             let mut queries = Queries { start: query, stride: dimension, scales: [1.0 / (dimension as f32).sqrt(); H] };
-            if KIND == PAIRS || KIND == BYTE_PAIRS {
+            if paired(KIND) {
                 for head in 0..H {
                     let (from, to) = (query.add(head * dimension), out.add(head * self.padded));
                     if KIND == PAIRS {
@@ -225,14 +225,14 @@ impl Walk<'_> {
             for index in 0..dimension / 2 {
                 let mut loaded = [(L::splat(0.0), L::splat(0.0)); P];
                 for part in 0..P {
-                    if KIND != PAIRS && KIND != BYTE_PAIRS {
+                    if !paired(KIND) {
                         loaded[part] = pair::<L, KIND>(keys[part], index, PAGE);
                     }
                     prefetch_pair::<L, KIND, NEAR>(ahead[part], index, PAGE);
                 }
                 for (head, sums) in sums.iter_mut().enumerate() {
                     let at = queries.start.add(head * queries.stride);
-                    if KIND == PAIRS || KIND == BYTE_PAIRS {
+                    if paired(KIND) {
                         let pair = (*at.add(index)).to_bits();
                         for (sums, keys) in sums.iter_mut().zip(&keys) {
                             let sum = dot::<L, KIND>(sums[0], *keys, index * PAGE, pair);
@@ -253,7 +253,7 @@ impl Walk<'_> {
                 for (part, &[mut even, mut odd]) in sums.iter().enumerate() {
                     let to = self.scores(head).add((page + part) * PAGE);
                     let mut scale = L::splat(queries.scales[head]);
-                    if KIND == INT8 || KIND == BYTE_PAIRS {
+                    if bytes(KIND) {
                         scale = scale.mul(L::load(self.pages.key_scales(self.table[page + part])));
                     }
                     if KIND == BYTE_PAIRS {

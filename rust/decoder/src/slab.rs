@@ -175,44 +175,58 @@ impl Slab {
     /// No other thread uses the target's first `count` slots or writes the source's; `layer` exists.
     pub(crate) unsafe fn copy(&self, layer: usize, from: u32, to: u32, count: usize) {
         assert!((from.max(to) as usize) < self.pages && from != to && count <= PAGE);
-        let Blocks { keys, padded, kind, .. } = self.blocks;
+        let Blocks { head_dim, padded, kind, .. } = self.blocks;
         for head in 0..self.kv_heads {
             let pages = self.head(layer, head);
-            let (from_keys, to_keys) = (pages.keys(from), pages.keys(to).cast_mut());
-            let (from_values, to_values) = (pages.values(from), pages.values(to).cast_mut());
-            // SAFETY: two different blocks inside the slab, of keys and of values.
+            let keys = (pages.keys(from), pages.keys(to).cast_mut());
+            let values = (pages.values(from), pages.values(to).cast_mut());
+            // SAFETY: two different blocks inside the slab, of keys and of values, each with its scales.
             unsafe {
-                if kind == CacheType::Int8 {
-                    let (from_keys, to_keys) = (from_keys.cast::<[i8; 2]>(), to_keys.cast::<[i8; 2]>());
-                    for row in 0..self.blocks.head_dim / 2 {
-                        to_keys.add(row * PAGE).copy_from_nonoverlapping(from_keys.add(row * PAGE), count);
+                match kind {
+                    CacheType::Int8 => {
+                        copy_pairs::<i8>(keys, values, head_dim, padded, count);
+                        pages.key_scales(to).cast_mut().copy_from_nonoverlapping(pages.key_scales(from), count);
+                        pages.value_scales(to).cast_mut().copy_from_nonoverlapping(pages.value_scales(from), count);
                     }
-                    let (source, target) = (from_values.cast::<[i8; 2]>(), to_values.cast::<[i8; 2]>());
-                    let whole = count / 2 * padded;
-                    target.copy_from_nonoverlapping(source, whole);
-                    if !count.is_multiple_of(2) {
-                        // The other half of these pairs is a token that the target has already.
-                        let (source, target) = (source.add(whole).cast::<i8>(), target.add(whole).cast::<i8>());
-                        for dimension in 0..padded {
-                            *target.add(2 * dimension) = *source.add(2 * dimension);
+                    CacheType::Bfloat16 => copy_pairs::<u16>(keys, values, head_dim, padded, count),
+                    CacheType::Float32 => {
+                        for row in 0..head_dim {
+                            keys.1.add(row * PAGE).copy_from_nonoverlapping(keys.0.add(row * PAGE), count);
                         }
-                    }
-                    pages.key_scales(to).cast_mut().copy_from_nonoverlapping(pages.key_scales(from), count);
-                    pages.value_scales(to).cast_mut().copy_from_nonoverlapping(pages.value_scales(from), count);
-                    continue;
-                }
-                for row in (0..keys).step_by(PAGE) {
-                    to_keys.add(row).copy_from_nonoverlapping(from_keys.add(row), count);
-                }
-                let whole = count / kind.packed() * padded;
-                to_values.copy_from_nonoverlapping(from_values, whole);
-                if !count.is_multiple_of(kind.packed()) {
-                    // The other half of these words is a token that the target has already.
-                    let (source, target) = (from_values.add(whole).cast::<u16>(), to_values.add(whole).cast::<u16>());
-                    for dimension in 0..padded {
-                        *target.add(2 * dimension) = *source.add(2 * dimension);
+                        values.1.copy_from_nonoverlapping(values.0, count * padded);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Copies the first `count` tokens of a block of keys and one of values whose rows come in pairs of `T`, from the first
+/// to the second of each.
+///
+/// # Safety
+/// The blocks are two different ones, and have the rows.
+unsafe fn copy_pairs<T: Copy>(
+    keys: (*const u32, *mut u32),
+    values: (*const u32, *mut u32),
+    head_dim: usize,
+    padded: usize,
+    count: usize,
+) {
+    let (from_keys, to_keys) = (keys.0.cast::<[T; 2]>(), keys.1.cast::<[T; 2]>());
+    let (from_values, to_values) = (values.0.cast::<[T; 2]>(), values.1.cast::<[T; 2]>());
+    let whole = count / 2 * padded;
+    // SAFETY: passed on to the caller.
+    unsafe {
+        for row in 0..head_dim / 2 {
+            to_keys.add(row * PAGE).copy_from_nonoverlapping(from_keys.add(row * PAGE), count);
+        }
+        to_values.copy_from_nonoverlapping(from_values, whole);
+        if !count.is_multiple_of(2) {
+            // The other half of these pairs is a token that the target has already.
+            let (source, target) = (from_values.add(whole).cast::<T>(), to_values.add(whole).cast::<T>());
+            for dimension in 0..padded {
+                *target.add(2 * dimension) = *source.add(2 * dimension);
             }
         }
     }

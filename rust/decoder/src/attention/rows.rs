@@ -11,9 +11,19 @@ pub(super) const INT8: u8 = 2;
 pub(super) const PAIRS: u8 = 3;
 pub(super) const BYTE_PAIRS: u8 = 4;
 
+/// Whether what it reads is multiplied in pairs.
+pub(super) const fn paired(kind: u8) -> bool {
+    kind == PAIRS || kind == BYTE_PAIRS
+}
+
+/// Whether what it reads are bytes, which have scales.
+pub(super) const fn bytes(kind: u8) -> bool {
+    kind == INT8 || kind == BYTE_PAIRS
+}
+
 /// Words from the begin of a row to a column of it.
 pub(super) const fn words<const KIND: u8>(column: usize) -> usize {
-    if KIND == INT8 || KIND == BYTE_PAIRS { column / 2 } else { column }
+    if bytes(KIND) { column / 2 } else { column }
 }
 
 /// Rows `2 index` and `2 index + 1` of a block whose rows are `stride` numbers.

@@ -1,7 +1,7 @@
 //! From scores to weights.
 
 use super::Walk;
-use super::rows::{BYTE_PAIRS, INT8, PAIRS};
+use super::rows::{BYTE_PAIRS, PAIRS, bytes};
 use crate::cache::PAGE;
 use crate::simd::{Lanes, exp, reduce};
 
@@ -23,7 +23,7 @@ impl Walk<'_> {
                 exp(L::load(at).add(most)).store(at);
                 self.beyond(page, at, 0.0);
                 total = total.add(L::load(at));
-                if KIND == INT8 || KIND == BYTE_PAIRS {
+                if bytes(KIND) {
                     L::load(at).mul(L::load(self.pages.value_scales(self.table[page]))).store(at);
                     self.beyond(page, at, 0.0);
                 }
