@@ -615,6 +615,22 @@ def test_a_live_solve(size: tuple[int, int]) -> None:
     asyncio.run(watch())
 
 
+def test_a_search_that_is_over_before_it_is_drawn_shows_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Solve.take
+    monkeypatch.setattr(Solve, "take", lambda solve: take(solve) if solve._task.done() else ())
+
+    async def watch() -> None:
+        app = solving()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await fill(app, pilot, "66 3 4 22", "40")
+            await until(pilot, lambda: said(app, "headline").startswith("solved"))
+            pane = screen(app).query(ThreadText).first()
+            assert pane.max_scroll_y > 0
+            await until(pilot, lambda: pane.scroll_offset.y == pane.max_scroll_y)
+
+    asyncio.run(watch())
+
+
 def test_a_form_says_what_it_does_not_take() -> None:
     async def watch() -> None:
         app = solving()

@@ -112,7 +112,9 @@ class SearchPane(Vertical):
             entitle(text, one_line(caption(thread, track.capacity)))
             key = (str(state.rollout), thread.id)
             tell = None if view.shown is None else view.shown.line_kind
-            text.show(key, thread.text, view.forced[thread.id], tail=thread.reason is None, tell=tell)
+            # A quick search is over before it is first drawn.
+            tail = thread.reason is None or (thread.parent is None and state.rollout == track.searched)
+            text.show(key, thread.text, view.forced[thread.id], tail=tail, tell=tell)
 
 
 def _headline(track: Track, complaint: str | None, reveal: bool) -> Content:

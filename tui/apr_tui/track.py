@@ -35,6 +35,8 @@ class Track:
         """What went wrong, in one sentence."""
         self.unsaved: str | None = None
         """Why the log lacks the search on screen."""
+        self.searched: str | None = None
+        """The last rollout that was searched here: what was asked for is its answer, which stands at its end."""
         self._restarts = 0
 
     @classmethod
@@ -97,6 +99,7 @@ class Track:
                 self.state = fold_all(self.state, batch)
             case Solve() as solve:
                 self.state = fold_all(self.state, solve.take())
+                self.searched = self.state.rollout
                 self.capacity, self.unsaved = solve.context, solve.unsaved
                 if solve.ended:
                     self.feed, self.complaint = None, solve.failure
