@@ -227,6 +227,17 @@ def test_a_run_ends_with_the_tokens_that_it_may_sample(start: Path, tmp_path: Pa
     assert told(tmp_path) == lines
 
 
+def test_a_recipe_that_goes_on_from_a_model_has_the_same_lessons(start: Path, tmp_path: Path) -> None:
+    whole, rest = tmp_path / "whole.toml", tmp_path / "rest.toml"
+    whole.write_text(SFT)
+    begin, end = SFT.index("[model]"), SFT.index("[optimizer]")
+    rest.write_text("max_tokens = 512\n" + SFT[:begin] + SFT[end:])
+    for recipe in (whole, rest):
+        settings = config(replay={"recipe": str(recipe), "weight": 0.5, "tokens": 300})
+        train(tmp_path / recipe.stem, settings, start, until=2)
+    assert told(tmp_path / "rest") == told(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     ("replay", "said"),
     [({"recipe": "nothing"}, "no recipe nothing"), ({"recipe": "sudoku"}, "tokens of another language")],

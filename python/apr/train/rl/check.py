@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from apr.limits import request_seed
@@ -13,8 +14,8 @@ from apr.train.lessons import Lessons, lessons_of
 from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
 
 
-def check(task: Task[Any], language: Trainable, config: RlConfig) -> None:
-    """ValueError, in one line and by key, for what cannot be given."""
+def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path) -> None:
+    """ValueError, in one line and by key, for what cannot be given to a policy that begins as the one in `start`."""
     credit = config.credit
     for key, wanted, able, lacks in (
         ("credit.children", credit.children, isinstance(task, Foresees), "tell what children could have found"),
@@ -26,19 +27,20 @@ def check(task: Task[Any], language: Trainable, config: RlConfig) -> None:
         if wanted and not able:
             raise ValueError(f"{key}: the task {task.name} cannot {lacks}")
     if config.replay is not None:
-        replayed(config.replay, config, language.tokenizer)
+        replayed(config.replay, config, language.tokenizer, start)
 
 
 def replayed(
-    wanted: Replay, config: RlConfig, tokenizer: Vocabulary, context_length: int | None = None
+    wanted: Replay, config: RlConfig, tokenizer: Vocabulary, start: Path, context_length: int | None = None
 ) -> tuple[Lessons, str]:
     """The lessons beside a run's rollouts, of at most so many tokens (None: what their recipe says), and what tells
-    their recipe from another of its name. ValueError, in one line, if there are none in the policy's tokens."""
+    their recipe from another of its name; a recipe without a model is as good, for they are for the one in `start`.
+    ValueError, in one line, if there are none in the policy's tokens."""
     try:
         text = recipe_text(wanted.recipe)
         # The stream that made the policy begins with the recipe's own seed.
         recipe = sft_recipe(text, config.method, seed=request_seed(config.seed, "replay", 0) // 2)
-        lessons = lessons_of(replace(recipe, max_tokens=context_length or recipe.max_tokens))
+        lessons = lessons_of(replace(recipe, max_tokens=context_length or recipe.max_tokens), start)
         if lessons.tokenizer.to_json() != tokenizer.to_json():
             raise ValueError("its lessons are in the tokens of another language")
         lessons.samples(0, 1.0)

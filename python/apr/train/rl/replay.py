@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PretrainedConfig
 
@@ -36,10 +37,17 @@ class Replayed:
     """The lessons of a run."""
 
     def __init__(
-        self, wanted: Replay, config: RlConfig, tokenizer: Vocabulary, model: PretrainedConfig, processes: Processes
+        self,
+        wanted: Replay,
+        config: RlConfig,
+        tokenizer: Vocabulary,
+        model: PretrainedConfig,
+        start: Path,
+        processes: Processes,
     ) -> None:
-        """`model` is what learns from them. ValueError, in one line, if there are no lessons for it."""
-        self._lessons, self.digest = replayed(wanted, config, tokenizer, model.max_position_embeddings)
+        """`model` is what learns from them, and `start` where it lay as the run began. ValueError, in one line, if
+        there are no lessons for it."""
+        self._lessons, self.digest = replayed(wanted, config, tokenizer, start, model.max_position_embeddings)
         self._wanted = wanted
         self._pad = tokenizer.pad
         self._tokens_per_batch = config.tokens_per_batch

@@ -73,7 +73,6 @@ class GrpoTrainer:
         self.processes = Processes(torch.device(device))
         if not isinstance(language, Trainable):
             raise ValueError(f"language: no model is trained in {language.name} over a tokenizer of others")
-        check(task, language, config)
         self.language = language
         self.tokenizer = language.tokenizer
         self.origin = Origin(task.name, language.name, config.method)
@@ -105,11 +104,12 @@ class GrpoTrainer:
         latest, start = run.latest(), run.whole_start()
         if start is None:
             raise ValueError(f"{run.path} keeps no policy to begin with")
+        check(task, language, config, start)
         source = latest or start
         model = self._load(source)
         reference = self._load(start) if config.loss.kl else None
         self.learner = Learner(config, model, reference, language, self.processes)
-        self._replayed = self._lessons(model.config)
+        self._replayed = self._lessons(model.config, start)
         torch.manual_seed(config.seed)
         if latest:
             self._restore(latest)
@@ -227,11 +227,11 @@ class GrpoTrainer:
         if self._replayed is not None and self._replayed.digest != state.lessons_digest:
             raise ValueError("replay.recipe: it is no longer what the run began with")
 
-    def _lessons(self, model: PretrainedConfig) -> Replayed | None:
+    def _lessons(self, model: PretrainedConfig, start: Path) -> Replayed | None:
         wanted = self.config.replay
         if wanted is None:
             return None
-        return Replayed(wanted, self.config, self.tokenizer, model, self.processes)
+        return Replayed(wanted, self.config, self.tokenizer, model, start, self.processes)
 
     def _spent(self, sampled: int) -> bool:
         return self.config.sampled_tokens is not None and sampled >= self.config.sampled_tokens
