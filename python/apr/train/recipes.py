@@ -183,6 +183,9 @@ class GrpoConfig:
     the trainer computes anew."""
     importance_cap: Positive = 2.0
     """Largest importance weight, trainer's over engine's probability of a token."""
+    least_entropy: NotNegative = 0.0
+    """Nats: where the policy is surer than that of its next token, that token is worth as much as any. What is copied
+    is left alone so, and what is chosen is learned (Wang et al. 2025, arXiv 2506.01939)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +203,15 @@ class Costs:
 @dataclass(frozen=True, slots=True)
 class CreditConfig:
     """What tokens are worth beside what their rollout's outcome is worth: weights, in units of a reward; 0: nothing.
-    For tasks with a judge that can tell."""
+    All but `rounds` are for tasks with a judge that can tell."""
 
     children: NotNegative = 0.0
     """Of what a child made of its own part of the problem; for all of its tokens."""
     choices: NotNegative = 0.0
     """Of whether what a main thread gave a child could lead to a solution; for the tokens that chose it."""
+    rounds: NotNegative = 0.0
+    """Of the group's mean reward less that of its rollouts that came as far, for the tokens of a round. With 1 a token
+    is compared with what followed in those rollouts alone: late rounds belong to rollouts that went badly before."""
     lines: NotNegative = 0.0
     """Of a wrong line; taken from the token that made it wrong."""
     corrections: NotNegative = 0.0
@@ -296,6 +302,8 @@ class RlConfig:
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.loss.advantage == "std" and self.costs != Costs():
             yield "costs", 'advantage = "std" would blow up the smallest of them where all of a group is correct'
+        if self.loss.advantage == "std" and self.credit.rounds:
+            yield "credit.rounds", 'a mean reward is no measure of advantages that are divided (advantage = "std")'
         if self.loss.renew_reference and not self.loss.kl:
             yield "loss.renew_reference", "without a kl there is no reference"
         yield from self.sharding.fault(self.optimizer)

@@ -12,6 +12,9 @@ choices   Of the lines that give a child its part, the tokens in which something
           still be solved by that child alone, else 0, less the mean over the group's choices. The result, the numbers
           left, the node and its line in the spawn follow from the choice; credit for them would reward writing them
           so, true or not.
+rounds    The tokens of a round, the main thread's after so many joins and its children's: what the group's mean reward
+          is above that of its rollouts that came to that round. With a weight of 1 this makes the latter the baseline;
+          that a rollout came so far is known before the round's first token, so it favours no action either.
 lines     The token at which a line left what can stand there, given all before it: with it the line was lost, and what
           follows it was written after a wrong begin. It costs 1, and no token gains by it: what is taught is the
           probability of going wrong, which needs no baseline. Or the token that should stand there is trained by cross
@@ -71,6 +74,8 @@ def credits_of(groups: Sequence[Group], task: Task[Any], language: Trainable, co
         pairs = zip(group.trees, own, group.rewards, strict=True)
         judged = [_Judged(tree, credit) for tree, credit, reward in pairs if reward is not None]
         problem = group.drawn.problem
+        if weights.rounds:
+            _rounds(judged, group.judged, weights.rounds)
         if weights.children and isinstance(task, Foresees):
             _children(task, problem, judged, weights.children)
         if weights.choices and isinstance(task, Weighs):
@@ -119,6 +124,31 @@ def _children(task: Foresees, problem: Any, judged: Sequence[_Judged], weight: f
     for several in alike.values():
         for (credit, child, _), gained in zip(several, _less_mean([worth for *_, worth in several]), strict=True):
             credit.add(child, weight * gained)
+
+
+def _rounds(judged: Sequence[_Judged], rewards: Sequence[float], weight: float) -> None:
+    mean = fsum(rewards) / max(1, len(rewards))
+    placed = [_round_of_calls(one.tree.main) for one in judged]
+    last = [max(calls) for calls in placed]
+    for number in range(1, max(last, default=0) + 1):
+        there = [reward for reward, reached in zip(rewards, last, strict=True) if reached >= number]
+        above = weight * (mean - fsum(there) / len(there))
+        for one, calls in zip(judged, placed, strict=True):
+            main, tokens, count = one.tree.main, list[int](), 0
+            for call, round_ in zip(main.calls, calls, strict=True):
+                tokens += range(count, count + len(call.sampled)) if round_ == number else ()
+                count += len(call.sampled)
+            if tokens:
+                one.credit.add(main, above, tokens)
+            spawned = main.rounds[number].children if number < len(main.rounds) else ()
+            for thread in one.tree.threads.values():
+                if thread.parent is not None and ".".join(thread.id.split(".", 2)[:2]) in spawned:
+                    one.credit.add(thread, above)
+
+
+def _round_of_calls(main: Thread) -> list[int]:
+    """How many joins came before each call."""
+    return [*accumulate(call.cause == "join" for call in main.calls)]
 
 
 def _choices(task: Weighs, problem: Any, judged: Sequence[_Judged], writing: _Writing, weight: float) -> None:

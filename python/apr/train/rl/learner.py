@@ -128,10 +128,11 @@ class Learner:
         old_BT = now_BT if pack.old_BT is None else pack.old_BT
         gap_BT = (old_BT - pack.engine_BT).masked_fill(~mask_BT, 0.0)
         importance_BT = gap_BT.exp().clamp(max=config.importance_cap)
+        entropy_BT = entropy(logprobs_BTV.detach())
         loss, metrics = grpo_loss(
             logprobs_BT,
             old_BT,
-            pack.advantages_BT,
+            pack.advantages_BT.masked_fill(entropy_BT < config.least_entropy, 0.0),
             pack.weights_BT,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
@@ -146,7 +147,6 @@ class Learner:
             loss = loss + self.config.credit.corrections * correction_loss(right_BT, wanted_BT, pack.weights_BT)
             metrics["corrected"] = wanted_BT.sum()
             metrics["correction"] = -right_BT.detach()[wanted_BT].sum()
-        entropy_BT = entropy(logprobs_BTV.detach())
         spawns_BT = mask_BT & (pack.batch.token_ids_BT[:, 1:] == self._spawn_token)
         main_BT, child_BT = mask_BT & pack.main_B1, mask_BT & ~pack.main_B1
         found = {
