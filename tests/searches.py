@@ -31,25 +31,33 @@ def missed(*equations: str) -> str:
     return "".join(lines) + "No solution found.\n"
 
 
+Wave = tuple[Sequence[tuple[str, str]], Sequence[str]]
+"""First steps that are shown, and what the child of each writes."""
+
+
 def searched(
     steps: Sequence[tuple[str, str]],
     children: Sequence[str],
-    *,
+    *waves: Wave,
     faults: Iterable[Fault] = (),
     context_length: int = 1 << 20,
 ) -> ThreadTree:
-    """A rollout whose main thread shows some first steps and spawns a child for each, which write these lines."""
-    shown = "".join(
-        f"\n{tried(equation, left)}Generated Node #0,{i}: 10:[{left}] Operation: {equation}"
-        for i, (equation, left) in enumerate(steps)
-    )
-    trunk = f"Moving to Node #0\nCurrent State: 10:[2, 3, 4], Operations: []{shown}\n"
-    lines = "".join(f"<Start Sub Search {i} at level 1> Moving to Node #0,{i}\n" for i in range(len(steps)))
-    spawn = f"{trunk}<Calling Sub Searches>\n{lines}<End Calling Sub Searches>\n"
-    prompts = apr.child_prompts(spawn.removesuffix("\n"))
-    texts = [f"{prompt}\n{written}" for prompt, written in zip(prompts, children, strict=True)]
-    joined = apr.join(spawn.removesuffix("\n"), [text.removesuffix("\n") for text in texts])
-    written = [spawn, *texts, f"{joined}No solution found."]
+    """A rollout whose main thread shows some first steps and spawns a child for each, which write these lines; then
+    come more waves of the kind."""
+    written: list[str] = []
+    main, number = "", 0
+    for shown, lines in ((steps, children), *waves):
+        main += "Moving to Node #0\nCurrent State: 10:[2, 3, 4], Operations: []\n"
+        spawned = ""
+        for place, (equation, left) in enumerate(shown):
+            main += f"{tried(equation, left)}Generated Node #0,{number}: 10:[{left}] Operation: {equation}\n"
+            spawned += f"<Start Sub Search {place} at level 1> Moving to Node #0,{number}\n"
+            number += 1
+        spawn = f"{main}<Calling Sub Searches>\n{spawned}<End Calling Sub Searches>"
+        texts = [f"{prompt}\n{own}" for prompt, own in zip(apr.child_prompts(spawn), lines, strict=True)]
+        written += [f"{spawn}\n", *texts]
+        main = apr.join(spawn, [text.removesuffix("\n") for text in texts])
+    written.append(f"{main}No solution found.")
     engine = ScriptedEngine(written, Tokenizer(), faults=faults, context_length=context_length)
     return apr.run_threads(PROBLEM, engine)
 

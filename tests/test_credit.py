@@ -139,12 +139,40 @@ def test_a_fault_that_the_thread_did_not_write_is_not_its_own() -> None:
     assert worth(found, tree, "0.0") == []
 
 
+def test_a_round_is_compared_with_those_that_came_to_it() -> None:
+    short = searched([HOPELESS], [missed("4+5=9")])
+    long = searched([HOPELESS], [missed("4+5=9")], ([HOPEFUL], [reached("4+6=10")]))
+    waves = (([OTHER], [missed("2+12=14")]), ([HOPEFUL], [reached("4+6=10")]))
+    longer = searched([HOPELESS], [missed("4+5=9")], *waves)
+    found = credit(group(short, long, longer, rewards=[0.9, 0.4, 0.2]), rounds=0.5)
+    mean, second = 0.5, 0.3
+    # All came to the second round, two of them to what follows it: one with a solution, one without.
+    above = [[0.0, 0.0], [0.0, 0.0, mean - 0.4], [0.0, 0.0, mean - 0.2, mean - 0.2]]
+    for own, tree, rounds in zip(found, (short, long, longer), above, strict=True):
+        calls = [len(call.sampled) for call in tree.main.calls]
+        expected = [0.5 * worth for worth, count in zip(rounds, calls, strict=True) for _ in range(count)]
+        assert own.advantages.get("0", [0.0] * sum(calls)) == pytest.approx(expected)
+        for number, worth in enumerate(rounds[:-1]):
+            values = own.advantages.get(f"0.{number}", [])
+            assert values == pytest.approx([0.5 * worth] * len(values))
+            assert bool(values) == bool(worth)
+    # Those that came as far with as much are compared with each other.
+    both = credit(group(short, longer, longer, rewards=[0.9, 0.4, 0.2]), rounds=1.0)
+    assert [own.advantages["0"][-1] for own in both[1:]] == pytest.approx([mean - second] * 2)
+    assert both[1].advantages["0.2"] == pytest.approx([mean - second] * len(both[1].advantages["0.2"]))
+
+
+def test_rounds_have_no_part_in_advantages_that_are_divided() -> None:
+    with pytest.raises(ValueError, match="credit.rounds: a mean reward"):
+        config(credit={"rounds": 1.0}, loss={"advantage": "std"})
+
+
 def test_an_engine_failure_counts_nowhere() -> None:
     lost = searched(
         [HOPEFUL, HOPELESS], [reached("4+6=10"), missed("4+5=8")], faults=[Fault("#0,1\n", "error", after=4)]
     )
     assert lost.failed
-    weights = {"children": 1.0, "choices": 1.0, "lines": 1.0, "corrections": 1.0}
+    weights = {"children": 1.0, "choices": 1.0, "rounds": 1.0, "lines": 1.0, "corrections": 1.0}
     alone, among = credit(group(MISSED, FALSE), **weights), credit(group(MISSED, lost, FALSE), **weights)
     assert among[1] == Credit()
     assert [among[0], among[2]] == alone
@@ -239,18 +267,28 @@ def test_the_gradient_of_a_correction_is_that_of_the_right_token(start: Path) ->
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
+def test_where_the_policy_is_sure_no_token_is_worth_more_or_less(start: Path) -> None:
+    """But what is wrong is corrected there too."""
+    loss = {"old_logprobs": "trainer", "least_entropy": 100.0}
+    assert not gradient(GROUPS, start, config(loss=loss)).any()
+    settings = config(loss=loss, credit={"children": 0.5, "corrections": 1.0})
+    alone = [group(*one.trees) for one in GROUPS]
+    expected = gradient(alone, start, config(credit={"corrections": 1.0}))
+    torch.testing.assert_close(gradient(GROUPS, start, settings), expected)
+
+
 @pytest.mark.parametrize("key", ["credit.children", "credit.choices", "credit.lines", "credit.corrections", "edge"])
-def test_what_a_task_cannot_tell_is_refused_in_one_line(key: str) -> None:
+def test_what_a_task_cannot_tell_is_refused_in_one_line(key: str, start: Path) -> None:
     table, _, name = key.partition(".")
     settings = config(**{table: {name: 0.5} if name else 1.0})
     with pytest.raises(ValueError, match=f"^{key}: the task toy:ToyTask cannot [a-z ]+$"):
-        check(ToyTask(), Traces(), settings)
-    check(Countdown(), Traces(), settings)
+        check(ToyTask(), Traces(), settings, start)
+    check(Countdown(), Traces(), settings, start)
     if key in ("credit.choices", "edge"):
         with pytest.raises(ValueError, match=f"{key}: the task sudoku cannot"):
-            check(Sudoku(), Traces(), settings)
+            check(Sudoku(), Traces(), settings, start)
     else:
-        check(Sudoku(), Traces(), settings)
+        check(Sudoku(), Traces(), settings, start)
 
 
 def test_costs_are_not_divided_by_their_spread() -> None:

@@ -13,8 +13,9 @@ choices   Of the lines that give a child its part, the tokens in which something
           left, the node and its line in the spawn follow from the choice; credit for them would reward writing them
           so, true or not.
 rounds    The tokens of a round, the main thread's after so many joins and its children's: what the group's mean reward
-          is above that of its rollouts that came to that round. With a weight of 1 this makes the latter the baseline;
-          that a rollout came so far is known before the round's first token, so it favours no action either.
+          is above that of its rollouts that came to that round, and, likewise, whose last join brought a solution or
+          did not. With a weight of 1 this makes the latter the baseline; that a rollout came so far is known before
+          the round's first token, so it favours no action either.
 lines     The token at which a line left what can stand there, given all before it: with it the line was lost, and what
           follows it was written after a wrong begin. It costs 1, and no token gains by it: what is taught is the
           probability of going wrong, which needs no baseline. Or the token that should stand there is trained by cross
@@ -24,7 +25,7 @@ lines     The token at which a line left what can stand there, given all before 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -128,27 +129,34 @@ def _children(task: Foresees, problem: Any, judged: Sequence[_Judged], weight: f
 
 def _rounds(judged: Sequence[_Judged], rewards: Sequence[float], weight: float) -> None:
     mean = fsum(rewards) / max(1, len(rewards))
-    placed = [_round_of_calls(one.tree.main) for one in judged]
-    last = [max(calls) for calls in placed]
-    for number in range(1, max(last, default=0) + 1):
-        there = [reward for reward, reached in zip(rewards, last, strict=True) if reached >= number]
-        above = weight * (mean - fsum(there) / len(there))
-        for one, calls in zip(judged, placed, strict=True):
-            main, tokens, count = one.tree.main, list[int](), 0
-            for call, round_ in zip(main.calls, calls, strict=True):
-                tokens += range(count, count + len(call.sampled)) if round_ == number else ()
-                count += len(call.sampled)
-            if tokens:
-                one.credit.add(main, above, tokens)
-            spawned = main.rounds[number].children if number < len(main.rounds) else ()
-            for thread in one.tree.threads.values():
-                if thread.parent is not None and ".".join(thread.id.split(".", 2)[:2]) in spawned:
-                    one.credit.add(thread, above)
+    stages = [_stages(one.tree.main) for one in judged]
+    came: defaultdict[_Stage, list[float]] = defaultdict(list)
+    for own, reward in zip(stages, rewards, strict=True):
+        for stage in dict.fromkeys(own):
+            came[stage].append(reward)
+    above = {stage: weight * (mean - fsum(there) / len(there)) for stage, there in came.items()}
+    for one, own in zip(judged, stages, strict=True):
+        main, count = one.tree.main, 0
+        for call, stage in zip(main.calls, own, strict=True):
+            if above[stage]:
+                one.credit.add(main, above[stage], range(count, count + len(call.sampled)))
+            count += len(call.sampled)
+        pairs = zip(main.rounds, dict.fromkeys(own), strict=False)
+        spawned = {child: stage for spawn, stage in pairs for child in spawn.children}
+        for thread in one.tree.threads.values():
+            first = ".".join(thread.id.split(".", 2)[:2])
+            if thread.parent is not None and above[spawned[first]]:
+                one.credit.add(thread, above[spawned[first]])
 
 
-def _round_of_calls(main: Thread) -> list[int]:
-    """How many joins came before each call."""
-    return [*accumulate(call.cause == "join" for call in main.calls)]
+_Stage = tuple[int, bool]
+"""How many joins there were, and whether the last one brought a solution."""
+
+
+def _stages(main: Thread) -> list[_Stage]:
+    """Where each call of a main thread stands."""
+    joins = accumulate(call.cause == "join" for call in main.calls)
+    return [(n, n > 0 and "found" in (main.rounds[n - 1].outcomes or ())) for n in joins]
 
 
 def _choices(task: Weighs, problem: Any, judged: Sequence[_Judged], writing: _Writing, weight: float) -> None:
