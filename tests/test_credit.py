@@ -186,7 +186,7 @@ def test_wrong_results_and_states_are_told_a_thousand_lines() -> None:
     assert "wrong_states" not in told
 
 
-WEIGHTS = {"children": 0.5, "choices": 0.7, "rounds": 1.0, "lines": 0.3, "corrections": 0.9}
+WEIGHTS = {"children": 0.5, "choices": 0.7, "rounds": 0.4, "lines": 0.3, "corrections": 0.9}
 FAULTY = searched([HOPEFUL, ("2+3=6", "4, 6")], [missed("6-4=3"), missed("4+6=10")])
 
 
