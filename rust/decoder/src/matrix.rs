@@ -10,7 +10,7 @@
 use std::cell::RefCell;
 
 use crate::brain::{ComputeType, round_rows};
-use crate::memory::Memory;
+use crate::memory::{Memory, Shared};
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, Lanes, dispatch};
 
@@ -52,7 +52,7 @@ impl Values<'_> {
 
 /// A packed matrix.
 pub(crate) struct Matrix {
-    words: Memory,
+    words: Shared,
     inputs: usize,
     /// A whole number of panels.
     outputs: usize,
@@ -99,7 +99,12 @@ impl Matrix {
                 }
             }
         }
-        Ok(Self { words, inputs, outputs, brain })
+        Ok(Self { words: words.into(), inputs, outputs, brain })
+    }
+
+    /// Where its words lie.
+    pub(crate) fn memory(&mut self) -> &mut Shared {
+        &mut self.words
     }
 
     /// Bytes that a product reads.

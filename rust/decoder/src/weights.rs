@@ -15,6 +15,7 @@ use crate::config::{Config, Family};
 use crate::error::Error;
 use crate::files;
 use crate::matrix::{Matrix, PANEL, Values};
+use crate::memory::gather;
 
 /// A tensor's elements.
 #[derive(Debug, Clone)]
@@ -193,7 +194,7 @@ impl Weights {
             }
             seen.insert("lm_head.weight".into());
         }
-        let head = pack(hidden, &rows(head))?;
+        let mut head = pack(hidden, &rows(head))?;
         let unknown = tensors.keys().find(|name| !seen.contains(*name) && !name.ends_with("rotary_emb.inv_freq"));
         if let Some(name) = unknown {
             return Err(Error::weight(name, "not a weight of this model"));
@@ -202,6 +203,11 @@ impl Weights {
             Elements::Float(values) => Elements::Float(Cow::Owned(values.to_vec())),
             Elements::Brain(values) => Elements::Brain(Cow::Owned(values.to_vec())),
         };
+        let matrices = layers.iter_mut().flat_map(|layer: &mut Layer| {
+            [&mut layer.qkv, &mut layer.output, &mut layer.gate_up, &mut layer.down].map(Matrix::memory)
+        });
+        let mut memories: Vec<_> = matrices.chain([head.memory()]).collect();
+        gather(&mut memories).map_err(no_memory)?;
         Ok(Self { embedding, width: hidden, layers, norm, head })
     }
 
@@ -251,7 +257,11 @@ fn rows<'a>(tensor: &'a Tensor<'_>) -> Vec<Option<(Values<'a>, usize)>> {
 }
 
 fn pack(inputs: usize, rows: &[Option<(Values<'_>, usize)>]) -> Result<Matrix, Error> {
-    Matrix::pack(inputs, rows).map_err(|source| Error::Io { path: PathBuf::from("memory"), source })
+    Matrix::pack(inputs, rows).map_err(no_memory)
+}
+
+fn no_memory(source: std::io::Error) -> Error {
+    Error::Io { path: PathBuf::from("memory"), source }
 }
 
 fn unpadded(tensor: &Tensor<'_>) -> Vec<f32> {
