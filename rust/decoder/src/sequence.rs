@@ -22,6 +22,8 @@ pub(crate) struct Sequence {
     pub(crate) tail: Option<NodeId>,
     /// Set at the first admission.
     pub(crate) cached: Option<usize>,
+    /// The last turn that was its own, counted over the scheduler's life; 0: none yet.
+    pub(crate) turn: u64,
     submitted: Instant,
     /// Since the first admission.
     admitted: Option<Instant>,
@@ -43,6 +45,7 @@ impl Sequence {
             node: ROOT,
             tail: None,
             cached: None,
+            turn: 0,
             submitted: Instant::now(),
             admitted: None,
             decoding: None,
