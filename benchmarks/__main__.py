@@ -88,18 +88,12 @@ def main() -> int:
         print(f"{cores()} cores; ratios are medians of {options.rounds} turns\n", flush=True)
     for name in names:
         for result in known[name](options.rounds):
-            print(json_line(result) if options.json else table_row(result), flush=True)
+            print(json_line(result) if options.json else result.row(), flush=True)
     return 0
 
 
 def json_line(result: Result) -> str:
     return json.dumps({**asdict(result), "passed": result.passed})
-
-
-def table_row(result: Result) -> str:
-    mark = "pass" if result.passed else "MISS"
-    aim = f"{'>=' if result.at_least else '<'} {result.target:g}"
-    return f"{mark}  {result.what:<58} {result.value:>8.4g} {result.unit:<2} {aim:>7}  {result.detail}".rstrip()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from transformers import LlamaForCausalLM
 from apr.engine.checkpoint import load_model
 from apr.engine.native import CacheDtype, ComputeDtype, NativeEngine
 from benchmarks.engine import checkpoint, random_prompts
-from benchmarks.measure import Spent, one_core
+from benchmarks.measure import Result, Spent, one_core
 from benchmarks.rollouts import CONTEXTS, STREAMS, decode
 
 ENGINES: list[tuple[CacheDtype, ComputeDtype]] = [
@@ -45,6 +45,8 @@ ENGINES: list[tuple[CacheDtype, ComputeDtype]] = [
 """What the engine keeps and multiplies in, its default first."""
 NEW = 128
 """Tokens that each stream decodes."""
+ONE_TARGET, SEVERAL_TARGET = 1.8, 2.5
+"""Ratios to reach with one stream, and with more."""
 WEIGHTS = ("f32", "bf16", "f16", "q8_0")
 CACHES = ("f32", "bf16", "f16", "q8_0")
 
@@ -165,8 +167,8 @@ def peer(python: str, model: LlamaForCausalLM) -> Iterator[Ask]:
                 process.kill()
 
 
-def best(found: dict[Form, Found], engine: int, clock: str) -> str:
-    """One of the engine's forms: the median ratio to the form of llama.cpp with the least."""
+def best(found: dict[Form, Found], engine: int, clock: str) -> tuple[float, str]:
+    """One of the engine's forms: the median ratio to the form of llama.cpp with the least, and what is behind it."""
     spent = {
         form: [(getattr(natives[engine], clock), getattr(other, clock)) for natives, other in one.turns]
         for form, one in found.items()
@@ -174,7 +176,7 @@ def best(found: dict[Form, Found], engine: int, clock: str) -> str:
     ratios: dict[Form, float] = {form: median(other / native for native, other in both) for form, both in spent.items()}
     form = min(ratios, key=ratios.__getitem__)
     rates = [found[form].tokens / median(seconds) for seconds in zip(*spent[form], strict=True)]
-    return f"{ratios[form]:>5.3g} x  {rates[0]:,.0f} against {rates[1]:,.0f} tokens/s: {form}"
+    return ratios[form], f"{rates[0]:,.0f} against {rates[1]:,.0f} tokens/s: {form}"
 
 
 def table(settings: dict[str, dict[Form, Found]]) -> Table:
@@ -230,7 +232,9 @@ def main(arguments: Sequence[str]) -> int:
             for place, (cache, compute) in enumerate(ENGINES):
                 for clock in ("processor", "wall"):
                     what = f"{setting}, {cache} cache, {compute} products, {clock} time"
-                    print(f"{what:<64} {best(found, place, clock)}", flush=True)
+                    ratio, detail = best(found, place, clock)
+                    target = ONE_TARGET if streams == 1 else SEVERAL_TARGET
+                    print(Result("llama-cpp", what, ratio, "x", target, True, detail).row(), flush=True)
     print("\nllama.cpp, tokens a second of processor time; for how many it would choose others, how far above\n")
     Console(width=140).print(table(settings))
     return 0

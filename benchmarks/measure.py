@@ -34,6 +34,12 @@ class Result:
     def passed(self) -> bool:
         return self.value >= self.target if self.at_least else self.value < self.target
 
+    def row(self) -> str:
+        """In a table for people."""
+        mark = "pass" if self.passed else "MISS"
+        aim = f"{'>=' if self.at_least else '<'} {self.target:g}"
+        return f"{mark}  {self.what:<64} {self.value:>8.4g} {self.unit:<2} {aim:>7}  {self.detail}".rstrip()
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:

@@ -98,8 +98,10 @@ class Track:
                 self.complaint = feed.complaint
                 self.state = fold_all(self.state, batch)
             case Solve() as solve:
-                self.state = fold_all(self.state, solve.take())
-                self.searched = self.state.rollout
+                batch = solve.take()
+                self.state = fold_all(self.state, batch)
+                if batch:
+                    self.searched = batch[-1].rollout
                 self.capacity, self.unsaved = solve.context, solve.unsaved
                 if solve.ended:
                     self.feed, self.complaint = None, solve.failure

@@ -104,9 +104,10 @@ impl Decoder {
         let isa = Isa::detect();
         let compute = if isa.multiplies_pairs() { options.compute_type } else { ComputeType::Float32 };
         let near_pages = processor_cache().saturating_sub(weights.bytes()) / page_bytes;
+        let weight_pages = weights.bytes().div_ceil(page_bytes);
         Ok(Self {
             model: Llama::new(config, weights, slab, pool, (isa, compute)),
-            scheduler: Scheduler::new(pages, options.max_batch, MAX_ROWS, near_pages),
+            scheduler: Scheduler::new(pages, options.max_batch, MAX_ROWS, (near_pages, weight_pages)),
         })
     }
 

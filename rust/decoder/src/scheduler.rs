@@ -35,16 +35,24 @@ pub(crate) struct Scheduler {
     ended: Vec<Update>,
     max_batch: usize,
     max_rows: usize,
-    /// Pages that the processor's cache holds beside the weights.
+    /// Pages that the processor's cache holds beside the weights; 0: it does not even hold those.
     near_pages: usize,
+    /// Pages that are as large as all weights.
+    weight_pages: usize,
     policy_version: u64,
     stats: Stats,
 }
 
 impl Scheduler {
     /// `pages` must hold one sequence of the full context and one page more; `max_rows` bounds the rows of a step
-    /// beside those that decode; `near_pages` fit into the processor's cache beside the weights.
-    pub(crate) fn new(pages: usize, max_batch: usize, max_rows: usize, near_pages: usize) -> Self {
+    /// beside those that decode; `near_pages` fit into the processor's cache beside the weights, which are as large as
+    /// `weight_pages`.
+    pub(crate) fn new(
+        pages: usize,
+        max_batch: usize,
+        max_rows: usize,
+        (near_pages, weight_pages): (usize, usize),
+    ) -> Self {
         Self {
             cache: Cache::new(pages),
             waiting: VecDeque::new(),
@@ -55,6 +63,7 @@ impl Scheduler {
             max_batch,
             max_rows: max_rows + max_batch,
             near_pages,
+            weight_pages,
             policy_version: 0,
             stats: Stats::default(),
         }
@@ -218,17 +227,29 @@ impl Scheduler {
     fn turn(&mut self, mut decoding: Vec<usize>) -> Vec<usize> {
         // Pages that sequences share count for each of them: for want of a turn they are at most read from memory.
         let pages: usize = decoding.iter().map(|index| self.running[*index].pages.len()).sum();
-        let turns = pages.div_ceil(self.near_pages.max(1));
-        // Where one alone does not fit, they at least share the reading of the weights.
-        if turns <= 1 || turns > decoding.len() {
+        if pages <= self.near_pages || self.near_pages == 0 {
+            return decoding;
+        }
+        // Each turn reads the weights once more. Memory is taken to be half as fast as the cache: where it gives all that
+        // is read at once in less than all turns would read, there are none.
+        let turns = pages.div_ceil(self.near_pages);
+        if turns.saturating_sub(2) * self.weight_pages > pages {
             return decoding;
         }
         let now = self.stats.steps / TURN + 1;
         decoding.sort_by_key(|index| {
-            let last = self.running[*index].turn;
-            (last != now, last)
+            let sequence = &self.running[*index];
+            // As pages grow a turn loses some of its sequences: not always the same.
+            let written = sequence.tokens.len() - sequence.request.prompt.len();
+            (sequence.turn != now, sequence.turn, written)
         });
-        decoding.truncate(decoding.len().div_ceil(turns));
+        let mut taken = 0;
+        let fit = decoding.iter().take_while(|index| {
+            taken += self.running[**index].pages.len();
+            taken <= self.near_pages
+        });
+        let count = fit.count().max(1);
+        decoding.truncate(count);
         decoding.iter().for_each(|index| self.running[*index].turn = now);
         decoding
     }
@@ -291,6 +312,8 @@ impl Scheduler {
             }
             if sequence.cached.is_none() {
                 sequence.admit(sequence.computed);
+                // Behind those that wait already.
+                sequence.turn = self.stats.steps / TURN;
                 self.stats.prompt_tokens += sequence.tokens.len() as u64;
                 self.stats.cached_tokens += sequence.computed as u64;
             }
@@ -333,9 +356,56 @@ impl Scheduler {
 mod tests {
     use super::*;
 
+    fn asked(scheduler: &mut Scheduler, id: u64, prompt: usize, new: usize) {
+        let prompt = vec![id as u32; prompt];
+        let stop_tokens = Vec::new();
+        let request = Request { id, prompt, temperature: 0.0, max_tokens: Some(new), stop_tokens, seed: 0 };
+        scheduler.submit(request, 1000);
+    }
+
+    /// Who gets a token in the next step.
+    fn step(scheduler: &mut Scheduler) -> Vec<u64> {
+        scheduler.plan();
+        let sampled = vec![Some(Sampled { token: 1, logprob: 0.0 }); scheduler.sampling.len()];
+        scheduler.commit(&sampled).iter().map(|update| update.id).collect()
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_is_not_passed_over_by_those_that_come_later() {
+        let mut scheduler = Scheduler::new(1000, 64, 256, (4, 1));
+        (0..4).for_each(|id| asked(&mut scheduler, id, 20, 900));
+        let mut written = [0; 4];
+        let mut next = 4;
+        for _ in 0..40 * TURN {
+            // Newcomers that are done within a turn, as many at any time as there are places.
+            while scheduler.open() < 8 {
+                asked(&mut scheduler, next, 20, 10);
+                next += 1;
+            }
+            for id in step(&mut scheduler) {
+                if let Some(tokens) = written.get_mut(id as usize) {
+                    *tokens += 1;
+                }
+            }
+        }
+        assert!(written.iter().all(|tokens| *tokens > TURN), "{written:?}");
+    }
+
+    #[test]
+    fn there_are_no_turns_where_they_would_read_more() {
+        for (near, weights, at_once) in [(0, 1, 16), (2, 100, 16), (100, 100, 16), (2, 1, 1)] {
+            let mut scheduler = Scheduler::new(1000, 64, 1024, (near, weights));
+            (0..16).for_each(|id| asked(&mut scheduler, id, 20, 100));
+            while scheduler.running.iter().any(|sequence| sequence.left() != 1) || scheduler.running.is_empty() {
+                step(&mut scheduler);
+            }
+            assert_eq!(step(&mut scheduler).len(), at_once, "{near} pages beside {weights}");
+        }
+    }
+
     #[test]
     fn sequences_that_do_not_fit_the_near_pages_decode_in_turns() {
-        let mut scheduler = Scheduler::new(1000, 64, 256, 40);
+        let mut scheduler = Scheduler::new(1000, 64, 256, (40, 10));
         for id in 0..24 {
             let prompt = vec![id as u32; 8];
             let request =

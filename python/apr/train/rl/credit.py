@@ -128,7 +128,9 @@ def _children(task: Foresees, problem: Any, judged: Sequence[_Judged], weight: f
 
 
 def _rounds(judged: Sequence[_Judged], rewards: Sequence[float], weight: float) -> None:
-    mean = fsum(rewards) / max(1, len(rewards))
+    if len(set(rewards)) < 2:
+        return
+    mean = fsum(rewards) / len(rewards)
     stages = [_stages(one.tree.main) for one in judged]
     came: defaultdict[_Stage, list[float]] = defaultdict(list)
     for own, reward in zip(stages, rewards, strict=True):

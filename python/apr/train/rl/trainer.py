@@ -73,6 +73,7 @@ class GrpoTrainer:
         self.processes = Processes(torch.device(device))
         if not isinstance(language, Trainable):
             raise ValueError(f"language: no model is trained in {language.name} over a tokenizer of others")
+        check(task, language, config, run.start if start_from is None else Path(start_from))
         self.language = language
         self.tokenizer = language.tokenizer
         self.origin = Origin(task.name, language.name, config.method)
@@ -104,7 +105,6 @@ class GrpoTrainer:
         latest, start = run.latest(), run.whole_start()
         if start is None:
             raise ValueError(f"{run.path} keeps no policy to begin with")
-        check(task, language, config, start)
         source = latest or start
         model = self._load(source)
         reference = self._load(start) if config.loss.kl else None
