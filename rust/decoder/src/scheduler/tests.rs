@@ -23,8 +23,8 @@ fn who_waits_for_a_turn_is_not_passed_over_by_those_that_come_later() {
     let mut written = [0; 4];
     let mut next = 4;
     for _ in 0..40 * TURN {
-        // Newcomers that are done within a turn, as many at any time as there are places.
-        while scheduler.open() < 8 {
+        // Newcomers that are done within a turn.
+        while scheduler.open() < 24 {
             asked(&mut scheduler, next, 20, 10);
             next += 1;
         }
@@ -34,7 +34,8 @@ fn who_waits_for_a_turn_is_not_passed_over_by_those_that_come_later() {
             }
         }
     }
-    assert!(written.iter().all(|tokens| *tokens > TURN), "{written:?}");
+    // Two places a step, for as many: 107 each.
+    assert!(written.iter().all(|tokens| *tokens > 100), "{written:?}");
 }
 
 #[test]
