@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any
 
 from apr.plain import hint
@@ -25,7 +26,7 @@ def vouch(*given: str | None) -> None:
 def noted(group: str, name: str, where: object) -> str:
     """A name that stands in a file, which may be a stranger's, if it may be looked up: it is installed, or the user
     gave it. ValueError says how to give it; whatever can be imported would be called otherwise."""
-    if name in names(group) or name in _vouched:
+    if _installed(group, name) is not None or name in _vouched:
         return name
     kind = group.rpartition(".")[2].removesuffix("s")
     raise ValueError(f"{where} names the {kind} {name!r:.80}, which is not installed; give it with --{kind}")
@@ -35,13 +36,22 @@ def find(group: str, name: str, known: tuple[str, ...] = ()) -> Any:
     """What a name stands for. ValueError, with what there is beside what is `known`, if it stands for nothing or cannot
     be imported."""
     kind = group.rpartition(".")[2].removesuffix("s")
-    for point in entry_points(group=group, name=name):
+    if (point := _installed(group, name)) is not None:
         return _imported(point.value, f"the {kind} {name!r}")
     if ":" in name:
         return _imported(name, f"the {kind} {name!r}")
     choices = sorted({*known, *names(group)})
     listed = f"choose one of {', '.join(choices)}, or module:attribute"
     raise ValueError(f"unknown {kind} {name!r}: {listed}{hint(name, choices)}")
+
+
+def _installed(group: str, name: str) -> EntryPoint | None:
+    """What a name stands for in a group: for something of this package first, since looking through all others that are
+    installed can take longer than loading a small model."""
+    with suppress(PackageNotFoundError):
+        for point in distribution("apr").entry_points.select(group=group, name=name):
+            return point
+    return next(iter(entry_points(group=group, name=name)), None)
 
 
 def _imported(value: str, what: str) -> Any:
