@@ -7,7 +7,7 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 /// Bytes of a huge page on most systems.
-pub(crate) const HUGE_PAGE: usize = 2 << 20;
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes of the processor's last cache that a program may count on, as others use it too, and as what is read in turn
 /// needs room to spare; 0 where the system does not say.

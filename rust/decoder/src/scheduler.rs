@@ -230,10 +230,10 @@ impl Scheduler {
         if pages <= self.near_pages || self.near_pages == 0 {
             return decoding;
         }
-        // Each turn reads the weights once more. Memory is taken to be half as fast as the cache: where it gives all that
-        // is read at once in less than all turns would read, there are none.
+        // Every turn reads the weights, from the cache; without turns all is read once, from memory, which is taken to be
+        // half as fast.
         let turns = pages.div_ceil(self.near_pages);
-        if turns.saturating_sub(2) * self.weight_pages > pages {
+        if turns * self.weight_pages + pages > 2 * (self.weight_pages + pages) {
             return decoding;
         }
         let now = self.stats.steps / TURN + 1;

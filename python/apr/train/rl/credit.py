@@ -146,9 +146,13 @@ def _rounds(judged: Sequence[_Judged], rewards: Sequence[float], weight: float) 
         pairs = zip(main.rounds, dict.fromkeys(own), strict=False)
         spawned = {child: stage for spawn, stage in pairs for child in spawn.children}
         for thread in one.tree.threads.values():
-            first = ".".join(thread.id.split(".", 2)[:2])
-            if thread.parent is not None and above[spawned[first]]:
-                one.credit.add(thread, above[spawned[first]])
+            if thread.parent is None:
+                continue
+            # Parents open before their children, whose round is theirs.
+            stage = spawned[thread.id] if thread.parent == main.id else spawned[thread.parent]
+            spawned[thread.id] = stage
+            if above[stage]:
+                one.credit.add(thread, above[stage])
 
 
 _Stage = tuple[int, bool]
