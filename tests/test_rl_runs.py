@@ -211,8 +211,8 @@ def test_a_run_with_everything_in_pieces_is_one_run(overlap: bool, start: Path, 
     assert lines[1]["kl"] > lines[2]["kl"]
     assert all(0 < share < 0.5 for share in lines[-1]["edge"].values())
     assert lines[-1]["sampled_tokens"] == sum(line["tokens"] for line in lines)
-    (tmp_path / "lessons.toml").write_text(SFT + "# changed")
-    with pytest.raises(ValueError, match="no longer what the run began with"):
+    (tmp_path / "pieces" / "lessons.toml").write_text(SFT + "# changed")
+    with pytest.raises(ValueError, match=r"lessons.toml is no longer what the run began with"):
         train(tmp_path / "pieces", settings)
 
 
@@ -236,6 +236,19 @@ def test_a_recipe_that_goes_on_from_a_model_has_the_same_lessons(start: Path, tm
         settings = config(replay={"recipe": str(recipe), "weight": 0.5, "tokens": 300})
         train(tmp_path / recipe.stem, settings, start, until=2)
     assert told(tmp_path / "rest") == told(tmp_path / "whole")
+
+
+def test_a_run_keeps_its_lessons_whatever_becomes_of_their_file(start: Path, tmp_path: Path) -> None:
+    lessons = tmp_path / "lessons.toml"
+    settings = config(replay={"recipe": str(lessons), "weight": 0.5, "tokens": 300})
+    lessons.write_text(SFT)
+    train(tmp_path / "whole", settings, start, until=2)
+    train(tmp_path / "pieces", settings, start, until=1)
+    lessons.write_text("it is another's now")
+    train(tmp_path / "pieces", settings, until=2)
+    assert told(tmp_path / "pieces") == told(tmp_path / "whole")
+    with pytest.raises(ValueError, match=r"replay.recipe: "):
+        train(tmp_path / "new", settings, start, until=1)
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")
-        _checked(lambda: check(task, language, config, start or plan.run.start))
+        _checked(lambda: check(task, language, config, start or plan.run.start, plan.run.lessons()))
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))

@@ -6,6 +6,7 @@ RUN/log.jsonl             one JSON object a line
 RUN/checkpoints/STEP/     a checkpoint; complete if it has this name, since it is renamed into place, and sealed
 
 Reinforcement learning keeps more:
+RUN/lessons.toml          the recipe of the lessons beside its rollouts, if it has any, as it was when the run began
 RUN/watched/STEP.jsonl    the thread events of one group of rollouts, as they came
 RUN/groups/STEP.json      rewards, advantages and log-probabilities of that group
 """
@@ -66,6 +67,7 @@ class RunDirectory:
         if self.recipe() is None:
             # A run has begun when its recipe is there: what it begins with has to be there before.
             _remove(self.start)
+            _remove(self.path / "lessons.toml")
             if start is not None:
                 self.keep_start(start)
             write_atomically(self.path / "recipe.toml", recipe)
@@ -99,10 +101,16 @@ class RunDirectory:
 
     def recipe(self) -> str | None:
         """What was asked for; None before the run has begun."""
-        try:
-            return (self.path / "recipe.toml").read_text("utf-8")
-        except FileNotFoundError:
-            return None
+        return self._text("recipe.toml")
+
+    def lessons(self) -> str | None:
+        """The recipe of the lessons beside its rollouts; None while it keeps none."""
+        return self._text("lessons.toml")
+
+    def keep_lessons(self, recipe: str) -> None:
+        """Hold on to the recipe of its lessons, whatever becomes of the file that it was read from."""
+        if self.lessons() != recipe:
+            write_atomically(self.path / "lessons.toml", recipe)
 
     def steps(self) -> list[int]:
         """Steps that have a complete checkpoint, ascending."""
@@ -188,6 +196,12 @@ class RunDirectory:
         if self.log_path.exists():
             kept = [entry for entry in self.entries() if entry["step"] <= step]
             write_atomically(self.log_path, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def _text(self, name: str) -> str | None:
+        try:
+            return (self.path / name).read_text("utf-8")
+        except FileNotFoundError:
+            return None
 
     def _check_start(self, start: Path) -> None:
         if not self.start.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from apr.train.lessons import Lessons, lessons_of
 from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
 
 
-def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path) -> None:
-    """ValueError, in one line and by key, for what cannot be given to a policy that begins as the one in `start`."""
+def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path, lessons: str | None = None) -> None:
+    """ValueError, in one line and by key, for what cannot be given to a policy that begins as the one in `start`.
+    `lessons` is the recipe that a run keeps of those beside its rollouts."""
     credit = config.credit
     for key, wanted, able, lacks in (
         ("credit.children", credit.children, isinstance(task, Foresees), "tell what children could have found"),
@@ -27,17 +27,22 @@ def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path) -
         if wanted and not able:
             raise ValueError(f"{key}: the task {task.name} cannot {lacks}")
     if config.replay is not None:
-        replayed(config.replay, config, language.tokenizer, start)
+        replayed(config.replay, config, language.tokenizer, start, lessons)
 
 
 def replayed(
-    wanted: Replay, config: RlConfig, tokenizer: Vocabulary, start: Path, context_length: int | None = None
+    wanted: Replay,
+    config: RlConfig,
+    tokenizer: Vocabulary,
+    start: Path,
+    kept: str | None,
+    context_length: int | None = None,
 ) -> tuple[Lessons, str]:
-    """The lessons beside a run's rollouts, of at most so many tokens (None: what their recipe says), and what tells
-    their recipe from another of its name; a recipe without a model is as good, for they are for the one in `start`.
-    ValueError, in one line, if there are none in the policy's tokens."""
+    """The lessons beside a run's rollouts, of at most so many tokens (None: what their recipe says), and their recipe:
+    the one that the run keeps, or what is found by name; one without a model is as good, for they are for the one in
+    `start`. ValueError, in one line, if there are none in the policy's tokens."""
     try:
-        text = recipe_text(wanted.recipe)
+        text = recipe_text(wanted.recipe) if kept is None else kept
         # The stream that made the policy begins with the recipe's own seed.
         recipe = sft_recipe(text, config.method, seed=request_seed(config.seed, "replay", 0) // 2)
         lessons = lessons_of(replace(recipe, max_tokens=context_length or recipe.max_tokens), start)
@@ -46,4 +51,4 @@ def replayed(
         lessons.samples(0, 1.0)
     except ValueError as error:
         raise ValueError(f"replay.recipe: {wanted.recipe}: {error}") from None
-    return lessons, sha256(text.encode()).hexdigest()
+    return lessons, text

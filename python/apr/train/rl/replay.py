@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from transformers import PretrainedConfig
@@ -43,11 +44,15 @@ class Replayed:
         tokenizer: Vocabulary,
         model: PretrainedConfig,
         start: Path,
+        kept: str | None,
         processes: Processes,
     ) -> None:
-        """`model` is what learns from them, and `start` where it lay as the run began. ValueError, in one line, if
-        there are no lessons for it."""
-        self._lessons, self.digest = replayed(wanted, config, tokenizer, start, model.max_position_embeddings)
+        """`model` is what learns from them, `start` where it lay as the run began, and `kept` the recipe that the run
+        keeps. ValueError, in one line, if there are no lessons for it."""
+        found = replayed(wanted, config, tokenizer, start, kept, model.max_position_embeddings)
+        self._lessons, self.recipe = found
+        self.digest = sha256(self.recipe.encode()).hexdigest()
+        """What tells their recipe from others."""
         self._wanted = wanted
         self._pad = tokenizer.pad
         self._tokens_per_batch = config.tokens_per_batch

@@ -73,7 +73,7 @@ class GrpoTrainer:
         self.processes = Processes(torch.device(device))
         if not isinstance(language, Trainable):
             raise ValueError(f"language: no model is trained in {language.name} over a tokenizer of others")
-        check(task, language, config, run.start if start_from is None else Path(start_from))
+        check(task, language, config, run.start if start_from is None else Path(start_from), run.lessons())
         self.language = language
         self.tokenizer = language.tokenizer
         self.origin = Origin(task.name, language.name, config.method)
@@ -119,6 +119,8 @@ class GrpoTrainer:
         """The weights are those of the last step, and its line is written."""
         if self.processes.rank == 0:
             run.rewind(self.step - (self._untold is not None))
+            if self._replayed is not None:
+                run.keep_lessons(self._replayed.recipe)
         self.processes.wait()
         for line in (*run.entries(), *([self._untold] if self._untold else [])):
             self.alarms.look(line)
@@ -225,13 +227,13 @@ class GrpoTrainer:
         if state.reference is not None and self.learner.reference is not None:
             set_weights(self.learner.reference, state.reference)
         if self._replayed is not None and self._replayed.digest != state.lessons_digest:
-            raise ValueError("replay.recipe: it is no longer what the run began with")
+            raise ValueError("lessons.toml is no longer what the run began with")
 
     def _lessons(self, model: PretrainedConfig, start: Path) -> Replayed | None:
         wanted = self.config.replay
         if wanted is None:
             return None
-        return Replayed(wanted, self.config, self.tokenizer, model, start, self.processes)
+        return Replayed(wanted, self.config, self.tokenizer, model, start, self.run.lessons(), self.processes)
 
     def _spent(self, sampled: int) -> bool:
         return self.config.sampled_tokens is not None and sampled >= self.config.sampled_tokens
