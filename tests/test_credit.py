@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,9 @@ def test_a_choice_is_its_numbers_and_its_sign() -> None:
     narrow = searched([HOPEFUL, OTHER], [missed("6-4=2"), missed("12*2=24")])
     one = group(FOUND, narrow)
     found = credit(one, choices=1.0)
-    # Of four choices three are good.
-    good, bad = pytest.approx(0.25), pytest.approx(-0.75)
-    assert worth(found[0], FOUND, "0") == [(c, good) for c in "2*3"] + [(c, bad) for c in "2+3"]
-    assert worth(found[1], narrow, "0") == [(c, good) for c in "2*3"] + [(c, good) for c in "3*4"]
+    # Of the first choices both are good, of the second ones one is.
+    assert worth(found[0], FOUND, "0") == [(c, -0.5) for c in "2+3"]
+    assert worth(found[1], narrow, "0") == [(c, 0.5) for c in "3*4"]
     assert all(set(each.advantages) == {"0"} for each in found)
 
 
@@ -288,7 +288,15 @@ def test_what_a_task_cannot_tell_is_refused_in_one_line(key: str, start: Path) -
         with pytest.raises(ValueError, match=f"{key}: the task sudoku cannot"):
             check(Sudoku(), Traces(), settings, start)
     else:
-        check(Sudoku(), Traces(), settings, start)
+        check(Sudoku(), Traces(), replace(settings, numbers=None), start)
+
+
+def test_a_reward_or_problems_that_there_are_not_are_refused_before_a_run_is_made(start: Path) -> None:
+    for key, value in (("reward", "no:such"), ("reward", "dearest"), ("numbers", [9, 9])):
+        with pytest.raises(ValueError, match=key):
+            check(Countdown(), Traces(), config(**{key: value}), start)
+    with pytest.raises(ValueError, match="numbers: sudoku has no kinds of problems"):
+        check(Sudoku(), Traces(), config(numbers=[3, 3]), start)
 
 
 def test_costs_are_not_divided_by_their_spread() -> None:

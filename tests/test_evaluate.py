@@ -402,8 +402,18 @@ def test_command_runs_a_recipe(model: str, tmp_path: Path, capsys: pytest.Captur
     out, err = capsys.readouterr()
     assert "going on after 4 of 4" in err
     assert [c["budget"] for c in json.loads(out)["conditions"]] == [None, 3]
-    assert main([*words, "--budget", "3"]) == 2
-    assert "the recipe's" in capsys.readouterr().err
+    # What is given counts, be it what goes without saying elsewhere.
+    for option, value in (("--budget", "3"), ("--temperature", "0"), ("--join", "all")):
+        assert main([*words, option, value]) == 2
+        assert "the recipe's" in capsys.readouterr().err
+    recipe.write_text(f"seed = 3\n{recipe.read_text()}")
+    seeds = []
+    for name, given in (("out", None), ("zero", "0"), ("three", None)):
+        if name != "out":
+            assert main([*words[:-1], str(tmp_path / name), *(["--seed", given] if given else [])]) == 0
+        rows = (tmp_path / name / "rows.jsonl").read_text().splitlines()
+        seeds.append([json.loads(row)["seed"] for row in rows])
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 def test_rows_are_a_table_too(tmp_path: Path) -> None:
@@ -505,8 +515,9 @@ def test_parameters_are_counted(model: str, tmp_path: Path) -> None:
 
     assert count_parameters(model) == sum(weight.numel() for weight in load_model(model).parameters())
     assert count_parameters(tmp_path) is None
-    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 9)
-    assert count_parameters(tmp_path) is None
+    for header in (b"\xff", b"[]", b'{"a":3}', b"[" * 100_000):
+        (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        assert count_parameters(tmp_path) is None
 
 
 def test_shipped_protocols_are_read() -> None:

@@ -23,10 +23,11 @@ from apr.task import selected
 from apr.train.model import CAUSAL
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, CreditConfig, RlConfig, recipe_text, rl_recipe
-from apr.train.rl.groups import Group, draw, draw_groups, outcome, run_groups
+from apr.train.rl.groups import Group, draw, draw_groups, run_groups
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, records, summarise
 from apr.train.rl.packs import judged_rollouts, packs_of, rows_of
+from apr.train.rl.rewards import outcome
 from apr.train.rl.trainer import GrpoTrainer
 from apr.train.run import RunDirectory
 from noisy import RECIPE, save_noisy_model
@@ -281,6 +282,12 @@ def test_alarms_tell_of_collapse() -> None:
     assert any("entropy" in text for text in alarms.look(usual | {"entropy": 0.001}))
     assert any("copies" in text for text in alarms.look(usual | {"copies": 0.8}))
     assert any("as many children" in text for text in alarms.look(usual | {"limited": 0.9}))
+
+
+def test_a_reward_below_zero_is_usual_where_it_always_was() -> None:
+    alarms = Alarms()
+    assert not any(alarms.look({"reward": -1.0}) for _ in range(12))
+    assert alarms.look({"reward": -1.6}) == ["the reward has collapsed: reward -1.6, usually -1"]
 
 
 def test_alarms_tell_of_forgetting() -> None:

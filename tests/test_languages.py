@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +27,7 @@ from apr.threads.language import Action, Done, Malformed, Replace, Spawn
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
 from apr.tokenizer import ForeignTokenizer
+from apr.types import Completion, SamplingParams
 from dialogues import MODEL, NAMES, Asked, Dialogue, Played, check, inherited_cached, modelled
 
 SPELLED, TAGGED = (
@@ -246,3 +247,28 @@ def test_conversations() -> None:
     # A turn that ended is not ended again.
     told = language.join((*opened, *call, end), ["b"], (), 1)
     assert tokenizer.decode(told.token_ids).startswith("\n<|turn|>user")
+
+
+@pytest.mark.parametrize("ids", [(), (7,)])
+def test_a_stop_that_brings_no_stop_token_is_not_asked_again(ids: tuple[int, ...]) -> None:
+    """A broken engine would be asked for ever."""
+
+    class Liar(ScriptedEngine):
+        async def generate(self, prompt: Sequence[int], params: SamplingParams, **_: Any) -> Completion:
+            asked.append(tuple(prompt))
+            return Completion(ids, (), "stop")
+
+    asked: list[tuple[int, ...]] = []
+    tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, None)
+    language = Marked(ANSWERS, "apr", tokenizer)
+    task: Any = Asked()
+    tree = run_threads(
+        Dialogue("answers", "6*7?", [], [], ""),
+        PhraseEngine(Liar([], Played(tokenizer)), language.settled_stop),
+        task=task,
+        language=language,
+    )
+    # Four samples of the dialogue, and whoever joins them.
+    assert len(asked) == 5
+    assert tree.failed
+    assert any("not at a stop token" in str(thread.detail) for thread in tree.threads.values())

@@ -407,6 +407,17 @@ def test_a_snapshot_is_printed_without_a_terminal(
     assert "shrot is not there" in capsys.readouterr().err
 
 
+def test_a_snapshot_is_of_the_whole_log_however_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunDirectory(tmp_path)
+    run.create("# trainer: sft\n# method: apr\nsteps = 20000\n")
+    run.log_path.write_bytes(
+        b"".join(lines(*({"step": step, "loss": 2.0} for step in range(1, 20_001)))) + b" " * 2**20
+    )
+    assert run.log_path.stat().st_size > 1.4 * 2**20
+    assert monitor([str(tmp_path), "--once"]) == 0
+    assert "finished · step 20,000 of 20,000" in capsys.readouterr().out
+
+
 def test_values_are_those_measured_and_shares_end_at_one() -> None:
     """However smooth the curve; a validation's few points are drawn as they are."""
     told = ({"step": 1, "loss": 9.0, "validation_results": 0.5}, {"step": 2, "loss": 1.0, "validation_results": 1.0})
@@ -503,6 +514,27 @@ def test_a_hostile_line_of_a_run_is_shown_or_passed_over(line: str, tmp_path: Pa
 def test_a_run_whose_log_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.jsonl")
     assert not RunFeed(tmp_path).take()
+
+
+def test_a_run_that_may_sample_so_many_tokens_ends_with_them(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.create("# trainer: rl\nsteps = 200\nsampled_tokens = 1000\n")
+    feed = RunFeed(tmp_path)
+    run.log(entry(4, sampled_tokens=400))
+    feed.take()
+    now = run.log_path.stat().st_mtime
+    with run.hold():
+        # A hundred tokens and five seconds a step.
+        assert "30 s left" in overview(feed, now)
+    run.log(entry(9, sampled_tokens=1050))
+    feed.take()
+    assert feed.status(now) == "finished"
+
+
+@pytest.mark.parametrize("step", [1, 1 << 53, (1 << 63) - 1])
+def test_a_log_of_one_step_is_drawn_whatever_its_number(step: int) -> None:
+    curve = [(float(step), 1.0)]
+    assert any(cell.strip() for line in draw([curve], Box.around([curve]), 8, 2) for cell, _ in line)
 
 
 def test_what_replaces_a_recipes_steps_is_what_the_run_has(tmp_path: Path) -> None:

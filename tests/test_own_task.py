@@ -21,7 +21,7 @@ from apr.testing.scripted import ScriptedEngine
 from apr.threads.language import Spawn, load_language
 from apr.threads.run import run_threads
 from apr.train.recipes import rl_recipe
-from apr.train.rl.groups import load_reward
+from apr.train.rl.rewards import load_reward
 from apr.train.searches import search_samples
 
 PAGE = pages.page("own-task.md")

@@ -109,6 +109,17 @@ def test_a_log_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_logs_of_one_name_are_not_written_over_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[Any]) -> None:
+    logs = [tmp_path / name / "log.jsonl" for name in ("one", "two")]
+    for log in logs:
+        log.parent.mkdir()
+        log.write_text("".join(to_json(event) + "\n" for event in APR))
+    assert main(["report", *map(str, logs)]) == 0
+    assert all(log.with_suffix(".svg").is_file() for log in logs)
+    assert main(["report", *map(str, logs), "--out", str(tmp_path / "out")]) == 2
+    assert f"is another log's already: give {logs[1]} a directory of its own" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [("", "holds no rollout"), ("{}\n", "cannot read"), (to_json(APR[1]) + "\n", "does not belong here")],

@@ -200,6 +200,31 @@ def test_trade_off_and_windows() -> None:
     assert (shares[1].low, shares[1].high) == exact(1, 4)
 
 
+def test_ways_to_join_are_told_apart() -> None:
+    found = [
+        result("apr", some(9), cost=90),
+        result("apr", some(6), cost=30, join="first"),
+        result("apr", some(8), cost=90, temperature=1.0),
+        result("apr", some(5), cost=30, join="first", temperature=1.0),
+        result("sos+", some(2), cost=20),
+        result("sos+", some(5), cost=60, budget=2048),
+    ]
+    assert [one.label for one in found[:2]] == ["budget free", "budget free, join first"]
+    assert [row.budget for row in temperatures(found)] == ["free", "free, join first"]
+    # Of equal names it is the one that stands that is compared at equal cost.
+    assert "spend no more than APR's own 90.00 Llama-2 tokens, the lead is +40.0" in said(found)
+
+
+def test_of_two_runs_of_a_condition_the_one_that_stands_is_compared() -> None:
+    found = [
+        result("apr", some(6), cost=30),
+        result("apr", some(9), cost=90),
+        result("sos+", some(2), cost=20),
+        result("sos+", some(5), cost=60, budget=2048),
+    ]
+    assert "spend no more than APR's own 90.00 Llama-2 tokens, the lead is +40.0" in said(found)
+
+
 def test_temperatures_are_compared_at_one_budget() -> None:
     found = [
         result("apr", some(8), budget=10),
@@ -415,6 +440,20 @@ def test_command_takes_the_newest_results(
     evaluation(tmp_path / "results" / "one")
     assert main(["report"]) == 0
     assert (tmp_path / "results" / "one" / "report.md").is_file()
+
+
+def test_names_command_neither_a_terminal_nor_a_formula(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    strange = "[/red]\x1b[2J$\\frac{$"
+    protocol = replace(Protocol(), problems=replace(Protocol().problems, count=4))
+    with Rows(protocol, tmp_path) as rows:
+        for place in range(4):
+            rows.append({**made_row(place, place > 1), "loss": strange, "kind": strange})
+    assert main(["report", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "[/red]" in out
+    assert "figures, as SVG and PNG" in err
 
 
 def test_command_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

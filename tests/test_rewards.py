@@ -16,7 +16,8 @@ from apr.threads.events import Event, RolloutFinished, from_json, to_json
 from apr.threads.run import run_threads
 from apr.threads.tree import ThreadTree
 from apr.train.recipes import Costs, RlConfig, rl_recipe
-from apr.train.rl.groups import Drawn, Group, draw, load_reward, outcome, run_groups
+from apr.train.rl.groups import Drawn, Group, draw, run_groups
+from apr.train.rl.rewards import load_reward, outcome
 from noisy import RECIPE
 from toy import Characters, ToyLanguage, ToyTask
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ from apr.train.rl.learner import Learner
 from apr.train.rl.publish import Served
 from apr.train.rl.trainer import GrpoTrainer
 from apr.train.run import RunDirectory
+from apr.train.run_recipe import RunRecipe
 from apr.train.stop import Stop
 from tiny import save_tiny_model
 from tiny_runs import SFT
@@ -149,6 +151,34 @@ def test_whatever_is_drawn_is_cut_short_and_drawn_again(
     assert len(told(tmp_path)) == 1
     train(tmp_path, settings)
     assert told(tmp_path) == unbroken[overlap]
+
+
+def test_a_last_validation_that_was_cut_short_is_told_once(
+    start: Path, unbroken: dict[bool, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, calls = Stop(), []
+
+    async def endless(*arguments: Any, **options: Any) -> list[Group]:
+        calls.append(arguments)
+        if len(calls) == 2:
+            stop.ask()
+            await asyncio.Event().wait()
+        return await run_groups(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("apr.train.rl.trainer.run_groups", endless)
+        made = train(tmp_path, config(), start, stop=stop)
+    assert (made.done, made.idle) == (True, False)
+    assert told(tmp_path) == unbroken[False][:-1]
+    words = ["train", "rl", "--out", str(tmp_path), "--device", "cpu", "--threads", "1"]
+    (tmp_path / "recipe.toml").write_text(RunRecipe("rl", "apr", RECIPE).text())
+    assert main(words) == 0
+    assert told(tmp_path) == unbroken[False]
+    # It has no checkpoint of its own, and is not told again.
+    monkeypatch.setattr("apr.train.rl.trainer.run_groups", endless)
+    assert main(words) == 0
+    assert len(calls) == 2
+    assert told(tmp_path) == unbroken[False]
 
 
 def test_a_run_has_one_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,7 +392,40 @@ def test_refill_draws_what_is_missing_and_keeps_signal_first(
     assert sorted(kept) == sorted(wanted)
 
 
+def test_processes_that_are_stopped_meet_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has done its share when a signal cuts the other's short."""
+    settings = config(groups=2, refill=1)
+    stops, done = [Stop(), Stop()], threading.Event()
+
+    async def play(wanted: Sequence[Drawn], policy: Any, *_: Any, **__: Any) -> list[Group]:
+        if policy.rank == 0:
+            done.set()
+            return [group(one, signal=True) for one in wanted]
+        done.wait(20)
+        stops[1].ask()
+        await asyncio.Event().wait()
+        raise AssertionError("it was stopped")
+
+    monkeypatch.setattr("apr.train.rl.groups.run_groups", play)
+
+    def take(part: Any) -> Any:
+        policy: Any = SimpleNamespace(
+            rank=part.rank, task=Countdown(), engine=SimpleNamespace(policy_version=0), language=Traces()
+        )
+        return asyncio.run(draw_groups(policy, settings, 0, part, stop=stops[part.rank]))
+
+    first, second = _both(take)
+    assert first is not None
+    assert second is None
+
+
 def _in_two(take: Callable[[Any], Any]) -> tuple[list[int], Any]:
+    """What two processes keep together."""
+    found = _both(take)
+    return [g.drawn.index for draw in found for g in draw.groups], found[0]
+
+
+def _both(take: Callable[[Any], Any]) -> list[Any]:
     """Two processes as threads that meet where they exchange."""
     from concurrent.futures import ThreadPoolExecutor
     from threading import Barrier
@@ -384,8 +447,7 @@ def _in_two(take: Callable[[Any], Any]) -> tuple[list[int], Any]:
 
     order = [Part(0), Part(1)]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(take, order))
-    return [g.drawn.index for draw in found for g in draw.groups], found[0]
+        return list(pool.map(take, order))
 
 
 def test_entropy_is_of_the_distribution_that_was_drawn_from(start: Path) -> None:
@@ -497,10 +559,24 @@ def test_weights_that_a_killed_process_left_in_memory_are_removed(
     left.mkdir()
     (left / "model.safetensors").write_text("half")
     (tmp_path / "apr-weights-left.lock").touch()
-    with directory_of_weights() as first, directory_of_weights() as second:
+    with directory_of_weights(1000) as first, directory_of_weights(1000) as second:
         assert first != second
         assert sorted(path for path in tmp_path.iterdir() if path.is_dir()) == sorted([first, second])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_memory_has_no_room_for_are_written_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    memory.mkdir()
+    disk.mkdir()
+    monkeypatch.setattr("apr.train.rl.handover.MEMORY", memory)
+    monkeypatch.setattr("tempfile.tempdir", str(disk))
+    with directory_of_weights(1 << 60) as directory:
+        assert directory.parent == disk
+    with directory_of_weights(1000) as directory:
+        assert directory.parent == memory
 
 
 def test_a_hostile_log_is_no_obstacle(start: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from apr.countdown.task import Countdown
 from apr.engine import API_KEY, load_engine
 from apr.engine.sglang.client import Probe, SglangEngine, WeightMismatch
 from apr.engine.sglang.http import ServerError
+from apr.engine.sglang.router import servers_behind
 from apr.engine.sglang.server import ServerProcess, StartError
 from apr.engine.sglang.updates import InMemory
 from apr.policy import Policy
@@ -418,6 +419,15 @@ def test_a_server_that_joins_no_group_gets_no_weights(monkeypatch: pytest.Monkey
             undone = ["/end_weight_update", "/destroy_weights_update_group"]
             assert server.calls == ["/pause_generation", "/init_weights_update_group", "/pause_generation", *undone]
             assert server.weights == "default"
+
+
+@pytest.mark.parametrize("workers", [3, "http://a", ["http://a"], [{"id": 1}], [{"url": 3}], {"url": "http://a"}])
+def test_a_router_that_tells_its_servers_strangely_is_refused(workers: Any) -> None:
+    async def ask(*_: Any) -> dict[str, Any]:
+        return {"workers": workers}
+
+    with pytest.raises(ServerError, match="tells its servers in no known way"):
+        asyncio.run(servers_behind(ask, "http://router"))
 
 
 def test_a_routers_servers_are_asked_for_and_told_themselves() -> None:

@@ -111,6 +111,10 @@ def test_how_many_were_at_work_is_their_time(spans: list[list[float]], count: in
         assert at(steps, moment) == sum(begin <= moment < end for begin, end in spans)
 
 
+def test_what_is_beyond_the_length_is_no_part_of_it() -> None:
+    assert columns([(0.0, 2), (1.0, 0), (1e300, 3)], 1e-290, 2) == [2.0, 2.0]
+
+
 def test_moments_are_those_of_threads() -> None:
     times = moments(WHOLE.lanes.values())
     closes = {e.time for e in APR if isinstance(e, ThreadClosed)}

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ import apr_tui
 from apr.cli import main
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
+from apr.limits import Limits
 from apr.policy import Policy, PolicyError
 from apr.shown import give
 from apr.task import Method
@@ -1384,12 +1386,89 @@ def test_a_server_that_starts_is_heard(tmp_path: Path, opened: list[AprApp], mon
     asyncio.run(listen())
 
 
+def test_an_engine_that_starts_is_kept_for_the_next_search(tmp_path: Path) -> None:
+    starts, ready = [], threading.Event()
+
+    def load(engine: str, method: str) -> Policy:
+        starts.append(engine)
+        assert ready.wait(60)
+        return Policy(scripted(), Countdown(), Traces(), "apr")
+
+    async def search() -> None:
+        models = Models(load, Countdown)
+        with EventLog(tmp_path / "log.jsonl") as log:
+            first = Solve(models, PROBLEM, Settings(), log)
+            await asyncio.sleep(0)
+            first.stop()
+            await first.wait()
+            second = Solve(models, PROBLEM, Settings(), log)
+            await asyncio.sleep(0.05)
+            ready.set()
+            await second.wait()
+            assert second.failure is None
+            assert isinstance(second.take()[-1], RolloutFinished)
+        await models.close()
+
+    asyncio.run(search())
+    assert starts == ["native"]
+
+
+def test_an_engine_that_starts_for_nobody_ends(tmp_path: Path) -> None:
+    came: list[str] = []
+
+    def load(engine: str, method: str) -> Policy:
+        try:
+            while True:
+                models.hear("weights are read")
+                time.sleep(0.01)
+        except PolicyError as error:
+            came.append(str(error))
+            raise
+
+    async def leave() -> None:
+        with EventLog(tmp_path / "log.jsonl") as log:
+            search = Solve(models, PROBLEM, Settings(), log)
+            while not models.heard:
+                await asyncio.sleep(0.01)
+            search.stop()
+            await search.wait()
+            await asyncio.wait_for(models.close(), 60)
+
+    models = Models(load, Countdown)
+    asyncio.run(leave())
+    assert came == ["nobody waits for it any more"]
+
+
+def test_limits_hold_in_the_solver_too(opened: list[AprApp], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert main(["solve", "--max-threads", "3", "--max-tokens", "2000", "--timeout", "5"]) == 0
+    assert watch([]) == 0
+    assert [app.first.models.limits for app in opened if isinstance(app.first, SolveScreen)] == [
+        Limits(threads=3, total_tokens=2000, seconds=5.0),
+        Limits(),
+    ]
+
+
+def test_a_server_is_for_an_engine_that_has_one(opened: list[AprApp], capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch(["--server", "http://127.0.0.1:1"]) == 2
+    assert "--server is for --engine sglang, not native" in capsys.readouterr().err
+    assert watch(["--timeout", "-1"]) == 2
+    assert opened == []
+
+
 EVIL = "\x1b[2J\x85\r\u202e\u200b\ud800[bold]"
 
 
 def test_a_log_cannot_command_the_terminal() -> None:
     made = draw_row(Row("0", "main", "running", 1, 0.0, 1, "", EVIL, False), 60, 10)
     assert "␛[2J·␍···[bold]" in made.plain
+
+
+def test_names_of_threads_are_never_cut() -> None:
+    for name in ("0.0.1", "0.0.2", "0.100"):
+        assert f" {name} " in draw_row(Row(name, name, "running", 1, 0.0, 1, "", "", False), 60, 10).plain
 
 
 @given(st.text(max_size=60), st.integers(3, 30))

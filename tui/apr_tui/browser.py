@@ -19,7 +19,7 @@ from apr_tui.figures import caption, mark, title
 from apr_tui.groups import COLOURINGS, Colouring, RolloutFigures, parts, read_group, watched_steps
 from apr_tui.lines import LineList
 from apr_tui.plain import one_line
-from apr_tui.state import State, View, show
+from apr_tui.state import KEEP, State, View, show
 from apr_tui.text import ThreadText
 from apr_tui.threads import ThreadList
 from apr_tui.track import Track
@@ -126,7 +126,8 @@ class Browser(Vertical):
         if step is None or step == self._step:
             return
         self._step = step
-        self.track = Track.of_log(RunDirectory(self.run).watched(step))
+        # All of a group, and of one that was drawn again: nobody can ask for earlier ones here.
+        self.track = Track.of_log(RunDirectory(self.run).watched(step), KEEP)
         self.track.state = State(follow=True)
         self._figures = read_group(self.run, step)
         self.query_one(ThreadText).show(None, "", (), tail=False)

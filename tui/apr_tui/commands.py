@@ -15,6 +15,7 @@ from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 from apr.arguments import Parser, UsageError
+from apr.limits import Limits
 from apr.policy import Policy, PolicyError, load_policy, ships_for, task_and_method
 from apr.shown import give
 from apr.task import Method, load_task
@@ -25,7 +26,7 @@ from apr_tui.memory import Memory, default_path
 from apr_tui.plain import clean
 from apr_tui.player import Player
 from apr_tui.search import SearchScreen
-from apr_tui.settings import FREE, METHODS, Models, Settings, engine, natural, temperature
+from apr_tui.settings import FREE, METHODS, Models, Settings, engine, natural, seconds, temperature
 from apr_tui.solve import SolveScreen
 from apr_tui.track import Track
 
@@ -116,6 +117,9 @@ def watch(arguments: list[str]) -> int:
     add("--join", choices=("all", "first"), help="wait for all children (default), or for the first solution")
     add("--temperature", type=_temperature, metavar="T", help="of sampling (default: 0, greedy)")
     add("--seed", type=_natural, metavar="N", help="of sampling (default: 0)")
+    add("--max-threads", type=_positive, metavar="N", help="threads of a search (default: 64)")
+    add("--max-tokens", type=_positive, metavar="N", help="sampled tokens of a search (default: no limit)")
+    add("--timeout", type=_seconds, metavar="SECONDS", help="of a search (default: no limit)")
     return run("watch", arguments, made, _watch)
 
 
@@ -128,6 +132,16 @@ def _budget(text: str) -> int | str:
 
 def _natural(text: str) -> int:
     return _read(natural, text)
+
+
+def _positive(text: str) -> int:
+    if (value := _natural(text)) == 0:
+        raise argparse.ArgumentTypeError("it is at least 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    return _read(seconds, text)
 
 
 def _engine(text: str) -> str:
@@ -176,7 +190,9 @@ def _watch(options: argparse.Namespace, memory: Memory) -> AprApp:
             extra = {"url": options.server, "log": log, "progress": lambda _, line: models.hear(f"see {log}: {line}")}
         return load_policy(engine, named.get(method), method, task=asked, language=options.language, **extra)
 
-    models = Models(load, lambda method: load_task(asked, method))
+    threads = {} if options.max_threads is None else {"threads": options.max_threads}
+    limits = Limits(**threads, total_tokens=options.max_tokens, seconds=options.timeout)
+    models = Models(load, lambda method: load_task(asked, method), limits)
     given = {name: getattr(options, name) for name in ("engine", "budget", "join", "temperature", "seed")}
     changed: dict[str, Any] = {
         name: None if value == FREE else value for name, value in given.items() if value is not None
@@ -189,6 +205,8 @@ def _watch(options: argparse.Namespace, memory: Memory) -> AprApp:
     if remembered is None or remembered.method != method:
         remembered = Settings.of(method, models.form(method))
     settings = replace(remembered, **changed)
+    if options.server is not None and settings.engine != "sglang":
+        raise Refused(f"--server is for --engine sglang, not {settings.engine}")
     # What cannot be loaded is said before a screen opens; the native engine loads in milliseconds.
     if settings.engine == "native":
         models.keep(settings.engine, method, load(settings.engine, method))

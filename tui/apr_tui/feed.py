@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from apr.limits import Limits
 from apr.threads.events import Event, EventLog
 from apr.types import SamplingParams
 from apr_tui.log import Batch
@@ -38,7 +37,7 @@ class Solve:
         self.context = policy.engine.context_length
         await policy.rollout(
             self._problem,
-            Limits(),
+            self._models.limits,
             params=SamplingParams(temperature=settings.temperature, seed=settings.seed),
             budget=settings.budget,
             join=settings.join,

@@ -47,7 +47,8 @@ class Box:
         if top - bottom <= 1e-9 * max(abs(top), abs(bottom)):
             margin = abs(top) * 0.1 or 1.0
             bottom, top = bottom - margin, top + margin
-        return cls(left, right if right > left else left + 1.0, bottom, top)
+        # Of steps so large that one more is the same number, the next number.
+        return cls(left, right if right > left else max(left + 1.0, math.nextafter(left, math.inf)), bottom, top)
 
 
 def smooth(points: Points, weight: float) -> list[tuple[float, float]]:

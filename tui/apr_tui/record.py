@@ -70,6 +70,11 @@ class Run:
         """The last step; 0 before the first."""
         return max(self.figures, default=0)
 
+    @property
+    def sampled(self) -> float | None:
+        """The tokens that were sampled since it began, if the log tells."""
+        return self.figures[self.step].get("sampled_tokens") if self.figures else None
+
     def groups(self) -> dict[str, list[str]]:
         """Group -> its figures."""
         groups: dict[str, list[str]] = {}
@@ -152,6 +157,8 @@ class Plan:
     trainer: str = "sft"
     method: str = ""
     steps: int | None = None
+    sampled: int | None = None
+    """The tokens that end the run once they are sampled, be it before its last step."""
     text: str = ""
     """The recipe as the run keeps it."""
 
@@ -175,9 +182,27 @@ class Plan:
             said.setdefault(name, value)
         told = said.get("steps", "")
         steps = int(told) if told.isascii() and told.isdigit() and len(told) < 20 else recipe.get("steps")
-        if not isinstance(steps, int) or isinstance(steps, bool) or abs(steps) >= _LARGEST:
-            steps = None
-        return cls(said.get("trainer", "sft"), said.get("method", ""), steps, text)
+        sampled = recipe.get("sampled_tokens")
+        return cls(said.get("trainer", "sft"), said.get("method", ""), _count(steps), _count(sampled), text)
+
+    def ended(self, run: Run) -> bool:
+        """Whether nothing of it is left to do."""
+        sampled = run.sampled
+        return (self.steps is not None and run.step >= self.steps) or (
+            self.sampled is not None and sampled is not None and sampled >= self.sampled
+        )
+
+    def left(self, run: Run) -> float | None:
+        """The steps that are left, if the log tells."""
+        left = [] if self.steps is None else [float(self.steps - run.step)]
+        sampled = run.sampled
+        if self.sampled is not None and sampled and run.step:
+            left.append((self.sampled - sampled) / (sampled / run.step))
+        return max(0.0, min(left)) if left else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST else None
 
 
 class RunFeed:
@@ -215,7 +240,7 @@ class RunFeed:
         if not self.path.is_dir():
             return "is not there yet"
         works = working(self.path)
-        if plan.steps is not None and step >= plan.steps:
+        if plan.ended(self.run):
             return "finished" if not works else "ends"
         if not self.run.figures:
             return self._phase(now, works)
@@ -278,8 +303,9 @@ def overview(feed: RunFeed, now: float) -> list[str]:
         parts.append(best)
     each, recent = seconds_per_step(run), run.recent()
     # What the first step took says nothing of the others: it loads and compiles.
-    if plan.steps is not None and each is not None and 1 < run.step < plan.steps and feed.running(now):
-        parts.append(f"{duration((plan.steps - run.step) * each)} left")
+    left = plan.left(run)
+    if left and each is not None and run.step > 1 and feed.running(now):
+        parts.append(f"{duration(left * each)} left")
     if each is not None:
         parts.append(f"{each:,.0f} s a step" if each >= 10 else f"{each:.2g} s a step")
     for what, name in _SPEEDS.items():

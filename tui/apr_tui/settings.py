@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from apr.engine import ENGINES, check
 from apr.form import form_of
-from apr.policy import Policy
+from apr.limits import Limits
+from apr.policy import Policy, PolicyError
 from apr.shown import give
 from apr.task import Form, Method, Task
 from apr.types import temperature_fault
@@ -112,6 +113,17 @@ def natural(text: str, name: str = "") -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """A time from 0 on. ValueError for another text."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{text[:40]!r} is no time in seconds")
+    return value
+
+
 def temperature(text: str, name: str = "") -> float:
     """A temperature. ValueError for another text."""
     try:
@@ -150,30 +162,44 @@ def after(values: Sequence[_T], value: _T, by: int = 1) -> _T:
 class Models:
     """Policies, each loaded when it is first wanted and kept until the end, and the task that they are asked."""
 
-    def __init__(self, load: Load, ask: Callable[[Method], Task[Any]]) -> None:
-        """`ask` gives the task for a method."""
+    def __init__(self, load: Load, ask: Callable[[Method], Task[Any]], limits: Limits | None = None) -> None:
+        """`ask` gives the task for a method, and `limits` bound every search."""
         self._load = load
         self.task = cache(ask)
+        self.limits = Limits() if limits is None else limits
         self.heard = ""
         """What an engine that starts said last."""
         self._loaded: dict[tuple[str, Method], Policy] = {}
+        self._loading: dict[tuple[str, Method], asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
+        self._closed = False
 
     def form(self, method: Method) -> Form:
         """How people ask for a rollout."""
         return form_of(self.task(method))
 
     async def policy(self, settings: Settings) -> Policy:
-        """The policy these settings ask for. Loading runs beside the loop: it may take a minute."""
+        """The policy these settings ask for. Loading runs beside the loop: it may take a minute, and goes on when the
+        search that wanted it is stopped, for the next one."""
         key = (settings.engine, settings.method)
-        async with self._lock:
-            if key not in self._loaded:
+        if key not in self._loaded:
+            if key not in self._loading:
+                self._loading[key] = asyncio.create_task(self._start(*key))
+            await asyncio.shield(self._loading[key])
+        return self._loaded[key]
+
+    async def _start(self, engine: str, method: Method) -> None:
+        try:
+            async with self._lock:
                 self.heard = ""
-                self.keep(*key, await asyncio.to_thread(self._load, *key))
-            return self._loaded[key]
+                self.keep(engine, method, await asyncio.to_thread(self._load, engine, method))
+        finally:
+            del self._loading[engine, method]
 
     def hear(self, line: str) -> None:
-        """An engine that starts says this."""
+        """An engine that starts says this. PolicyError once nobody waits for it: it ends then."""
+        if self._closed:
+            raise PolicyError("nobody waits for it any more")
         self.heard = line
 
     def keep(self, engine: str, method: Method, policy: Policy) -> None:
@@ -182,6 +208,9 @@ class Models:
         self._loaded[engine, method] = policy
 
     async def close(self) -> None:
+        """End all of them, and what is still loading."""
+        self._closed = True
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
         for policy in {id(policy): policy for policy in self._loaded.values()}.values():
             await policy.close()
         self._loaded.clear()

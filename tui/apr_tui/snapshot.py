@@ -23,7 +23,8 @@ _ALARMS = 5
 def snapshot(feeds: Sequence[RunFeed], width: int, now: float) -> Iterator[RenderableType]:
     """What the monitor shows of these runs, in so many columns, at this time."""
     for stroke, feed in zip(STROKES, feeds, strict=False):
-        feed.take()
+        while feed.take():
+            pass
         sign = f"{stroke.sign * 2} " if len(feeds) > 1 else ""
         yield Text(f"{sign}{one_line(feed.path.name)} · {one_line(feed.plan.kind)}", "bold")
         yield from (Text(line) for line in pack([one_line(part) for part in overview(feed, now)], " · ", width))

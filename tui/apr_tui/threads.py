@@ -142,7 +142,8 @@ def draw_row(row: Row, width: int, capacity: int, *, last: bool = True, frame: i
     text = Text(no_wrap=True)
     text.append("   " * (depth - 1) + ("└─ " if last else "├─ ") if depth else "", "dim")
     text.append(sign, style)
-    text.append(f" {pad(clean(row.name), 4)} ", "bold" if live or row.source else "")
+    # A name is what tells one thread from another: it is never cut.
+    text.append(f" {clean(row.name):<4} ", "bold" if live or row.source else "")
     if width >= 40:
         text.append(pad(row.label, 12) + " ", "cyan" if live else "dim")
     end = Text(no_wrap=True)

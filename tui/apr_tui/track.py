@@ -7,7 +7,7 @@ from pathlib import Path
 
 from apr.threads.lanes import moments
 from apr_tui.feed import Solve
-from apr_tui.log import Batch, Library, LogFeed
+from apr_tui.log import RECENT, Batch, Library, LogFeed
 from apr_tui.player import Player
 from apr_tui.state import State, View, expect, fold_all, select_thread, show
 
@@ -40,9 +40,9 @@ class Track:
         self._restarts = 0
 
     @classmethod
-    def of_log(cls, path: Path) -> Track:
-        """A log as it is and as it grows."""
-        feed = LogFeed(path)
+    def of_log(cls, path: Path, keep: int = RECENT) -> Track:
+        """A log as it is and as it grows; of a long one, so many rollouts."""
+        feed = LogFeed(path, keep)
         return cls(feed.library, feed)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from shutil import get_terminal_size
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,13 @@ def add_search_arguments(parser: argparse.ArgumentParser, units: str) -> argpars
     add("--max-threads", type=positive, default=64, metavar="N", help="threads of a rollout (default: 64)")
     add("--max-tokens", type=positive, metavar="N", help="sampled tokens of a rollout (default: no limit)")
     return group
+
+
+def said(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    """What arguments say themselves, by name, without a default. The parser is of no use any more after it."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return vars(parser.parse_intermixed_args(list(arguments)))
 
 
 def check_engine(name: str, server: str | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from apr.cli.common import (
     note,
     open_policy,
     positive,
+    said,
     span,
 )
 from apr.cli.tally import Progress, report
@@ -73,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
 
     made = parser()
     options = made.parse_args(list(arguments))
-    protocol = _recipe(options, made) if options.recipe is not None else _described(options)
+    protocol = _recipe(options, said(made, arguments)) if options.recipe is not None else _described(options)
     check_engine(protocol.engine, options.server)
     task = load_task(protocol.task)
     problems = _problems(protocol, task)
@@ -230,18 +231,16 @@ def _tabulate(protocol: Protocol, rows: Rows, directory: str) -> None:
         write_parquet(protocol, rows.rows, directory)
 
 
-def _recipe(options: Any, made: Parser) -> Protocol:
+def _recipe(options: Any, given: Mapping[str, Any]) -> Protocol:
+    """The recipe's protocol, with what was given instead of its own."""
     from apr.evaluate.protocol import read_protocol
     from apr.train.recipes import recipe_text
 
     for name in _OF_ONE:
-        if getattr(options, name) != made.get_default(name):
+        if name in given:
             raise UsageError(f"--{name} is the recipe's to say: --recipe goes without it")
-    changes = {
-        name: getattr(options, name)
-        for name in ("engine", "seed", "max_threads", "max_tokens", "concurrency")
-        if getattr(options, name) != made.get_default(name)
-    }
+    names = ("engine", "seed", "max_threads", "max_tokens", "concurrency")
+    changes = {name: given[name] for name in names if name in given}
     if options.out is None:
         options.out = str(Path(RESULTS) / (Path(options.recipe).stem + ("-quick" if options.quick else "")))
     count, file = _count(options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from apr.arguments import Parser, UsageError, in_words
 from apr.cli.common import note
 from apr.cli.eval import RESULTS
+from apr.plain import one_line
 from apr.plugins import vouch
 from apr.policy import install
 
@@ -99,6 +100,7 @@ def _timelines(logs: Sequence[Path], out: Path | None, task: str | None) -> int:
             give(load_task(task))
     except ValueError as error:
         raise UsageError(str(error)) from None
+    written: set[Path] = set()
     for log in logs:
         try:
             found = rollouts(read_events(log))
@@ -111,6 +113,10 @@ def _timelines(logs: Sequence[Path], out: Path | None, task: str | None) -> int:
         directory = log.parent if out is None else out
         # Not by their ids, which are anything.
         names = [log.stem] if len(found) == 1 else [f"{log.stem}-{number}" for number in range(1, len(found) + 1)]
+        files = {directory / f"{log.stem}.html", *(directory / f"{name}.svg" for name in names)}
+        if twice := files & written:
+            raise UsageError(f"{min(twice)} is another log's already: give {log} a directory of its own (--out)")
+        written |= files
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for name, rollout in zip(names, found, strict=True):
@@ -166,12 +172,13 @@ def _print(evaluations: Evaluations, quoted: Paper) -> None:
     _table(console, "What lost the problems", tables.losses_table(found, lines))
     _table(console, "The paper's claims", tables.claims_table(outcomes, lines))
     for outcome in outcomes:
-        console.print(verdict(outcome, evaluations).replace("**", ""), markup=False)
+        console.print(one_line(verdict(outcome, evaluations).replace("**", "")), markup=False)
 
 
 def _table(console: Console, title: str, cells: Table) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     if not cells:
         return
@@ -181,7 +188,10 @@ def _table(console: Console, title: str, cells: Table) -> None:
         # Lines break between words; long names alone are cut, where there is no room for them.
         words = [word for cell in column for word in cell.split() if len(word) <= _WORD]
         least = max(map(len, words), default=1)
-        table.add_column(column[0], justify="right" if place else "left", overflow="fold", min_width=least)
+        table.add_column(
+            Text(one_line(column[0])), justify="right" if place else "left", overflow="fold", min_width=least
+        )
     for row in cells[1:]:
-        table.add_row(*row)
+        # Names of models and of losses are no markup, and no commands for a terminal.
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     console.print(table)

@@ -115,8 +115,10 @@ def _serve_threads(options: Any) -> int:
             cache_dtype=options.cache_dtype,
             compute_dtype=options.compute_dtype,
         )
-        shipped = default_model(policy.task.name, policy.method)
-        name = shipped if options.model is None else Path(options.model).resolve().name
+        if options.model is None:
+            name = default_model(policy.task.name, policy.method)
+        else:
+            name = Path(options.model).resolve().name
         limits = ServingLimits(rollout=Limits(seconds=options.max_seconds), running=options.running)
         app = thread_server(policy, name, limits=limits, api_key=options.api_key)
 

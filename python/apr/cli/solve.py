@@ -26,6 +26,7 @@ from apr.cli.common import (
     not_negative,
     open_policy,
     open_task,
+    said,
 )
 from apr.cli.screen import JsonScreen, LiveScreen, PlainScreen, QuietScreen, Screen
 from apr.form import example, form_of, read, read_text
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 Tasks = Mapping[Method, "Task[Any]"]
 """A task for each method."""
+_HANDED_ON = (
+    *("engine", "server", "model", "task", "language", "method"),
+    *("budget", "join", "temperature", "seed", "max_threads", "max_tokens", "timeout"),
+)
 _OF_REPLAY = ("replay", "task", "show_solution", "json", "quiet")
 """Arguments that a recorded search is shown with; all others would change nothing."""
 
@@ -89,9 +94,8 @@ def run(arguments: Sequence[str]) -> int:
     if options.replay is not None:
         from apr.cli.replay import replay
 
-        for name, value in vars(options).items():
-            # Of no problem there is an empty list, whatever the default.
-            if name not in _OF_REPLAY and value not in (made.get_default(name), []):
+        for name in said(made, arguments):
+            if name not in _OF_REPLAY:
                 what = "a problem" if name == "words" else f"--{name.replace('_', '-')}"
                 raise UsageError(f"{what} goes without --replay, which solves nothing")
         return replay(Path(options.replay), _screen(options))
@@ -216,12 +220,9 @@ def _interactive(options: Any) -> bool:
 def _settings(tasks: Tasks, arguments: Sequence[str]) -> list[str]:
     """How to search, as far as it was said, in the words of the solver that another package brings. That one
     remembers the rest."""
-    made = parser(tasks)
-    for action in made._actions:
-        action.default = argparse.SUPPRESS
-    said = vars(made.parse_intermixed_args(list(arguments)))
-    names = ("engine", "server", "model", "task", "language", "method", "budget", "join", "temperature", "seed")
-    return [f"--{name}={FREE if said[name] is None else said[name]}" for name in names if name in said]
+    given = said(parser(tasks), arguments)
+    told = {name: FREE if given[name] is None else given[name] for name in _HANDED_ON if name in given}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in told.items()]
 
 
 def _dialogue(task: Task[Any], options: Any) -> int:

@@ -163,6 +163,10 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
+        if config.overlap and options.engine == "torch" and not _several():
+            raise UsageError("overlap: the engine torch samples with the very weights that train; choose another")
+        if config.overlap and config.refill and _several():
+            raise UsageError("overlap and refill: several processes cannot do both")
         if options.engine == "sglang":
             _sglang(options.server)
         watch = files.enter_context(Watch(rl_line, shown=_first_process()))
@@ -203,7 +207,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         except EngineError as error:
             raise UsageError(str(error)) from None
         files.callback(trainer.close)
-        return _trained(trainer, watch, trainer.step if trainer.done else config.steps, options, again, handler)
+        return _trained(trainer, watch, config.steps, options, again, handler)
 
 
 def _sglang(url: str | None) -> None:
@@ -302,8 +306,8 @@ def _trained(trainer: Any, watch: Watch[Any], steps: int, options: Any, again: s
 
     shown, step = trainer.processes.rank == 0, trainer.step
     if shown and step:
-        note(f"going on from step {step}" if step < steps else f"the run is at its last step, {steps}, already")
-    if step >= steps:
+        note(f"the run is at its last step, {step}, already" if trainer.idle else f"going on from step {step}")
+    if trainer.idle:
         return 0
     watch.begin(step, steps)
     try:
@@ -349,6 +353,11 @@ def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _several() -> bool:
+    """Whether processes share the run, before torch knows it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @contextmanager
 def _launched(options: Any, watch: Watch[Any]) -> Iterator[Processes]:
     """This process, with torch loaded, among those that `torchrun` started, or alone."""
@@ -364,7 +373,7 @@ def _launched(options: Any, watch: Watch[Any]) -> Iterator[Processes]:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = _device(options.device)
-    shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    shared = _several()
     if shared and device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if shared:

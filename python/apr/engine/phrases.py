@@ -58,7 +58,13 @@ class PhraseEngine:
                 asked = replace(params, max_tokens=left, seed=seed)
                 answer = await self.engine.generate((*prompt, *ids), asked, request_id=request_id, on_tokens=on_tokens)
                 whole = answer if whole is None else _joined(whole, answer)
-                if whole.finish_reason != "stop" or self._settled((*prompt, *whole.token_ids)):
+                # A stop that brings no stop token is none: whoever asked is told, as of any engine.
+                stopped = (
+                    whole.finish_reason == "stop"
+                    and bool(answer.token_ids)
+                    and answer.token_ids[-1] in params.stop_token_ids
+                )
+                if not stopped or self._settled((*prompt, *whole.token_ids)):
                     return whole
         finally:
             self._open.discard(request_id)

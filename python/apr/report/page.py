@@ -102,9 +102,7 @@ def _at_equal_cost(outcome: Outcome, evaluations: Evaluations) -> str:
     """The same question where the rival may spend no more than APR did, whatever the paper's limit."""
     claim, ours = outcome.claim, outcome.standings[OURS]
     matches = matched(evaluations.results, claim.cost, alone=claim.alone)
-    match: Match | None = next(
-        (one for one in matches if (one.ours.line, one.ours.label) == (ours.line, ours.label)), None
-    )
+    match: Match | None = next((one for one in matches if one.ours == ours), None)
     cost = f"APR's own {amount(ours.cost)} {claim.unit}"
     if match is None or match.rival is None or match.lead is None:
         return f"No condition of SoS+ costs as little as {cost}."

@@ -18,6 +18,7 @@ from apr.evaluate.row import ProblemKey, Row, judged, problem_of
 from apr.evaluate.rows import read_rows
 from apr.evaluate.setting import SETTING_FILE, Setting, read_setting
 from apr.evaluate.statistics import Share, share
+from apr.plain import one_line
 from apr.task import load_task
 
 NAMES = {"apr": "APR", "sos+": "SoS+", "sos": "SoS"}
@@ -69,8 +70,9 @@ class Result:
 
     @property
     def budget(self) -> str:
-        """The budget in words."""
-        return FREE if self.condition.budget is None else str(self.condition.budget)
+        """The budget in words, and the join where it is not the usual one."""
+        budget = FREE if self.condition.budget is None else str(self.condition.budget)
+        return budget if self.condition.join == "all" else f"{budget}, join {self.condition.join}"
 
     @property
     def label(self) -> str:
@@ -183,6 +185,6 @@ def model_names(lines: Iterable[Line]) -> dict[Line, str]:
     for line in lines:
         identities[line.model].add(line.identity)
     return {
-        line: line.model + (f" ({line.identity or 'not known'})" if len(identities[line.model]) > 1 else "")
+        line: one_line(line.model) + (f" ({line.identity or 'not known'})" if len(identities[line.model]) > 1 else "")
         for line in lines
     }

@@ -12,6 +12,7 @@ from apr.evaluate.profile import Profile
 from apr.evaluate.row import Row, problem_of
 from apr.evaluate.schedule import WORKERS
 from apr.evaluate.statistics import Share
+from apr.plain import one_line
 from apr.report.results import Line, Result, at_pace
 
 TITLES = {
@@ -119,8 +120,10 @@ def stages(found: Sequence[Result]) -> list[Stage]:
     cold = coldest(found, alone=False)
     made = []
     for method in dict.fromkeys(result.line.method for result in cold):
-        own = [result for result in cold if result.line.method == method]
-        models = list(dict.fromkeys(result.line for result in own))
+        # Of two ways to join, the usual one.
+        usual = sorted(cold, key=lambda result: result.condition.join != "all")
+        own = [result for result in usual if result.line.method == method]
+        models = list(dict.fromkeys(result.line for result in cold if result.line.method == method))
         budgets = [{r.condition.budget for r in own if r.line == model} for model in models]
         shared = budgets[0].intersection(*budgets)
         enforced = [budget for budget in shared if budget is not None]
@@ -207,7 +210,7 @@ def diagnostics(rows: Sequence[Row]) -> dict[str, float | None]:
 
 def losses(rows: Sequence[Row]) -> dict[str, float]:
     """The share of rollouts that each cause lost, the greatest first."""
-    causes = Counter(row["loss"] for row in rows if row["loss"] is not None)
+    causes = Counter(one_line(row["loss"]) for row in rows if row["loss"] is not None)
     return {cause: count / len(rows) for cause, count in causes.most_common()}
 
 
@@ -248,7 +251,7 @@ def efforts(found: Sequence[Result]) -> list[Efforts]:
 def _by_kind(rows: Sequence[Row], effort: Callable[[Row], tuple[int, int]]) -> tuple[Effort, ...]:
     kinds: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        kinds[row["kind"]].append(row)
+        kinds[one_line(row["kind"])].append(row)
     made = []
     for kind, some in sorted(kinds.items(), key=lambda one: _in_order(one[0])):
         children, rounds = (sum(values) / len(some) for values in zip(*map(effort, some), strict=True))

@@ -68,11 +68,10 @@ def conditions_table(found: Sequence[Result], names: Names) -> Table:
     for result in found:
         figures = result.summary
         accuracy = result.accuracy
-        join = "" if result.condition.join == "all" else f", join {result.condition.join}"
         rows.append(
             [
                 names[result.line],
-                result.budget + join,
+                result.budget,
                 f"{result.condition.temperature:g}",
                 f"{result.concurrency}{', warm cache' * result.warm}",
                 str(accuracy.problems),
@@ -156,12 +155,12 @@ def models_table(found: Sequence[Result]) -> Table:
 
 
 def simulations_table(found: Sequence[Result], names: Names) -> Table:
-    measured = {(r.line, r.condition.budget): r.mean("latency") for r in found if r.alone and r.greedy}
+    measured = {(r.line, r.budget): r.mean("latency") for r in found if r.alone and r.greedy}
     head = ["simulated", "a token, ms", *(f"{workers} processors" for workers in WORKERS), "one a thread"]
     rows = [[*head, "measured here, s"]]
     for one in simulations(found):
         seconds = [f"{one.seconds[workers]:.2f}" for workers in (*WORKERS, None)]
-        known = measured.get((one.result.line, one.result.condition.budget))
+        known = measured.get((one.result.line, one.result.budget))
         label = f"{names[one.result.line]} budget {one.result.budget}"
         last = NOTHING if known is None else f"{known:.2f}"
         rows.append([label, f"{1000 * one.per_token:.3f}", *seconds, last])

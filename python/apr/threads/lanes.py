@@ -174,8 +174,11 @@ def columns(steps: Sequence[tuple[float, int]], length: float, count: int) -> li
     areas = [0.0] * count
     for (time, value), (later, _) in pairwise([*steps, (length, 0)]):
         begin, end = max(0.0, time), min(length, later)
+        if not value or end <= begin:
+            # Times beyond the length may be too many parts to count.
+            continue
         first = min(count - 1, int(begin / each))
-        for index in range(first, min(count - 1, int(end / each)) + 1) if value and end > begin else ():
+        for index in range(first, min(count - 1, int(end / each)) + 1):
             areas[index] += value * max(0.0, min(end, (index + 1) * each) - max(begin, index * each))
     return [area / each for area in areas]
 

@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig
 from apr.engine.checkpoint import load_model, model_without_weights
 from apr.threads.language import Vocabulary
 from apr.tokenizer import ForeignTokenizer
+from apr.train.disk import told_as_oserror
 from apr.train.processes import Processes
 from apr.train.recipes import ModelConfig
 
@@ -112,11 +113,12 @@ def save_model(
     weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write model and tokenizer as a Hugging Face directory; `dtype` rounds the written weights. `weights` are the
-    model's, where it does not hold them whole."""
+    model's, where it does not hold them whole. OSError if they cannot be written."""
     directory = Path(directory)
     held = model.state_dict() if weights is None else weights
     state = {name: value.to(dtype or value.dtype) for name, value in held.items()}
-    model.save_pretrained(directory, state_dict=state)
+    with told_as_oserror(directory):
+        model.save_pretrained(directory, state_dict=state)
     # safetensors writes for the owner alone.
     readable = (directory / "config.json").stat().st_mode
     for file in directory.glob("*.safetensors"):

@@ -190,8 +190,8 @@ class GrpoConfig:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What is taken from the reward of a rollout that is correct, so that of two such the cheaper is the better; the
-    others get nothing in any case."""
+    """What is taken from a rollout's score, so that of two that are as good the cheaper is the better; never more than
+    there is, so that what is wrong is worth nothing in any case."""
 
     per_1000_tokens: NotNegative = 0.0
     """Of all threads."""

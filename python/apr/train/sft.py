@@ -123,6 +123,11 @@ class SftTrainer:
 
         return hollow(make) if self.processes.rank else make()
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to do."""
+        return self.step >= self.config.steps
+
     def train(
         self,
         watch: Callable[[Progress], None],

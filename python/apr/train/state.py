@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from transformers import PreTrainedModel
 
 from apr.origin import Origin, write_origin
 from apr.threads.language import Vocabulary
+from apr.train.disk import told_as_oserror
 from apr.train.model import save_model
 from apr.train.optimizers import Optimizers
 from apr.train.processes import Processes
@@ -82,7 +81,7 @@ class TrainerState:
         def write(directory: Path) -> None:
             first = processes.rank == 0
             processes.wait()
-            with _told_as_oserror(directory):
+            with told_as_oserror(directory):
                 _write(self._tensors(optimizers), directory / TENSORS)
                 weights = whole_weights(model, here=first)
                 if first:
@@ -155,17 +154,6 @@ def _read(directory: Path, parameters: Mapping[str, Tensor]) -> dict[str, Tensor
     with _alone_is_fine():
         state_dict_loader.load(found, storage_reader=reader)
     return found
-
-
-@contextmanager
-def _told_as_oserror(directory: Path) -> Iterator[None]:
-    """What these libraries make of a full disk."""
-    try:
-        yield
-    except (RuntimeError, SafetensorError, CheckpointException) as error:
-        cause = next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error.__context__
-        reason = cause if isinstance(cause, OSError) else error
-        raise OSError(f"cannot write {directory}: {str(reason).splitlines()[0]}") from None
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from apr.limits import request_seed
-from apr.task import Corrects, Foresees, Sorts, Task, Weighs
+from apr.task import Corrects, Foresees, Sorts, Task, Weighs, selected
 from apr.threads.language import Trainable, Vocabulary
 from apr.train.lessons import Lessons, lessons_of
 from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
+from apr.train.rl.rewards import load_reward
 
 
 def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path, lessons: str | None = None) -> None:
@@ -26,6 +27,8 @@ def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path, l
     ):
         if wanted and not able:
             raise ValueError(f"{key}: the task {task.name} cannot {lacks}")
+    load_reward(config.reward)
+    selected(task, config.problem_options)
     if config.replay is not None:
         replayed(config.replay, config, language.tokenizer, start, lessons)
 

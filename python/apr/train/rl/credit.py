@@ -9,9 +9,10 @@ children  A child is alone with its part of the problem, so all of its tokens sh
           false. Less the mean over the group's children whose parts, likewise, have a solution or have none: that is
           known before a child writes its first token, so the mean is a baseline that favours no action.
 choices   Of the lines that give a child its part, the tokens in which something was chosen: 1 if the problem could
-          still be solved by that child alone, else 0, less the mean over the group's choices. The result, the numbers
-          left, the node and its line in the spawn follow from the choice; credit for them would reward writing them
-          so, true or not.
+          still be solved by that child alone, else 0, less the mean over the group's choices before which as many had
+          been made: good ones are fewer the more were tried, and a mean over all would blame whatever comes late for
+          coming late. The result, the numbers left, the node and its line in the spawn follow from the choice; credit
+          for them would reward writing them so, true or not.
 rounds    The tokens of a round, the main thread's after so many joins and its children's: what the group's mean reward
           is above that of its rollouts that came to that round, and, likewise, whose last join brought a solution or
           did not. With a weight of 1 this makes the latter the baseline; that a rollout came so far is known before
@@ -166,21 +167,22 @@ def _stages(main: Thread) -> list[_Stage]:
 
 
 def _choices(task: Weighs, problem: Any, judged: Sequence[_Judged], writing: _Writing, weight: float) -> None:
-    made: list[tuple[Credit, Thread, list[int], float]] = []
+    made: defaultdict[int, list[tuple[Credit, Thread, list[int], float]]] = defaultdict(list)
     for one in judged:
         main = one.tree.main
         places = writing.places(main)
         prompts = [one.tree.threads[child].prompt_text for child in main.children if child in one.tree.threads]
         if places is None or not prompts:
             continue
-        for choice in task.choices(problem, main.text, prompts):
+        for before, choice in enumerate(task.choices(problem, main.text, prompts)):
             if choice is not None:
                 numbers = places.between(choice.begin, choice.end)
                 one.credit.counts["choices"] += 1
                 one.credit.counts["good_choices"] += choice.good
-                made.append((one.credit, main, numbers, float(choice.good)))
-    for (credit, main, numbers, _), gained in zip(made, _less_mean([good for *_, good in made]), strict=True):
-        credit.add(main, weight * gained, numbers)
+                made[before].append((one.credit, main, numbers, float(choice.good)))
+    for several in made.values():
+        for (credit, main, numbers, _), gained in zip(several, _less_mean([good for *_, good in several]), strict=True):
+            credit.add(main, weight * gained, numbers)
 
 
 def _lines(

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from apr.limits import Limits, request_seed
-from apr.plugins import find
 from apr.policy import Policy
 from apr.task import Selects, Sorts, Split, Task
 from apr.threads.rollout import Emit
 from apr.threads.tree import ThreadTree
 from apr.train.processes import Processes
-from apr.train.recipes import Costs, RlConfig
+from apr.train.recipes import RlConfig
 from apr.train.rl.edge import Edge, Tried
+from apr.train.rl.rewards import load_reward
 from apr.train.stop import Stop
 from apr.types import SamplingParams
 
@@ -110,32 +110,6 @@ def _budget(config: RlConfig, index: int) -> int | None:
     return None if budget == "free" else budget
 
 
-Reward = Callable[[ThreadTree, Costs], float | None]
-"""What a finished rollout is worth; None: nothing can be said of it, as where the engine failed."""
-
-
-def outcome(tree: ThreadTree, costs: Costs) -> float | None:
-    """The judge's score of the main thread's answer, less the costs, and never below 0. None if the engine failed."""
-    if tree.failed or tree.correct is None:
-        return None
-    score = tree.score
-    if not score:
-        return 0.0
-    cost = (
-        costs.per_1000_tokens * tree.total_tokens / 1000
-        + costs.per_thread * tree.children
-        + costs.per_second * (tree.latency or 0.0)
-    )
-    return max(0.0, score - cost)
-
-
-def load_reward(name: str | None) -> Reward:
-    """The reward of a name of the entry-point group `apr.rewards`, or of `module:attribute`; None: the outcome.
-    ValueError if there is none."""
-    found: Reward = outcome if name is None else find("apr.rewards", name)
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Draw:
     """The groups of one step, and the place in the stream that the next step begins at."""
@@ -183,11 +157,9 @@ async def draw_groups(
         drawn = draw(policy.task, config, position, missing, edge)
         position = drawn[-1].index + 1
         own = drawn[processes.rank :: processes.count]
-        # Cut short, it goes through all turns with the other processes, which wait for it there.
+        # Cut short, it goes through all that is left with the other processes, which wait for it there.
         work = run_groups(own, policy, config, emit=emit if not turn else None)
         groups += await stop.attempt(work) or []
-    if stop.asked:
-        return None
     watched = groups[0] if groups else None
     sampled = sum(tree.total_tokens for group in groups for tree in group.trees)
     tried = _tried(policy.task, config, groups)
@@ -195,6 +167,8 @@ async def draw_groups(
         seen = processes.gather([(not group.split, not group.signal, group.drawn.index) for group in groups])
         chosen = {index for *_, index in sorted(seen)[: config.groups]}
         groups = [group for group in groups if group.drawn.index in chosen]
+    if stop.asked:
+        return None
     return Draw(tuple(groups), watched, position, version, time.monotonic() - begun, sampled, tried)
 
 
@@ -256,3 +230,13 @@ async def run_groups(
         trees = tuple(done.result() for done in rollouts)
         groups.append(Group(drawn, trees, tuple(reward(tree, config.costs) for tree in trees)))
     return groups
+
+
+def failure(groups: Sequence[Group]) -> str:
+    """What the engine said of the first failed thread."""
+    for group in groups:
+        for tree in group.trees:
+            for thread in tree.threads.values():
+                if thread.reason == "engine_error":
+                    return thread.detail or "an engine error without a word"
+    return "there were none"

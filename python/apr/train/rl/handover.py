@@ -23,14 +23,22 @@ BUCKET_BYTES = 256 << 20
 
 MEMORY = Path("/dev/shm")
 """Where a directory costs no disk, on systems that have it."""
+_SPARE = 16 << 20
+"""Bytes beside the weights: the tokenizer, and what others write meanwhile."""
 _PREFIX = "apr-weights-"
 
 
 @contextmanager
-def directory_of_weights() -> Iterator[Path]:
-    """A fresh directory, for as long as it is needed. Those that killed processes left behind are removed."""
-    place = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
-    _sweep(place)
+def directory_of_weights(size: int) -> Iterator[Path]:
+    """A fresh directory for so many bytes of weights, for as long as it is needed: in memory if there is room. Those
+    that killed processes left behind are removed."""
+    _sweep(MEMORY)
+    # Containers often have no more than 64 MB there.
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > size + _SPARE:
+        place = MEMORY
+    else:
+        place = Path(tempfile.gettempdir())
+        _sweep(place)
     # The lock is there before the directory: one without it has no owner any more.
     handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=".lock", dir=place)
     os.close(handle)

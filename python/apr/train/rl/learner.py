@@ -171,8 +171,9 @@ class Learner:
     def _lesson_loss(self, batch: Batch, lessons: Lessons, sums: defaultdict[str, float]) -> Tensor:
         """A batch of lessons' part of the loss."""
         weights_BT = torch.tensor(lessons.weights)[batch.codes_BT].to(self.device)
-        ids_BT = batch.token_ids_BT.to(self.device)
-        loss, metrics = sft_loss(self._network.logits(ids_BT), ids_BT, weights_BT)
+        batch = batch.to(self.device)
+        ids_BT = batch.token_ids_BT
+        loss, metrics = sft_loss(self._network.logits(ids_BT, **batch.layout), ids_BT, weights_BT)
         sums["loss"] += float(loss.detach()) * lessons.share
         sums["replay"] += float(metrics["loss"])
         return loss * lessons.share

@@ -152,7 +152,8 @@ class Alarms:
 
     def _fell(self, now: dict[str, Any], name: str, share: float, text: str) -> str | None:
         usual = self._usual(name)
-        if usual is None or name not in now or now[name] >= share * usual:
+        # A reward of somebody's own may be below zero.
+        if usual is None or name not in now or now[name] >= usual - (1 - share) * abs(usual):
             return None
         return f"{text}: {name} {now[name]:.3g}, usually {usual:.3g}"
 

@@ -35,8 +35,8 @@ async def publish(
     by: HandOver,
 ) -> int:
     """Have all servers serve the model's weights as they are now; the engine's version of them. Every process has to
-    call it. EngineError, in every process, if one server does not take them; Diverged if the model computes what is not
-    finite."""
+    call it. EngineError, in every process, if one server does not take them or they cannot be written, where this is an
+    OSError; Diverged if the model computes what is not finite."""
     ids = torch.tensor([probe], device=processes.device)
     with torch.no_grad():
         expected_T = token_logprobs(model(input_ids=ids, use_cache=False).logits, ids)[0]
@@ -46,25 +46,27 @@ async def publish(
     of_others = set(chain.from_iterable(used[: processes.rank]))
     own = [server for server in engine.servers if server not in of_others]
     weights = whole_weights(model, here=bool(own))
-    name, version, failure = "", 0, None
+    name, version = "", 0
+    failure: EngineError | OSError | None = None
     with contextlib.ExitStack() as held:
-        if own:
-            on_their_way: Weights
-            if by == "directory":
-                directory = held.enter_context(directory_of_weights())
-                await asyncio.to_thread(save_model, model, tokenizer, directory, weights=weights)
-                on_their_way = OnDisk(directory, await asyncio.to_thread(weights_name, directory))
-            else:
-                buckets, digest = await asyncio.to_thread(buckets_of, weights)
-                if by == "tensors":
-                    on_their_way = InMemory(pickled(buckets), digest)
+        try:
+            if own:
+                on_their_way: Weights
+                if by == "directory":
+                    size = sum(value.nbytes for value in weights.values())
+                    directory = held.enter_context(directory_of_weights(size))
+                    await asyncio.to_thread(save_model, model, tokenizer, directory, weights=weights)
+                    on_their_way = OnDisk(directory, await asyncio.to_thread(weights_name, directory))
                 else:
-                    on_their_way = Broadcast(buckets, digest, processes.device)
-            name = on_their_way.name
-            try:
+                    buckets, digest = await asyncio.to_thread(buckets_of, weights)
+                    if by == "tensors":
+                        on_their_way = InMemory(pickled(buckets), digest)
+                    else:
+                        on_their_way = Broadcast(buckets, digest, processes.device)
+                name = on_their_way.name
                 version = await engine.update_weights(on_their_way, Probe(probe, tuple(expected_T.tolist())), own)
-            except EngineError as error:
-                failure = error
+        except (EngineError, OSError) as error:
+            failure = error
     for told in processes.gather([None if failure is None else str(failure)]):
         if told is not None:
             raise failure or EngineError(told)

@@ -34,7 +34,7 @@ from apr.train.recipes import CreditConfig, RlConfig
 from apr.train.rl.check import check
 from apr.train.rl.credit import credits_of
 from apr.train.rl.edge import Edge
-from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, run_groups
+from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, failure, run_groups
 from apr.train.rl.handover import HandOver
 from apr.train.rl.learner import Learner
 from apr.train.rl.metrics import Alarms, credited, records, summarise
@@ -118,11 +118,15 @@ class GrpoTrainer:
         self._whole = True
         """The weights are those of the last step, and its line is written."""
         if self.processes.rank == 0:
-            run.rewind(self.step - (self._untold is not None))
+            run.rewind(self.step)
             if self._replayed is not None:
                 run.keep_lessons(self._replayed.recipe)
         self.processes.wait()
-        for line in (*run.entries(), *([self._untold] if self._untold else [])):
+        entries = run.entries()
+        if entries and entries[-1]["step"] == self.step:
+            # It was told by a run that saved no checkpoint since.
+            self._untold = None
+        for line in (*entries, *([self._untold] if self._untold else [])):
             self.alarms.look(line)
         task = selected(task, config.problem_options)
         probe = language.open(task.prompt(draw(task, config, 0, 1)[0].problem, None))
@@ -144,6 +148,11 @@ class GrpoTrainer:
     def done(self) -> bool:
         """The run is at its end."""
         return self.step >= self.config.steps or self._spent(self.sampled)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to do: the run is at its end, and its last line is told."""
+        return self.done and self._untold is None
 
     def train(
         self,
@@ -302,7 +311,7 @@ class GrpoTrainer:
         self.learner.seconds["generate"] = drawn.seconds
         metrics = summarise(self.processes.gather(records(self.policy.task, groups)))
         if metrics["failures"] == metrics["rollouts"]:
-            raise EngineError(f"step {self.step + 1}: no rollout came to its end: {_failure(groups)}")
+            raise EngineError(f"step {self.step + 1}: no rollout came to its end: {failure(groups)}")
         parts = self.processes.gather([(drawn.sampled, drawn.tried)])
         sampled = self.sampled + sum(tokens for tokens, _ in parts)
         edge = self.edge.after(one for _, tried in parts for one in tried)
@@ -379,16 +388,6 @@ class GrpoTrainer:
 
 def _copy(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in weights_of(model).items()}
-
-
-def _failure(groups: Sequence[Group]) -> str:
-    """What the engine said of the first failed thread."""
-    for group in groups:
-        for tree in group.trees:
-            for thread in tree.threads.values():
-                if thread.reason == "engine_error":
-                    return thread.detail or "an engine error without a word"
-    return "there were none"
 
 
 def _memory(device: torch.device) -> int:
