@@ -216,7 +216,8 @@ def gradient(groups: list[Group], start: Path, settings: RlConfig) -> Any:
     return torch.cat(found)
 
 
-GROUPS = [group(FOUND, FALSE, FAULTY, rewards=[1.0, 0.0, 0.0]), group(MISSED, FAULTY)]
+LATE = searched([HOPELESS, HOPEFUL], [missed("4+5=9"), missed("6-4=2")])
+GROUPS = [group(FOUND, FALSE, FAULTY, rewards=[1.0, 0.0, 0.0]), group(MISSED, FAULTY, LATE)]
 
 
 @pytest.mark.parametrize("name", [*WEIGHTS, "all"])
@@ -295,7 +296,7 @@ def test_a_reward_or_problems_that_there_are_not_are_refused_before_a_run_is_mad
     for key, value in (("reward", "no:such"), ("reward", "dearest"), ("numbers", [9, 9])):
         with pytest.raises(ValueError, match=key):
             check(Countdown(), Traces(), config(**{key: value}), start)
-    with pytest.raises(ValueError, match="numbers: sudoku has no kinds of problems"):
+    with pytest.raises(ValueError, match="unknown key numbers"):
         check(Sudoku(), Traces(), config(numbers=[3, 3]), start)
 
 
