@@ -121,6 +121,26 @@ def line_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     return line_begins(batch, tokenizer) & batch.loss_mask_BT
 
 
+def choice_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
+    """Whether each position is one where a thread that spawns chooses: between "Exploring Operation: " and "=", or the
+    begin of a line, unless a solution was joined. [B, T], bool."""
+    found_BT = torch.zeros_like(batch.loss_mask_BT)
+    for row, (ids, written) in enumerate(zip(batch.token_ids_BT.tolist(), batch.loss_mask_BT.tolist(), strict=True)):
+        texts = [tokenizer.decode([token]) for token in ids]
+        given = "".join(text for text, own in zip(texts, written, strict=True) if not own)
+        whole = "".join(texts)
+        spawns = "<Calling Sub Searches>" in whole or "<End Sub Searches>" in whole
+        if not spawns or "<Goal Reached in Sub Search" in given:
+            continue
+        chosen = False
+        for place, text in enumerate(texts):
+            chosen = chosen and text != "="
+            begins = place > 0 and texts[place - 1].endswith("\n")
+            found_BT[row, place] = written[place] and (chosen or begins)
+            chosen = chosen or text == "Exploring Operation: "
+    return found_BT
+
+
 def weighed(batch: Batch, tokenizer: Tokenizer, weights: LossWeights) -> Tensor:
     weights_BT = batch.loss_mask_BT.float()
     results_BT = result_positions(batch, tokenizer)
@@ -131,6 +151,7 @@ def weighed(batch: Batch, tokenizer: Tokenizer, weights: LossWeights) -> Tensor:
     weights_BT[line_positions(batch, tokenizer)] = weights.lines
     joined_BT = joined_positions(batch, tokenizer)
     weights_BT[joined_BT] = weights_BT[joined_BT].clamp_min(weights.joined)
+    weights_BT[choice_positions(batch, tokenizer)] *= weights.choices
     return weights_BT
 
 
@@ -153,7 +174,7 @@ def samples_of(method: Any, count: int, recipe: str = "tiny") -> list[Sample]:
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_kinds_are_what_a_slow_reading_finds(method: str, recipe: str) -> None:
     tokenizer = Tokenizer()
-    weights = LossWeights(results=3.25, large_results=0.1, states=0.7, verdicts=5.5, joined=4.3, lines=6.5)
+    weights = LossWeights(results=3.25, large_results=0.1, states=0.7, verdicts=5.5, joined=4.3, lines=6.5, choices=0.6)
     table = torch.tensor([weights.of(code) for code in range(CODES)])
     found = dict.fromkeys(KINDS, 0)
     for batch in batches(samples_of(method, 80, recipe), tokenizer.pad, 8192):
@@ -169,6 +190,7 @@ def test_kinds_are_what_a_slow_reading_finds(method: str, recipe: str) -> None:
             "verdicts": verdict_positions(batch, tokenizer),
             "joined": joined_positions(batch, tokenizer),
             "lines": line_positions(batch, tokenizer),
+            "choices": choice_positions(batch, tokenizer),
         }
         for kind, positions_BT in slow.items():
             assert torch.equal(codes(kinds_BT, kind), positions_BT), kind
@@ -178,7 +200,8 @@ def test_kinds_are_what_a_slow_reading_finds(method: str, recipe: str) -> None:
         numbers = set(results_BT.flatten().tolist()) - {0}
         spoilt = set(results_BT[wrong_BT].tolist()) - {0}
         assert runs(codes(kinds_BT, "results"), wrong_BT) == (len(numbers) - len(spoilt), len(numbers))
-    assert all(count for kind, count in found.items() if method == "apr" or kind != "joined"), found
+    # Serial searches neither join nor choose what to spawn.
+    assert all(count for kind, count in found.items() if method == "apr" or kind not in ("joined", "choices")), found
 
 
 def test_a_trial_is_computed_from_its_quotient_on() -> None:
@@ -342,7 +365,7 @@ def test_what_a_task_does_not_take_is_refused(line: str, changed: str, said: str
 
 
 def test_a_weight_of_no_kind_of_countdowns_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown key weights\.result; known: joined, large_results"):
+    with pytest.raises(ValueError, match=r"unknown key weights\.result; known: choices, joined, large_results"):
         sft_recipe(SFT + "\n[weights]\nresult = 2\n", "apr")
 
 

@@ -335,6 +335,19 @@ def test_from_a_step_to_the_text_of_a_thread(tmp_path: Path, size: tuple[int, in
     asyncio.run(look())
 
 
+def test_all_rollouts_of_a_large_group_are_listed(tmp_path: Path) -> None:
+    run = rl_run(tmp_path / "run", steps=1, rollouts=20)
+
+    async def look() -> None:
+        app = AprApp(MonitorScreen([run]))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("3")
+            browser = app.screen.query_one(Browser)
+            await until(pilot, lambda: browser.track is not None and len(browser.track.state.rollouts) == 20)
+
+    asyncio.run(look())
+
+
 def test_keys_of_the_monitor(tmp_path: Path) -> None:
     first, second = rl_run(tmp_path / "one", steps=3, rollouts=1), rl_run(tmp_path / "two", steps=2, rollouts=1)
 

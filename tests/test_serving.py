@@ -36,6 +36,7 @@ from apr.languages.markup import Marked  # noqa: E402
 from apr.languages.tags import MARKUP as TAGS  # noqa: E402
 from apr.languages.tags import Tags  # noqa: E402
 from apr.limits import Limits  # noqa: E402
+from apr.origin import Origin, write_origin  # noqa: E402
 from apr.policy import Policy, PolicyError  # noqa: E402
 from apr.serving import ServingLimits, thread_server  # noqa: E402
 from apr.serving.turns import Full, Turns  # noqa: E402
@@ -44,7 +45,7 @@ from apr.threads.events import from_json  # noqa: E402
 from apr.threads.tree import ThreadTree  # noqa: E402
 from apr.tokenizer import ForeignTokenizer  # noqa: E402
 from dialogues import Dialogue, Played  # noqa: E402
-from tiny import SOLVED, teacher_policy  # noqa: E402
+from tiny import SOLVED, save_tiny_model, teacher_policy  # noqa: E402
 
 PROMPT = prompt(SOLVED, "apr")
 KEY = "a-key"
@@ -756,6 +757,19 @@ def test_the_engine_keeps_and_multiplies_as_it_is_asked_to(
     assert main(["serve", "--threads", *words]) == 2
     assert "enough is known" in capsys.readouterr().err
     assert (asked["cache_bytes"], asked["cache_dtype"], asked["compute_dtype"]) == (64 << 20, "float32", "bfloat16")
+
+
+def test_a_model_of_a_method_that_none_ships_for_is_served_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(*_: Any) -> int:
+        return 15
+
+    monkeypatch.setattr("apr.serving.server.serve", serve)
+    model = save_tiny_model(tmp_path / "plain-search", context_length=512)
+    write_origin(Origin(method="sos"), model)
+    assert main(["serve", "--threads", "--model", model, "--port", str(free_port())]) == 128 + 15
+    assert "plain-search at http://" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_refused_before_a_model_is_loaded(

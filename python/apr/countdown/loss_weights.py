@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from apr.fields import NotNegative
 
 # The flags of a token's code, as in `rust/countdown/src/lesson/kind.rs`; 0: the model does not write it itself.
-WRITTEN, RESULT, LARGE_RESULT, STATE, VERDICT, JOINED, LINE = (1 << place for place in range(7))
-CODES = 2 * LINE
+WRITTEN, RESULT, LARGE_RESULT, STATE, VERDICT, JOINED, LINE, CHOICE = (1 << place for place in range(8))
+CODES = 2 * CHOICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class LossWeights:
 
     lines: NotNegative = 1.0
     """The first token of each line, by which a thread goes on, spawns or gives up: a choice in a single token."""
+    choices: NotNegative = 1.0
+    """Times what they weigh else, where a thread that spawns chooses: the numbers and the sign of each step that it
+    shows, and the first token of each of its lines. 0: it learns what follows from a choice, and none itself, as for
+    lessons beside reinforcement learning."""
 
     def of(self, code: int) -> float:
         """The weight of a token with this code."""
@@ -44,7 +48,8 @@ class LossWeights:
             (LINE, self.lines),
         ):
             weight = other if code & flag else weight
-        return max(weight, self.joined) if code & JOINED else weight
+        weight = max(weight, self.joined) if code & JOINED else weight
+        return weight * self.choices if code & CHOICE else weight
 
 
 def _with(flag: int) -> frozenset[int]:
@@ -58,5 +63,6 @@ KINDS = {
     "verdicts": _with(VERDICT),
     "joined": _with(JOINED),
     "lines": _with(LINE),
+    "choices": _with(CHOICE),
 }
 """The codes of each kind's tokens. A token may be of several, and every large result is among the results."""

@@ -17,8 +17,8 @@ use crate::sample::{Choices, ProblemSpace, ProblemStream, Random, for_search};
 use crate::search::{Below, Guide, Method, Trace, Waves, search};
 use crate::tokens::{BOS, EOS, Tokenizer};
 use crate::trace::{
-    CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, END_OPERATIONS, EQUAL, NO_OPERATIONS, SPAWN,
-    STATE, TARGET_LIST, TOKEN_BUDGET, TOKEN_BUDGET_BIN, UNEQUAL,
+    CHILD_BUDGET, CHILD_CANCELLED, CHILD_FAILED, CHILD_SOLVED, END_JOIN, END_OPERATIONS, EQUAL, EXPLORE, NO_OPERATIONS,
+    SPAWN, STATE, TARGET_LIST, TOKEN_BUDGET, TOKEN_BUDGET_BIN, UNEQUAL,
 };
 
 const WIDTH_STREAM: u64 = 2;
@@ -33,6 +33,8 @@ pub struct Sample {
     pub token_ids: Vec<u32>,
     /// True where the model itself writes the token; as long as `token_ids`.
     pub loss_mask: Vec<bool>,
+    /// Whether the thread spawns, and what it writes here is no solution: it chooses.
+    pub choosing: bool,
 }
 
 /// A stream of problems with their teacher traces.
@@ -226,6 +228,8 @@ pub fn thread_samples(thread: &Trace, condition: Option<&str>, cancelled: bool, 
         if round + 1 == thread.main_calls.len() {
             sample.push(tokenizer, EOS, true);
         }
+        let last = round + 1 == thread.main_calls.len();
+        sample.choosing = thread.main_calls.len() > 1 && !(last && thread.solved);
         samples.push(sample);
     }
     samples
@@ -237,6 +241,7 @@ impl Sample {
         let id = |token: &str| tokenizer.id(token);
         let digits: Vec<u32> = (b'0'..=b'9').filter_map(|digit| id(&char::from(digit).to_string())).collect();
         let (equals, times, open, begin, join) = (id("="), id("*"), id(STATE), id(TARGET_LIST), id(END_JOIN));
+        let explore = id(EXPLORE);
         let ends_line = |id: u32| tokenizer.decode(&[id], false).is_ok_and(|text| text.ends_with('\n'));
         let line_ends: Vec<u32> = (0..tokenizer.vocab_size() as u32).filter(|&id| ends_line(id)).collect();
         let (ends, verdicts) = ([id(NO_OPERATIONS), id(END_OPERATIONS)], [id(UNEQUAL), id(EQUAL)]);
@@ -244,8 +249,8 @@ impl Sample {
         // Where the contents of the state line under way began; whether a join is over; the digits of a result so far.
         let (mut line, mut inside, mut joined) = (false, false, false);
         let mut result: Option<usize> = None;
-        // Whether a trial is under way, whose quotient is computed as its product is.
-        let mut trial = false;
+        // Whether a trial is under way, whose quotient is computed as its product is; or a step is being chosen.
+        let (mut trial, mut step) = (false, false);
         for (place, &token) in self.token_ids.iter().enumerate() {
             let token = Some(token);
             let digit = token.is_some_and(|token| digits.contains(&token));
@@ -255,6 +260,7 @@ impl Sample {
                 result = (token == equals || trial && token == times).then_some(0);
             }
             joined |= token == join;
+            step &= token != equals;
             // What opens, begins or ends a state line is no part of its contents.
             let contents = inside && token != open && token != begin && !ends.contains(&token);
             if token == open {
@@ -289,6 +295,10 @@ impl Sample {
             if first {
                 kinds[place] |= kind::LINE;
             }
+            if self.choosing && (first || step) {
+                kinds[place] |= kind::CHOICE;
+            }
+            step |= token == explore;
         }
         kinds
     }

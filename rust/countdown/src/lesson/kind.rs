@@ -14,3 +14,6 @@ pub const VERDICT: u8 = 16;
 pub const JOINED: u8 = 32;
 /// The first of a line: which kind of line comes next.
 pub const LINE: u8 = 64;
+/// The numbers or the sign of a step that a thread which spawns shows, or the first token of its lines: chosen, and not
+/// copied, where the order of steps is free.
+pub const CHOICE: u8 = 128;
