@@ -123,14 +123,14 @@ def line_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
 
 def choice_positions(batch: Batch, tokenizer: Tokenizer) -> Tensor:
     """Whether each position is one where a thread that spawns chooses: between "Exploring Operation: " and "=", or the
-    begin of a line, unless a solution was joined. [B, T], bool."""
+    begin of a line, unless a solution comes of it. [B, T], bool."""
     found_BT = torch.zeros_like(batch.loss_mask_BT)
     for row, (ids, written) in enumerate(zip(batch.token_ids_BT.tolist(), batch.loss_mask_BT.tolist(), strict=True)):
         texts = [tokenizer.decode([token]) for token in ids]
-        given = "".join(text for text, own in zip(texts, written, strict=True) if not own)
         whole = "".join(texts)
         spawns = "<Calling Sub Searches>" in whole or "<End Sub Searches>" in whole
-        if not spawns or "<Goal Reached in Sub Search" in given:
+        own = "".join(text for text, one in zip(texts, written, strict=True) if one)
+        if not spawns or " equal: Goal Reached" in own:
             continue
         chosen = False
         for place, text in enumerate(texts):
@@ -174,7 +174,7 @@ def samples_of(method: Any, count: int, recipe: str = "tiny") -> list[Sample]:
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_kinds_are_what_a_slow_reading_finds(method: str, recipe: str) -> None:
     tokenizer = Tokenizer()
-    weights = LossWeights(results=3.25, large_results=0.1, states=0.7, verdicts=5.5, joined=4.3, lines=6.5, choices=0.6)
+    weights = LossWeights(results=3.25, large_results=0.1, states=0.7, verdicts=5.5, joined=4.3, lines=6.5, choices=0.5)
     table = torch.tensor([weights.of(code) for code in range(CODES)])
     found = dict.fromkeys(KINDS, 0)
     for batch in batches(samples_of(method, 80, recipe), tokenizer.pad, 8192):
