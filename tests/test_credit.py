@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from apr import Tokenizer
+from apr.countdown.credit import choices
 from apr.countdown.language import Traces
 from apr.countdown.task import Countdown
 from apr.engine.checkpoint import load_model
@@ -107,6 +108,19 @@ def test_no_choice_is_good_for_what_it_only_says(second: tuple[str, str]) -> Non
     tree = searched([HOPEFUL, second], [missed("6-4=2"), missed("6-4=2")])
     (found,) = credit(group(tree), choices=1.0)
     assert (found.counts["choices"], found.counts["good_choices"]) == (2, 1)
+
+
+def test_a_choice_is_judged_by_itself() -> None:
+    """Neither by a false way to the same numbers before it, nor by its second spawn."""
+    false_first = searched([("2+3=6", "4, 6"), HOPEFUL], [missed("6-4=2"), missed("6-4=2")])
+    twice = false_first.main.text.replace("Node #0,1\n<End", "Node #0,0\n<End")
+    prompts = [false_first.threads[child].prompt_text for child in ("0.0", "0.1")]
+    found = choices(PROBLEM, false_first.main.text, prompts)
+    assert [choice is not None and choice.good for choice in found] == [False, True]
+    first, second = choices(PROBLEM, twice, [prompts[1].replace("#0,1", "#0,0")] * 2)
+    assert first is not None
+    assert first.good
+    assert second is None
 
 
 def test_the_token_that_made_a_line_wrong_pays_for_it() -> None:

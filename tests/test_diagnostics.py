@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
 import apr
 from apr import Problem
+from apr._core import inspect
 from apr.countdown.diagnostics import Diagnostics, diagnose, failure_cause
 from apr.countdown.task import Countdown
 from apr.evaluate.problems import split_problems
@@ -100,6 +103,43 @@ def test_unsolvable_problems_are_lost_to_width() -> None:
     assert failure_cause(tree, problem) == "width"
     assert diagnose(tree).hopeful_children == 0
     assert diagnose(tree).hopeless_tokens == diagnose(tree).child_tokens
+
+
+def test_problems_that_no_solver_holds_are_judged_all_the_same() -> None:
+    problem = Countdown().from_json({"numbers": [9999999999, 9999999998, 9999999997, 9999999996], "target": 27})
+    tree = played_alone(problem, "Current State: 27:[1, 2], Operations: []\n")
+    assert failure_cause(tree, problem) == "width"
+    task = Countdown("sos+")
+    assert (task.kind(problem), task.difficulty(problem)) == ("4:unknown", "unknown")
+    assert not Countdown(max_solutions=3).accepts(problem)
+    for numbers in ((-1, 4), (1, 1 << 70)):
+        with pytest.raises(ValueError, match="numbers: "):
+            task.select({"numbers": numbers})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"child_beam_size": 0}, {"waves": [0]}, {"slack": -1}, {"trials": 0}, {"largest": 0}]
+)
+def test_a_teacher_that_cannot_search_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Countdown().check_teacher(wrong)
+
+
+def test_a_budget_of_another_method_is_refused() -> None:
+    problem = Problem([2, 3, 4], 10)
+    for method, other in (("apr", "sos+"), ("sos+", "apr")):
+        ours, theirs = Countdown(method), Countdown(other)
+        assert ours.read_prompt(ours.prompt(problem, 512)) == (problem, 512)
+        head = theirs.prompt(problem, 512).removesuffix(theirs.prompt(problem, None))
+        with pytest.raises(ValueError, match=f"a budget of {re.escape(method)} begins with"):
+            ours.read_prompt(head + ours.prompt(problem, None))
+
+
+def test_a_trial_by_nothing_is_read() -> None:
+    """Which a model may write; nothing is divided by it."""
+    begin = "Current State: 10:[2, 3, 4], Operations: []\n"
+    found = inspect(f"{begin}0*5=0\n5-0=5\n1*1=1\n")
+    assert (found["trials"], found["wrong_trials"]) == (3, 3)
 
 
 def test_equal_children_are_counted() -> None:

@@ -233,6 +233,12 @@ def test_child_spawning_at_the_depth_limit_is_a_failed_child() -> None:
     assert tree.main.rounds[0].outcomes == ("failed", "found")
 
 
+def test_what_a_main_thread_claims_before_a_spawn_that_may_not_be_is_no_answer() -> None:
+    tree = play(script("?!win[a]"), limits=Limits(depth=0))
+    assert reasons(tree) == {"0": "limit_depth"}
+    assert (tree.main.result, tree.correct, tree.score) == (None, False, 0.0)
+
+
 def test_total_tokens_are_shared_and_never_exceeded() -> None:
     texts = "?[a,b]", "?{-,win}!win", "a" + "." * 100, "bb!win"
     tree = play(script(*texts), limits=Limits(total_tokens=35))
@@ -408,6 +414,27 @@ def test_cancelling_the_task_closes_everything() -> None:
     assert reasons(tree) == {"0": "interrupted", "0.0": "interrupted", "0.1": "answered"}
     assert tree.threads["0.0"].sampled_tokens == 2
     assert tree.correct is None
+
+
+def test_a_rollout_that_is_cancelled_twice_tells_its_end_and_nothing_after_it() -> None:
+    events: list[Event] = []
+    engine = Deaf(WIN, Characters(), faults=[Fault("a", "delay", after=2, seconds=60)])
+
+    async def interrupt() -> None:
+        task = asyncio.create_task(rollout("win", engine, task=ToyTask(), language=ToyLanguage(), emit=events.append))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # What was not waited for goes on to its own end.
+        await asyncio.sleep(0.05)
+
+    asyncio.run(interrupt())
+    tree = ThreadTree.fold(events)
+    assert reasons(tree) == {"0": "interrupted", "0.0": "interrupted", "0.1": "answered"}
+    assert isinstance(events[-1], RolloutFinished)
 
 
 def test_keyboard_interrupt_leaves_a_whole_log() -> None:

@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 
 import pages
+from apr.cli import main
 from apr.languages.tags import Tags
+from apr.origin import Origin, read_origin, write_origin
 from apr.task import Search, Task, Teaches, load_task
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.language import Spawn, load_language
 from apr.threads.run import run_threads
-from apr.train.recipes import rl_recipe
+from apr.train.model import new_model, save_model
+from apr.train.recipes import ModelConfig, rl_recipe
 from apr.train.rl.rewards import load_reward
 from apr.train.searches import search_samples
 
@@ -67,6 +70,18 @@ def test_the_reward_and_its_recipe(page: Path, task: Task[Any]) -> None:
     tree = run_threads(star, ScriptedEngine(texts, Tags().tokenizer), task=task, language=language)
     assert tree.correct
     assert reward(tree, config.costs) == 1 / len(tree.threads)
+
+
+def test_its_run_goes_on_from_a_checkpoint_of_the_page(page: Path, tmp_path: Path) -> None:
+    shape = ModelConfig(hidden_size=16, layers=1, heads=2, mlp_size=32, context_length=256)
+    tokenizer = Tags().tokenizer
+    save_model(new_model(shape, tokenizer, seed=0), tokenizer, tmp_path / "star")
+    write_origin(Origin("star:PathStar", "tags", "apr"), tmp_path / "star")
+    small = FILES["rl.toml"].replace("groups = 8", "groups = 1").replace("group_size = 8", "group_size = 2")
+    (tmp_path / "rl.toml").write_text(small)
+    words = ["--recipe", str(tmp_path / "rl.toml"), "--start-from", str(tmp_path / "star"), "--steps", "1"]
+    assert main(["train", "rl", *words, "--out", str(tmp_path / "rl"), "--device", "cpu", "--threads", "1"]) == 0
+    assert read_origin(tmp_path / "rl" / "checkpoints" / "1") == Origin("star:PathStar", "tags", "apr")
 
 
 def test_problems(task: Task[Any]) -> None:

@@ -10,7 +10,7 @@ use apr_countdown::trace::read::{
 
 use crate::choices::Choices;
 
-const PIECES: [&str; 20] = [
+const PIECES: [&str; 26] = [
     "\n",
     "\n\n",
     " ",
@@ -28,6 +28,12 @@ const PIECES: [&str; 20] = [
     "27",
     "22+5=27",
     "99-1=97",
+    "*",
+    "0*5=0",
+    "5-0=5",
+    "1*1=1",
+    "13*60=780",
+    "780-780=0",
     "184467440737095516160",
     "-3",
     "\u{e9}",
@@ -76,8 +82,8 @@ pub fn verdicts(bytes: &[u8]) {
     let result = search_result(text);
     let prompts = child_prompts(text, ChildHead::Bare).unwrap_or_default();
     for prompt in prompts.iter().take(1).map(String::as_str).chain([text]) {
-        assert!(!check_claim(prompt, text).correct || result.is_some());
-        assert_eq!(check_solution(prompt, text).correct, check_solution(prompt, text).correct);
+        let claimed = result.is_some_and(|result| check_solution(prompt, result).correct);
+        assert_eq!(check_claim(prompt, text).correct, claimed);
     }
     assert!(!check_trace(text).correct || result.is_some());
 }
@@ -112,6 +118,5 @@ pub fn claims(bytes: &[u8]) {
     let text = &*written(bytes);
     let steps = claimed_steps(text);
     assert!(steps.len() <= text.len());
-    let again: Vec<String> = steps.iter().map(ToString::to_string).collect();
-    assert_eq!(claimed_steps(text).iter().map(ToString::to_string).collect::<Vec<_>>(), again);
+    assert!(steps.iter().all(|step| text.contains(&step.to_string())));
 }

@@ -8,8 +8,8 @@ from hashlib import blake2b
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one rollout. A thread that meets one closes with the reason of its name, and keeps what it
-    found."""
+    """Bounds of one rollout. A thread that meets one closes with the reason of its name, and keeps what it found; where
+    it is a spawn that may not be, it ends with that, and has found nothing."""
 
     threads: int = 64
     """Threads of the rollout, the main thread included."""

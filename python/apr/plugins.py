@@ -29,7 +29,8 @@ def noted(group: str, name: str, where: object) -> str:
     if _installed(group, name) is not None or name in _vouched:
         return name
     kind = group.rpartition(".")[2].removesuffix("s")
-    raise ValueError(f"{where} names the {kind} {name!r:.80}, which is not installed; give it with --{kind}")
+    how = f"give it with --{kind}, or in a recipe"
+    raise ValueError(f"{where} names the {kind} {name!r:.80}, which is not installed; {how}")
 
 
 def find(group: str, name: str, known: tuple[str, ...] = ()) -> Any:

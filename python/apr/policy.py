@@ -89,7 +89,7 @@ def load(
     `model` is a checkpoint in Hugging Face layout, the name of one that ships (`sudoku-tiny`) or a name on its hub;
     without it the model runs that ships for the task and the method. Method, task and language are those that the
     checkpoint notes unless they are named, and apr, Countdown and the authors' traces where it notes none. `engine` is
-    "native" (Llama on the CPU), "torch" or "sglang", or one of the entry-point group apr.engines; `options` are its
+    "native" (on the CPU), "torch" or "sglang", or one of the entry-point group apr.engines; `options` are its
     own, such as `threads` (CPU threads) and `cache_bytes` of the native one and `url` of SGLang's. PolicyError, a
     ValueError in one line, if it cannot be."""
     return load_policy(engine, None if model is None else str(model), method, task=task, language=language, **options)
@@ -232,7 +232,7 @@ def _download(name: str) -> Path:
 
 def install(extra: str) -> str:
     """How to get what is missing."""
-    return f"install the extra with `pip install 'apr[{extra}]'`"
+    return f"install the extra with `pip install 'apr[{extra}]'`, or in a checkout `uv sync --inexact --extra {extra}`"
 
 
 def _shipped(files: ExitStack, method: Method, task: str | None) -> Path:

@@ -99,7 +99,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: what the model was trained for, or apr)")  # fmt: skip
     add("--task", metavar="NAME", help="a task's name, or module:attribute (default: what the model was trained for)")
     add("--language", metavar="NAME", help="what it writes its threads in, likewise")
-    add("--engine", metavar="NAME", default="native", help="what runs it: native (default; Llama on the CPU), torch, "
+    add("--engine", metavar="NAME", default="native", help="what runs it: native (default; on the CPU), torch, "
         "sglang, or module:attribute")  # fmt: skip
     add("--server", metavar="URL", help=SERVER_HELP)
 

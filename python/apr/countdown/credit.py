@@ -14,16 +14,18 @@ def choices(problem: Problem, text: str, prompts: Sequence[str]) -> list[Choice 
     """Where each child's step was chosen: its two numbers and the sign between them, in the line that tried it.
 
     A good one leads, by true arithmetic from the problem's own numbers, to a state that can reach the target and that
-    no sibling before it was given. A false result is no way to a hopeful state, and a second try of it finds nothing
-    new: credit for either would teach to write what pays.
+    no sibling before it was truly given. A false result is no way to a hopeful state, and a second try of it finds
+    nothing new: credit for either would teach to write what pays. A node that was spawned before was chosen then.
     """
     places = _core.choices(text)
     found: list[Choice | None] = []
     given: set[tuple[int, ...]] = set()
     for prompt in prompts:
         node, left = _core.first_node(prompt), numbers_left(prompt)
-        good = left not in given and hopeful(prompt) and _core.follows(problem, prompt)
-        given.add(left)
-        place = places.get(node) if node is not None else None
+        follows = _core.follows(problem, prompt)
+        good = follows and left not in given and hopeful(prompt)
+        if follows:
+            given.add(left)
+        place = places.pop(node, None) if node is not None else None
         found.append(None if place is None else Choice(*place, good))
     return found

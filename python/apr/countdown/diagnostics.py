@@ -6,6 +6,7 @@ Counts are of one rollout and add up over rollouts.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,9 +94,9 @@ def failure_cause(tree: ThreadTree, problem: Problem) -> FailureCause | None:
         return cause
     if not main.rounds:
         # Alone, a main thread without a mistake has tried all that its width lets it.
-        return "faults" if _faulty(main) and can_reach(problem.numbers, problem.target) else "width"
+        return "faults" if _faulty(main) and _reaches(problem.numbers, problem.target) else "width"
     able = [child for child in tree.threads.values() if child.parent is not None and hopeful(child.prompt_text)]
-    if not able or not can_reach(problem.numbers, problem.target):
+    if not able or not _reaches(problem.numbers, problem.target):
         return "width"
     ended = [child for child in able if child.reason in ("answered", "no_answer")]
     if not ended:
@@ -114,10 +115,14 @@ def numbers_left(prompt: str) -> tuple[int, ...]:
 def hopeful(prompt: str) -> bool:
     """Whether the state that a child begins with can still reach its target."""
     state = first_state(prompt)
+    return state is not None and _reaches(state[1], state[0])
+
+
+def _reaches(numbers: Sequence[int], target: int) -> bool:
     try:
-        return state is not None and can_reach(state[1], state[0])
+        return can_reach(list(numbers), target)
     except (ValueError, OverflowError):
-        # A model may write numbers that no solver takes.
+        # A model, or a file of problems, may have numbers that no solver takes.
         return False
 
 

@@ -98,6 +98,8 @@ class DataConfig:
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.trials is not None and self.ranking != "kinds":
             yield "trials", 'they go with ranking = "kinds" only'
+        if self.shuffled and not self.waves:
+            yield "shuffled", "the order is drawn in a search in waves only"
         ends = [stage.until for stage in self.stages]
         for place, (before, end) in enumerate(pairwise([0.0, *ends])):
             if end <= before:
@@ -108,6 +110,9 @@ class DataConfig:
             for part in stage.parts:
                 if part.beam_size is None and not self.waves:
                     yield f"stages[{place}].parts", "a beam_size is missing: only a search in waves needs none"
+                narrow = part.child_beam_size
+                if self.waves and narrow is not None and narrow[0] != narrow[1]:
+                    yield f"stages[{place}].parts", "child_beam_size is one width in a search in waves, not two"
                 if part.rounds and not self.waves:
                     yield f"stages[{place}].parts", "rounds are of a search in waves"
                 if not part.main and self.children_above is None:

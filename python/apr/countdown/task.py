@@ -49,13 +49,13 @@ class Countdown:
         chosen = Countdown(self.method, **options)
         try:
             chosen.problems("train", 0, 0, 1)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             name = "held_out_targets" if "held_out_targets" in options else "numbers"
             raise ValueError(f"{name}: {error}") from None
         return chosen
 
     def accepts(self, problem: Problem) -> bool:
-        return self._most is None or _solutions(problem) <= self._most
+        return self._most is None or ((count := _solutions(problem)) is not None and count <= self._most)
 
     def to_json(self, problem: Problem) -> dict[str, Any]:
         return {"numbers": list(problem.numbers), "target": problem.target}
@@ -83,7 +83,11 @@ class Countdown:
         if state is None:
             raise ValueError("no state of a problem in it")
         target, numbers = state
-        return Problem(numbers, target), _core.prompt_budget(prompt)
+        budget = _core.prompt_budget(prompt)
+        head = "Sub Call Budget: " if self.method == "apr" else "Token Budget: "
+        if budget is not None and not prompt.startswith(head):
+            raise ValueError(f'a budget of {self.method} begins with "{head}"')
+        return Problem(numbers, target), budget
 
     def judge(self, problem: Problem, answer: str | None, text: str) -> Verdict:
         if self.method != "apr":
@@ -109,11 +113,12 @@ class Countdown:
     def difficulty(self, problem: Problem) -> str:
         """By the number of its distinct solutions."""
         count = _solutions(problem)
-        return next((name for name, most in DIFFICULTIES if count <= most), "easy")
+        return "unknown" if count is None else next((name for name, most in DIFFICULTIES if count <= most), "easy")
 
     def kind(self, problem: Problem) -> str:
         """How many numbers it has, and how many distinct solutions, up to the next power of two."""
-        return f"{len(problem.numbers)}:{1 << max(0, _solutions(problem) - 1).bit_length()}"
+        count = _solutions(problem)
+        return f"{len(problem.numbers)}:{'unknown' if count is None else 1 << max(0, count - 1).bit_length()}"
 
     def solvable(self, problem: Problem, prompt: str) -> bool:
         return diagnostics.hopeful(prompt)
@@ -180,9 +185,12 @@ def countdown(method: Method) -> Countdown:
     return Countdown(method)
 
 
-def _solutions(problem: Problem) -> int:
-    """How many distinct ones there are."""
-    return len(_core.solve_all(list(problem.numbers), problem.target))
+def _solutions(problem: Problem) -> int | None:
+    """How many distinct ones there are; None where numbers may grow beyond what the solver holds."""
+    try:
+        return len(_core.solve_all(list(problem.numbers), problem.target))
+    except OverflowError:
+        return None
 
 
 def _verdict(verdict: _core.Verdict) -> Verdict:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import apr
 from apr import Ranking, Trace
 from apr._core import Problem, first_width
+from apr.fields import Count, Range
 from apr.task import Method
 from apr.threads.tree import ThreadTree
 
@@ -22,17 +24,17 @@ _WIDE = 1000
 class Teacher:
     """What a model's teacher does beside searching as wide as it."""
 
-    child_beam_size: int | None = None
+    child_beam_size: Count | None = None
     """Width of children (apr); None: in waves without a bound, else 12."""
     ranking: Ranking = "paper"
     """In which order it keeps steps, see `apr.search`."""
-    largest: int | None = None
+    largest: Count | None = None
     """Leaves out steps to a greater result."""
-    slack: int | None = None
+    slack: Annotated[int, Range(1, 1000)] | None = None
     """Leaves out steps that lead too far above the target, see `apr.search`."""
-    trials: int | None = None
+    trials: Count | None = None
     """Divides greater numbers after a trial, see `apr.search`."""
-    waves: tuple[int, ...] = ()
+    waves: tuple[Count, ...] = ()
     """How many children it spawns at once (apr); none: all that it will."""
 
     def faults(self) -> Iterator[tuple[str, str]]:

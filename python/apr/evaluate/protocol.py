@@ -48,7 +48,7 @@ class Condition:
 
     method: Method = "apr"
     model: str | None = None
-    """Checkpoint directory; None: the one that ships for the method."""
+    """A directory, or the name of a model that ships or is on the hub; None: the one that ships for task and method."""
     budget: Natural | None = None
     """The condition in the prompt, child threads (apr) or tokens (sos+); None: the model's free choice."""
     temperature: float = 0.0

@@ -105,8 +105,11 @@ class Rollout:
             if not done:
                 await self.halt(main, "limit_time")
         except asyncio.CancelledError:
-            await self.halt(main, "interrupted")
-            self.finish()
+            try:
+                await self.halt(main, "interrupted")
+            finally:
+                # Cancelled once more while it waits, it is not waited for: its end is told in any case.
+                self.finish()
             raise
         if not main.cancelled():
             main.result()
@@ -134,7 +137,8 @@ class Rollout:
         self.sweep(MAIN)
         main = self.tree.main
         assert main.reason is not None
-        verdict = self.task.judge(self.problem, self.claim(main), main.text)
+        # What a thread claimed before a spawn that came to nothing is no answer of it.
+        verdict = self.task.judge(self.problem, main.result, main.text)
         # Right or wrong, a rollout whose engine failed is in no count; one that was stopped is, if it was right.
         unfair = verdict is None or self.tree.failed or (main.reason == "interrupted" and not verdict.correct)
         verdict = _UNJUDGED if verdict is None else verdict
@@ -380,6 +384,9 @@ class Rollout:
 
     def event(self, kind: Callable[..., Event], **values: Any) -> None:
         """The one way anything changes: apply, then emit."""
+        if self.tree.finished is not None:
+            # Of a thread that was not waited for.
+            return
         event = kind(rollout=self.id, time=round(time.monotonic() - self.begin, 6), **values)
         self.tree.apply(event)
         if self.emit is not None:

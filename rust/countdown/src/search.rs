@@ -226,5 +226,8 @@ pub fn expand(
     if target < 1 {
         return Err(Error::Target(target));
     }
+    if beam_size == 0 {
+        return Err(Error::Parameter("a beam or a wave is at least 1 wide".into()));
+    }
     teacher::kept(numbers, &heuristic.into(), &Scorer::new(heuristic, target)?, beam_size)
 }

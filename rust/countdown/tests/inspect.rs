@@ -18,8 +18,9 @@ fn faultless(text: &str) -> Inspection {
         found.wrong_numbers,
         found.wrong_states,
         found.wrong_verdicts,
+        found.wrong_trials,
     ];
-    assert_eq!(faults, [0; 6], "{found:?}\n{text}");
+    assert_eq!(faults, [0; 7], "{found:?}\n{text}");
     found
 }
 

@@ -270,7 +270,7 @@ impl Traces {
                 };
                 Ok((Problem(problem), Trace(trace), beam, child_beam, condition))
             };
-            (start..start + count).into_par_iter().map(item).collect()
+            (start..start.saturating_add(count)).into_par_iter().map(item).collect()
         });
         items.map_err(raise)
     }
@@ -318,7 +318,7 @@ impl Lessons {
                     })
                     .collect())
             };
-            (start..start + count).into_par_iter().map(lesson).collect()
+            (start..start.saturating_add(count)).into_par_iter().map(lesson).collect()
         });
         let rows = |lesson: Vec<(Vec<u8>, Vec<u8>)>| {
             lesson.iter().map(|(ids, kinds)| (PyBytes::new(py, ids), PyBytes::new(py, kinds))).collect()

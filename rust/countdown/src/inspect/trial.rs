@@ -48,7 +48,9 @@ impl Trial {
     /// The divisor and what is left, if it goes in once more.
     fn left(&self, state: &State) -> Option<(Number, Number)> {
         let rest = *self.rests.first()?;
-        let goes_on = self.product.is_none() && !target_is_tried(state) && rest >= self.divisor;
+        // A model may write that it divides by nothing.
+        let divides = self.divisor > 1 && rest >= self.divisor;
+        let goes_on = divides && self.product.is_none() && !target_is_tried(state);
         goes_on.then_some((self.divisor, rest))
     }
 }
