@@ -15,7 +15,7 @@ import pytest
 
 import apr
 from apr._core import Lessons, ProblemStream, Traces
-from apr.countdown.loss_weights import JOINED, LINE
+from apr.countdown.loss_weights import CHOICE, JOINED, LINE
 
 SPLITS = ("train", "val", "test")
 
@@ -75,7 +75,7 @@ def test_lessons_are_tokens_with_their_kinds() -> None:
         for ids, kinds in samples:
             assert len(ids) == len(kinds) <= 4096
             assert all(kind == 0 or kind & 1 for kind in kinds)
-            assert (ids[0], kinds[0], kinds[-1] & ~(JOINED | LINE)) == (tokenizer.bos, 0, 1)
+            assert (ids[0], kinds[0], kinds[-1] & ~(JOINED | LINE | CHOICE)) == (tokenizer.bos, 0, 1)
             text = tokenizer.decode(list(ids), skip_special=True)
             assert tokenizer.encode(text) == [i for i in ids if i not in (tokenizer.bos, tokenizer.eos)]
 

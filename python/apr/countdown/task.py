@@ -84,10 +84,13 @@ class Countdown:
             raise ValueError("no state of a problem in it")
         target, numbers = state
         budget = _core.prompt_budget(prompt)
-        head = "Sub Call Budget: " if self.method == "apr" else "Token Budget: "
-        if budget is not None and not prompt.startswith(head):
-            raise ValueError(f'a budget of {self.method} begins with "{head}"')
-        return Problem(numbers, target), budget
+        problem = Problem(numbers, target)
+        if budget is not None:
+            whole, bare = self.prompt(problem, budget), self.prompt(problem, None)
+            head = whole.removesuffix(bare).removesuffix(f"{budget} ")
+            if not prompt.startswith(head):
+                raise ValueError(f'a budget of {self.method} begins with "{head}"')
+        return problem, budget
 
     def judge(self, problem: Problem, answer: str | None, text: str) -> Verdict:
         if self.method != "apr":

@@ -45,8 +45,8 @@ _GRACE_S = 5.0
 """How long an aborted request may take to return what it sampled before its task is cancelled."""
 _CHUNK = 32
 """Most tokens of one streamed event; a line's end closes a chunk earlier."""
-_CUT_OFF: frozenset[CloseReason] = frozenset(("length", "limit_tokens", "limit_time", "interrupted"))
-"""Threads that end so keep a solution they found before; the others end in a spawn that came to nothing."""
+_KEEPS: frozenset[CloseReason] = frozenset(("answered", "length", "limit_tokens", "limit_time", "interrupted"))
+"""Threads that end so have the solution that they found; the others end in a spawn that came to nothing, with none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,8 +78,7 @@ class Rollout:
     @property
     def vocab_size(self) -> int | None:
         """Of the engine's model, or of the language where the engine does not tell."""
-        told: int | None = getattr(self.engine, "vocab_size", None)
-        return getattr(self.language, "vocab_size", None) if told is None else told
+        return next((size for of in (self.engine, self.language) if (size := getattr(of, "vocab_size", None))), None)
 
     async def run(self, budget: int | None) -> ThreadTree:
         self.event(
@@ -107,8 +106,7 @@ class Rollout:
         except asyncio.CancelledError:
             try:
                 await self.halt(main, "interrupted")
-            finally:
-                # Cancelled once more while it waits, it is not waited for: its end is told in any case.
+            finally:  # cancelled once more, it is not waited for
                 self.finish()
             raise
         if not main.cancelled():
@@ -137,7 +135,6 @@ class Rollout:
         self.sweep(MAIN)
         main = self.tree.main
         assert main.reason is not None
-        # What a thread claimed before a spawn that came to nothing is no answer of it.
         verdict = self.task.judge(self.problem, main.result, main.text)
         # Right or wrong, a rollout whose engine failed is in no count; one that was stopped is, if it was right.
         unfair = verdict is None or self.tree.failed or (main.reason == "interrupted" and not verdict.correct)
@@ -214,7 +211,6 @@ class Rollout:
         if thread.temperature is not None:
             params = replace(params, temperature=thread.temperature)
         chunk: list[int] = []
-
         last: list[int] = []
 
         def flush() -> None:
@@ -365,8 +361,7 @@ class Rollout:
         )
 
     def close(self, thread: Thread, reason: CloseReason, detail: str | None = None) -> None:
-        keeps = reason == "answered" or (reason in _CUT_OFF and not thread.waiting)
-        result = self.claim(thread) if keeps else None
+        result = self.claim(thread) if reason in _KEEPS and not thread.waiting else None
         self.event(ThreadClosed, thread=thread.id, reason=reason, result=result, detail=detail)
 
     def force(self, thread: Thread, cause: ForcedCause, instead: Resumption) -> None:
@@ -385,8 +380,7 @@ class Rollout:
     def event(self, kind: Callable[..., Event], **values: Any) -> None:
         """The one way anything changes: apply, then emit."""
         if self.tree.finished is not None:
-            # Of a thread that was not waited for.
-            return
+            return  # of a thread that was not waited for
         event = kind(rollout=self.id, time=round(time.monotonic() - self.begin, 6), **values)
         self.tree.apply(event)
         if self.emit is not None:

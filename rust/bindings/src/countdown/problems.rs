@@ -65,8 +65,9 @@ impl ProblemStream {
 
     /// Problems `start` to `start + count`.
     fn get(&self, py: Python<'_>, start: u64, count: u64) -> PyResult<Vec<Problem>> {
-        let problems: Result<Vec<_>, Error> =
-            py.detach(|| (start..start.saturating_add(count)).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect());
+        let problems: Result<Vec<_>, Error> = py.detach(|| {
+            (start..start.saturating_add(count)).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect()
+        });
         problems.map_err(raise)
     }
 }
