@@ -577,7 +577,7 @@ def test_a_missing_model_is_told_before_anything_runs(
     # Where the first part of a path exists, it is no name on a hub.
     (tmp_path / "checkpoints").mkdir()
     assert main(["eval", "--recipe", "rl", "--quick"]) == 2
-    assert "checkpoints/apr-tiny-sft" in capsys.readouterr().err
+    assert "checkpoints/apr-tiny-open-order" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
     assert main(["eval", "--quick"]) == 2
     assert "--recipe" in capsys.readouterr().err
