@@ -965,7 +965,7 @@ def test_logs_of_tasks_on_screen(tmp_path: Path) -> None:
 
 def test_pausing_comparing_and_settings() -> None:
     async def look() -> None:
-        app = solving()
+        app = solving(seconds_per_token=0.001)
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.press("escape", "c")
             await until(pilot, lambda: len(app.screen.query(SearchPane)) == 2)
@@ -979,7 +979,7 @@ def test_pausing_comparing_and_settings() -> None:
             assert all(t.state.view is not None and t.state.view.tree.correct for t in solver.tracks)
             await pilot.press("p", "minus", "minus", "minus")
             await until(pilot, lambda: "0.1x" in said(app, "title"))
-            # So slow that it has not ended when the next key comes.
+            # Seconds of a slow search, ten times as slow: it has not ended when the next key comes.
             await pilot.press("p", "space")
             await until(pilot, lambda: "paused" in said(app, "title"))
             held = [track.shown for track in solver.tracks]
