@@ -115,10 +115,7 @@ def natural(text: str, name: str = "") -> int:
 
 def seconds(text: str) -> float:
     """A time from 0 on. ValueError for another text."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0 <= value < math.inf:
         raise ValueError(f"{text[:40]!r} is no time in seconds")
     return value
@@ -126,13 +123,18 @@ def seconds(text: str) -> float:
 
 def temperature(text: str, name: str = "") -> float:
     """A temperature. ValueError for another text."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if (fault := temperature_fault(value)) is not None:
         raise ValueError(f"{_field(name)}{fault}")
     return value
+
+
+def _number(text: str) -> float:
+    """What a text says; nan if that is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def engine(text: str, name: str = "") -> str:

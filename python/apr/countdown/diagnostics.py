@@ -120,7 +120,7 @@ def hopeful(prompt: str) -> bool:
 
 def _reaches(numbers: Sequence[int], target: int) -> bool:
     try:
-        return can_reach(list(numbers), target)
+        return can_reach(numbers, target)
     except (ValueError, OverflowError):
         # A model, or a file of problems, may have numbers that no solver takes.
         return False

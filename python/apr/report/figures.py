@@ -38,39 +38,39 @@ _CONTEXTS = tuple(range(256, 8192 + 1, 256))
 _TOKENS = "mean, Llama-2 equivalents"
 
 
+# What models and rows are called is no formula, whatever signs are in it.
+@matplotlib.rc_context({"text.parse_math": False})
 def draw(found: Sequence[Result], directory: Path) -> list[str]:
     """Write all figures that these results have to a directory; their names, of `TITLES`."""
-    # What models and rows are called is no formula, whatever signs are in it.
-    with matplotlib.rc_context({"text.parse_math": False}):
-        lines = names(result.line for result in found)
-        drawn = {
-            "accuracy-total-tokens": _total(found, lines),
-            "accuracy-context": _context(found, lines),
-            "solved-sequential-tokens": _within(
-                found,
-                "llama2_sequential_tokens",
-                sequential_limits(found, 200),
-                lines,
-                "sequential tokens (Llama-2 equivalents)",
-            ),
-            "accuracy-sequential-tokens": _trade_off(
-                trade_off(found, "llama2_sequential_tokens"), lines, f"sequential tokens ({_TOKENS})"
-            ),
-            "accuracy-latency": _trade_off(trade_off(found, "latency", alone=True), lines, "latency (mean, seconds)"),
-            "accuracy-simulated-latency": _trade_off(_simulated(found), lines, "simulated latency (mean, seconds)"),
-            "samples": _samples(found, lines),
-            "temperatures": _temperatures(found, lines),
-            "models": _models(found),
-            "efforts": _efforts(found, lines),
-            "losses": _losses(found, lines),
-            "profile": _profile(found, lines),
-        }
-        made = []
-        for name, figure in drawn.items():
-            if figure is not None:
-                _write(figure, directory / name)
-                made.append(name)
-        return made
+    lines = names(result.line for result in found)
+    drawn = {
+        "accuracy-total-tokens": _total(found, lines),
+        "accuracy-context": _context(found, lines),
+        "solved-sequential-tokens": _within(
+            found,
+            "llama2_sequential_tokens",
+            sequential_limits(found, 200),
+            lines,
+            "sequential tokens (Llama-2 equivalents)",
+        ),
+        "accuracy-sequential-tokens": _trade_off(
+            trade_off(found, "llama2_sequential_tokens"), lines, f"sequential tokens ({_TOKENS})"
+        ),
+        "accuracy-latency": _trade_off(trade_off(found, "latency", alone=True), lines, "latency (mean, seconds)"),
+        "accuracy-simulated-latency": _trade_off(_simulated(found), lines, "simulated latency (mean, seconds)"),
+        "samples": _samples(found, lines),
+        "temperatures": _temperatures(found, lines),
+        "models": _models(found),
+        "efforts": _efforts(found, lines),
+        "losses": _losses(found, lines),
+        "profile": _profile(found, lines),
+    }
+    made = []
+    for name, figure in drawn.items():
+        if figure is not None:
+            _write(figure, directory / name)
+            made.append(name)
+    return made
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, log10
 
@@ -120,21 +120,24 @@ def stages(found: Sequence[Result]) -> list[Stage]:
     cold = coldest(found, alone=False)
     made = []
     for method in dict.fromkeys(result.line.method for result in cold):
-        # Of two ways to join, the usual one.
-        usual = sorted(cold, key=lambda result: result.condition.join != "all")
-        own = [result for result in usual if result.line.method == method]
-        models = list(dict.fromkeys(result.line for result in cold if result.line.method == method))
+        own = [result for result in cold if result.line.method == method]
+        models = list(dict.fromkeys(result.line for result in own))
         budgets = [{r.condition.budget for r in own if r.line == model} for model in models]
         shared = budgets[0].intersection(*budgets)
         enforced = [budget for budget in shared if budget is not None]
         if len(models) > 1:
             wanted = [*([None] if None in shared else []), *([max(enforced)] if enforced else [])]
             made += [
-                Stage(next(r for r in own if r.line == model and r.condition.budget == budget), budget is not None)
+                Stage(_usual(r for r in own if r.line == model and r.condition.budget == budget), budget is not None)
                 for budget in wanted
                 for model in models
             ]
     return made
+
+
+def _usual(found: Iterable[Result]) -> Result:
+    """Of several ways to join, the one where all children are waited for."""
+    return min(found, key=lambda result: result.condition.join != "all")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class Rollout:
     @property
     def vocab_size(self) -> int | None:
         """Of the engine's model, or of the language where the engine does not tell."""
-        return next((size for of in (self.engine, self.language) if (size := getattr(of, "vocab_size", None))), None)
+        told: int | None = getattr(self.engine, "vocab_size", None)
+        return getattr(self.language, "vocab_size", None) if told is None else told
 
     async def run(self, budget: int | None) -> ThreadTree:
         self.event(
@@ -269,8 +270,7 @@ class Rollout:
             return "limit_children", None
         if len(self.tree.threads) + len(wanted) > self.limits.threads:
             return "limit_threads", None
-        first = len(thread.children)
-        children = [f"{thread.id}.{first + i}" for i in range(len(wanted))]
+        children = [f"{thread.id}.{place}" for place, _ in enumerate(wanted, len(thread.children))]
         self.event(ThreadSpawned, thread=thread.id, children=tuple(children))
         for child, begin in zip(children, wanted, strict=True):
             self.open(child, thread.id, level, begin)

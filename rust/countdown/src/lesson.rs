@@ -214,10 +214,11 @@ pub fn thread_samples(thread: &Trace, condition: Option<&str>, cancelled: bool, 
         let mut sample = Sample::default();
         sample.push(tokenizer, BOS, false);
         sample.push(tokenizer, condition.unwrap_or(""), false);
+        let last = round + 1 == thread.main_calls.len();
         let given = given_len(thread, round);
         let prompt = prompt_len(text);
         sample.push(tokenizer, &text[..prompt], false);
-        if cancelled && given > prompt && thread.solved && round + 1 == thread.main_calls.len() {
+        if cancelled && given > prompt && thread.solved && last {
             let trunk = trunk_len(&thread.main_calls[round - 1]);
             sample.push(tokenizer, &text[prompt..trunk], false);
             sample.push(tokenizer, &cancel_losers(&text[trunk..given], &thread.children[round - 1]), false);
@@ -225,10 +226,9 @@ pub fn thread_samples(thread: &Trace, condition: Option<&str>, cancelled: bool, 
             sample.push(tokenizer, &text[prompt..given], false);
         }
         sample.push(tokenizer, &text[given..], true);
-        if round + 1 == thread.main_calls.len() {
+        if last {
             sample.push(tokenizer, EOS, true);
         }
-        let last = round + 1 == thread.main_calls.len();
         sample.choosing = thread.main_calls.len() > 1 && !(last && thread.solved);
         samples.push(sample);
     }

@@ -24,11 +24,9 @@ async def servers_behind(ask: Ask, url: str) -> list[str]:
             # A server knows no such path.
             return [url]
         if workers:
-            if not isinstance(workers, list) or not all(isinstance(worker, dict) for worker in workers):
-                raise ServerError(f"{url} tells its servers in no known way")
-            urls = [worker.get("url") for worker in workers]
-            if not all(isinstance(address, str) for address in urls):
-                raise ServerError(f"{url} tells its servers in no known way")
-            return [address.rstrip("/") for address in urls]
+            try:
+                return [worker["url"].rstrip("/") for worker in workers]
+            except (TypeError, KeyError, AttributeError):
+                raise ServerError(f"{url} tells its servers in no known way") from None
         await asyncio.sleep(_PAUSE_S)
     raise ServerError(f"the router at {url} knows of no server")
