@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,26 @@ def test_a_round_is_compared_with_those_that_came_to_it() -> None:
     assert both[1].advantages["0.2"] == pytest.approx([mean - second] * len(both[1].advantages["0.2"]))
 
 
+def test_an_outcome_for_decisions_is_for_what_main_threads_decided() -> None:
+    """The kinds of their lines, those of spawns too that joins took the place of, and the numbers of their steps."""
+    waved = searched([HOPELESS], [missed("4+5=9")], ([HOPEFUL], [reached("4+6=10")]))
+    one = group(MISSED, waved, rewards=[0.0, 1.0])
+    settings = config(loss={"outcome": "decisions", "old_logprobs": "trainer"}, credit={"rounds": 0.4})
+    spawn = ["Generated Node #", "<Calling Sub Searches>\n", "<Start Sub Search ", "<End Calling Sub Searches>\n"]
+    first = ["Exploring Operation: ", "2", "+", "3", *spawn]
+    later = ["Moving to Node #", "Current State: ", "Exploring Operation: ", "2", "*", "3", *spawn]
+    # Both came to the second round with nothing, and the other alone to the third, with a solution.
+    expected = [*((token, 0.5) for token in first + later), ("N", pytest.approx(0.5 + 0.4 * (0.5 - 1.0)))]
+    for share in (True, False):
+        found: dict[tuple[int, str], list[tuple[str, float]]] = defaultdict(list)
+        for row in rows([one], replace(settings, share_trunks=share)):
+            ids = [token for token, own in zip(row.sample.token_ids, row.sample.loss_mask, strict=True) if own]
+            pairs = [(Tokenizer().decode([token]), gained) for token, gained in zip(ids, row.advantages, strict=True)]
+            found[row.rollout.member, row.sample.thread] += [pair for pair in pairs if pair[1]]
+        assert {place for place, pairs in found.items() if pairs} == {(0, "0"), (1, "0")}
+        assert found[1, "0"] == expected
+
+
 def test_rounds_have_no_part_in_advantages_that_are_divided() -> None:
     with pytest.raises(ValueError, match="rounds: a mean reward"):
         config(credit={"rounds": 1.0}, loss={"advantage": "std"})
@@ -292,14 +312,17 @@ def test_where_the_policy_is_sure_no_token_is_worth_more_or_less(start: Path) ->
     torch.testing.assert_close(gradient(GROUPS, start, settings), expected)
 
 
-@pytest.mark.parametrize("key", ["credit.children", "credit.choices", "credit.lines", "credit.corrections", "edge"])
+@pytest.mark.parametrize(
+    "key", ["credit.children", "credit.choices", "credit.lines", "credit.corrections", "loss.outcome", "edge"]
+)
 def test_what_a_task_cannot_tell_is_refused_in_one_line(key: str, start: Path) -> None:
     table, _, name = key.partition(".")
-    settings = config(**{table: {name: 0.5} if name else 1.0})
+    wanted = "decisions" if key == "loss.outcome" else 0.5
+    settings = config(**{table: {name: wanted} if name else wanted})
     with pytest.raises(ValueError, match=f"^{key}: the task toy:ToyTask cannot [a-z ]+$"):
         check(ToyTask(), Traces(), settings, start)
     check(Countdown(), Traces(), settings, start)
-    if key in ("credit.choices", "edge"):
+    if key in ("credit.choices", "loss.outcome", "edge"):
         with pytest.raises(ValueError, match=f"{key}: the task sudoku cannot"):
             check(Sudoku(), Traces(), settings, start)
     else:

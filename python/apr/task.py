@@ -175,6 +175,15 @@ class Foresees(Protocol):
         ...
 
 
+@runtime_checkable
+class Decides(Protocol):
+    """A task that knows what in a main thread's text follows from what stands before it, and what was decided."""
+
+    def decisions(self, text: str) -> Sequence[tuple[int, int]]:
+        """Where something was decided: characters of the text, from and to."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Where a parent chose a child's part of the problem, and whether it chose well."""

@@ -126,6 +126,9 @@ class Countdown:
     def solvable(self, problem: Problem, prompt: str) -> bool:
         return diagnostics.hopeful(prompt)
 
+    def decisions(self, text: str) -> list[tuple[int, int]]:
+        return _core.decisions(text)
+
     def choices(self, problem: Problem, text: str, prompts: Sequence[str]) -> list[Choice | None]:
         return credit.choices(problem, text, prompts)
 

@@ -183,6 +183,9 @@ class GrpoConfig:
     the trainer computes anew."""
     importance_cap: Positive = 2.0
     """Largest importance weight, trainer's over engine's probability of a token."""
+    outcome: Literal["all", "decisions"] = "all"
+    """The tokens that an outcome, and what `credit.rounds` makes of it, is for: all of a rollout, or those of its main
+    thread in which something was decided, for tasks that can tell. Lessons can teach all but those."""
     least_entropy: NotNegative = 0.0
     """Nats: where the policy is surer than that of its next token, that token is worth as much as any. What is copied
     is left alone so, and what is chosen is learned (Wang et al. 2025, arXiv 2506.01939)."""

@@ -20,7 +20,7 @@ mod trial;
 
 use trial::Trial;
 
-pub use choices::{Choice, choices};
+pub use choices::{Choice, choices, decisions};
 pub use first::{first_node, first_state, first_width, follows};
 
 /// Counts over the lines of one thread.

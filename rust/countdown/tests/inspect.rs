@@ -2,7 +2,7 @@
 
 use apr_countdown::heuristic::Heuristic;
 use apr_countdown::inspect::{
-    Fault, Inspection, Wrong, choices, faults, first_node, first_state, first_width, follows, inspect,
+    Fault, Inspection, Wrong, choices, decisions, faults, first_node, first_state, first_width, follows, inspect,
 };
 use apr_countdown::sample::Random;
 use apr_countdown::search::{Guide, Method, Ranking, Trace, search};
@@ -241,6 +241,9 @@ proptest! {
             prop_assert!(text.is_char_boundary(fault.at));
         }
         choices(&text);
+        for place in decisions(&text) {
+            prop_assert!(text.get(place).is_some_and(|decided| !decided.is_empty()));
+        }
         first_state(&text);
     }
 }
@@ -290,6 +293,25 @@ fn choices_are_the_numbers_and_the_sign_of_kept_steps() {
     let found: Vec<_> = choices(&text).into_iter().map(|choice| (choice.id, &text[choice.place])).collect();
     assert_eq!(found, [("0,0", "2*3"), ("0,1", "2+3")]);
     assert_eq!(choices(&text)[0].place.start, text.find("2*3").unwrap());
+}
+
+#[test]
+fn decisions_are_the_kinds_of_own_lines_and_the_steps() {
+    let text = "\
+Sub Call Budget: 3 Moving to Node #0
+Current State: 10:[2, 3, 4], Operations: []
+Exploring Operation: 2*3=7, Resulting Numbers: [4, 6]
+Generated Node #0,0: 10:[4, 6] Operation: 2*3=6
+<Start Sub Searches at level 0>
+<Goal Reached in Sub Search 0 at level 1 at Node #0,0>
+Exploring Operation: 3-2=1, Resulting Numbers: [1]
+<End Sub Searches>
+Moving to Node #0
+
+Exploring Operation: 2+
+";
+    let found: Vec<_> = decisions(text).into_iter().map(|place| &text[place]).collect();
+    assert_eq!(found, ["M", "C", "E", "2*3", "G", "M", "E"]);
 }
 
 #[test]

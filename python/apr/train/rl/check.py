@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apr.limits import request_seed
-from apr.task import Corrects, Foresees, Sorts, Task, Weighs, selected
+from apr.task import Corrects, Decides, Foresees, Sorts, Task, Weighs, selected
 from apr.threads.language import Trainable, Vocabulary
 from apr.train.lessons import Lessons, lessons_of
 from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
@@ -23,6 +23,7 @@ def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path, l
         ("credit.choices", credit.choices, isinstance(task, Weighs), "tell good choices from bad ones"),
         ("credit.lines", credit.lines, isinstance(task, Corrects), "find wrong lines"),
         ("credit.corrections", credit.corrections, isinstance(task, Corrects), "correct wrong lines"),
+        ("loss.outcome", config.loss.outcome == "decisions", isinstance(task, Decides), "tell where something is decided"),
         ("edge", config.edge, isinstance(task, Sorts), "tell kinds of problems apart"),
     ):
         if wanted and not able:

@@ -4,6 +4,8 @@ A `Credit` speaks of a thread's sampled tokens by their number, counted over all
 threads are cut into rows, a token keeps what it is worth. Means are taken within a group, as those of its rewards are,
 and nothing is said of rollouts that are not judged.
 
+outcome   Where it is for decisions alone, the tokens of main threads in which something was decided share in it, and in
+          what `rounds` makes of it; what is copied or computed is left to other credit and to lessons.
 children  A child is alone with its part of the problem, so all of its tokens share what it made of it: 1 for a solution
           that is one, or for finding nothing where nothing is; 0 for missing what is there; -1 for claiming what is
           false. Less the mean over the group's children whose parts, likewise, have a solution or have none: that is
@@ -33,7 +35,7 @@ from itertools import accumulate
 from math import fsum
 from typing import TYPE_CHECKING, Any, Literal
 
-from apr.task import Corrects, Fault, Foresees, Task, Weighs
+from apr.task import Corrects, Decides, Fault, Foresees, Task, Weighs
 from apr.threads.language import Trainable
 from apr.threads.tree import Thread, ThreadTree
 from apr.train.recipes import RlConfig
@@ -56,6 +58,8 @@ class Credit:
     """By thread, one for each sampled token, beside the rollout's own; a thread that is not here has none."""
     wanted: dict[str, dict[int, int]] = field(default_factory=dict)
     """By thread and number of the sampled token, the token that should stand in its place."""
+    decided: dict[str, frozenset[int]] | None = None
+    """By thread, the sampled tokens that share in the outcome, by number; None: all do."""
     counts: Counter[str] = field(default_factory=Counter)
     """What was judged, and how."""
 
@@ -65,6 +69,10 @@ class Credit:
         own = self.advantages.setdefault(thread.id, [0.0] * count)
         for number in range(count) if numbers is None else numbers:
             own[number] += worth
+
+    def shares(self, thread: str, number: int) -> bool:
+        """Whether a sampled token shares in the outcome."""
+        return self.decided is None or number in self.decided.get(thread, ())
 
 
 def credits_of(groups: Sequence[Group], task: Task[Any], language: Trainable, config: RlConfig) -> list[list[Credit]]:
@@ -76,6 +84,9 @@ def credits_of(groups: Sequence[Group], task: Task[Any], language: Trainable, co
         pairs = zip(group.trees, own, group.rewards, strict=True)
         judged = [_Judged(tree, credit) for tree, credit, reward in pairs if reward is not None]
         problem = group.drawn.problem
+        if config.loss.outcome == "decisions" and isinstance(task, Decides):
+            for one in judged:
+                one.credit.decided = {one.tree.main.id: _decided(task, one.tree.main, writing)}
         if weights.rounds:
             _rounds(judged, group.judged, weights.rounds)
         if weights.children and isinstance(task, Foresees):
@@ -114,6 +125,17 @@ class _Judged:
     tree: ThreadTree
     credit: Credit
 
+    def give(self, thread: Thread, worth: float, numbers: range) -> None:
+        """So much to those of a thread's sampled tokens that share in the outcome."""
+        sharing = [number for number in numbers if self.credit.shares(thread.id, number)]
+        if worth and sharing:
+            self.credit.add(thread, worth, sharing)
+
+
+def _decided(task: Decides, main: Thread, writing: _Writing) -> frozenset[int]:
+    places = [(place, one) for text, one in writing.sequences(main) for place in task.decisions(text)]
+    return frozenset(number for (begin, end), one in places for number in one.between(begin, end))
+
 
 def _children(task: Foresees, problem: Any, judged: Sequence[_Judged], weight: float) -> None:
     alike: dict[bool, list[tuple[Credit, Thread, float]]] = {True: [], False: []}
@@ -141,8 +163,7 @@ def _rounds(judged: Sequence[_Judged], rewards: Sequence[float], weight: float) 
     for one, own in zip(judged, stages, strict=True):
         main, count = one.tree.main, 0
         for call, stage in zip(main.calls, own, strict=True):
-            if above[stage]:
-                one.credit.add(main, above[stage], range(count, count + len(call.sampled)))
+            one.give(main, above[stage], range(count, count + len(call.sampled)))
             count += len(call.sampled)
         pairs = zip(main.rounds, dict.fromkeys(own), strict=False)
         spawned = {child: stage for spawn, stage in pairs for child in spawn.children}
@@ -152,8 +173,7 @@ def _rounds(judged: Sequence[_Judged], rewards: Sequence[float], weight: float) 
             # Parents open before their children, whose round is theirs.
             stage = spawned[thread.id] if thread.parent == main.id else spawned[thread.parent]
             spawned[thread.id] = stage
-            if above[stage]:
-                one.credit.add(thread, above[stage])
+            one.give(thread, above[stage], range(thread.sampled_tokens))
 
 
 _Stage = tuple[int, bool]
@@ -232,12 +252,17 @@ class _Writing:
         return token
 
     def places(self, thread: Thread) -> _Places | None:
-        """Of the sequence that it ended with; None if its tokens are no texts one by one, as halves of a character are
-        not, or it wrote none."""
-        texts = [self._text(token) for token in thread.token_ids]
-        if not thread.sampled_tokens or "".join(texts) != thread.text:
-            return None
-        return _Places([*accumulate(map(len, texts))], written_at(thread))
+        """Of the sequence that it ended with; None if there are none."""
+        return next((places for _, places in reversed(self.sequences(thread))), None)
+
+    def sequences(self, thread: Thread) -> list[tuple[str, _Places]]:
+        """Of the sequence that each of its calls ended with, its text; none if its tokens are no texts one by one, as
+        halves of a character are not, or it wrote none."""
+        found: list[tuple[str, _Places]] = []
+        for ids, numbers in written_at(thread):
+            texts = [self._text(token) for token in ids]
+            found.append(("".join(texts), _Places([*accumulate(map(len, texts))], numbers)))
+        return found if thread.sampled_tokens and found[-1][0] == thread.text else []
 
     def _text(self, token: int) -> str:
         if token not in self._texts:

@@ -141,7 +141,10 @@ def _rows(rollout: Rollout, count: Counts, step: Counts, config: GrpoConfig) -> 
             rollout,
             sample,
             weights,
-            tuple(rollout.advantage + more for more in own),
+            tuple(
+                more + rollout.advantage * rollout.credit.shares(sample.thread, number)
+                for number, more in enumerate(own, begin)
+            ),
             tuple(wanted.get(n, ABSENT) for n in range(begin, end)) if wanted else (),
         )
 

@@ -7,7 +7,7 @@ stands again without loss. Only sampled tokens carry loss, each of them once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from apr.threads.tree import Thread, ThreadTree
@@ -29,17 +29,18 @@ def tree_samples(tree: ThreadTree, *, share_trunks: bool = True) -> list[Sample]
     return samples
 
 
-def written_at(thread: Thread) -> list[int | None]:
-    """For each token of the sequence that a thread ended with, which of its sampled tokens it is, counted over all
-    calls; None: it was forced."""
+def written_at(thread: Thread) -> Iterator[tuple[list[int], list[int | None]]]:
+    """The sequence that each call of a thread ended with, and for each of its tokens which of the thread's sampled
+    tokens it is, counted over all calls; None: it was forced."""
+    ids: list[int] = []
     places: list[int | None] = []
     count = 0
     for call in thread.calls:
-        del places[call.kept :]
-        places += [None] * len(call.forced)
-        places += range(count, count + len(call.sampled))
+        ids = [*ids[: call.kept], *call.forced, *call.sampled]
+        sampled = range(count, count + len(call.sampled))
+        places = [*places[: call.kept], *(None for _ in call.forced), *sampled]
         count += len(call.sampled)
-    return places
+        yield ids, places
 
 
 def branch_tokens(sample: Sample) -> list[int]:

@@ -358,7 +358,7 @@ class GrpoTrainer:
     def _rows(self, groups: Sequence[Group]) -> tuple[list[Row], dict[str, Any]]:
         """What a step learns from, and what there is to tell of what its tokens are worth."""
         config, credits, told = self.config, None, {}
-        if config.credit != CreditConfig():
+        if config.credit != CreditConfig() or config.loss.outcome != "all":
             with self.learner.timed("judge"):
                 credits = credits_of(groups, self.policy.task, self.language, config)
             counts: Counter[str] = Counter()

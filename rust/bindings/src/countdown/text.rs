@@ -1,6 +1,7 @@
 //! The grammar and the judges. Any Python string is taken, lone surrogates included.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use apr_countdown::solve::canonical;
 use apr_countdown::trace::read::{self, ChildHead};
@@ -28,6 +29,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(inspect, module)?)?;
     module.add_function(wrap_pyfunction!(faults, module)?)?;
     module.add_function(wrap_pyfunction!(choices, module)?)?;
+    module.add_function(wrap_pyfunction!(decisions, module)?)?;
     module.add_function(wrap_pyfunction!(follows, module)?)?;
     module.add_function(wrap_pyfunction!(first_node, module)?)?;
     module.add_function(wrap_pyfunction!(first_state, module)?)?;
@@ -229,13 +231,20 @@ pub(super) fn choices(py: Python<'_>, text: &Bound<'_, PyString>) -> BTreeMap<St
     let text = text.to_string_lossy();
     py.detach(|| {
         let found = inspection::choices(&text).into_iter();
-        found
-            .map(|choice| {
-                let place = choice.place;
-                (choice.id.to_owned(), (characters(&text, place.start), characters(&text, place.end)))
-            })
-            .collect()
+        found.map(|choice| (choice.id.to_owned(), between(&text, choice.place))).collect()
     })
+}
+
+/// Where a main thread decides what to do, and does not follow from what stands before: characters from and to.
+#[pyfunction]
+pub(super) fn decisions(py: Python<'_>, text: &Bound<'_, PyString>) -> Vec<(usize, usize)> {
+    let text = text.to_string_lossy();
+    py.detach(|| inspection::decisions(&text).into_iter().map(|place| between(&text, place)).collect())
+}
+
+/// A place given in bytes, in characters.
+fn between(text: &str, place: Range<usize>) -> (usize, usize) {
+    (characters(text, place.start), characters(text, place.end))
 }
 
 /// How many characters the first bytes of a text are.
