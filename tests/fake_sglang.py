@@ -101,6 +101,8 @@ class FakeSglang:
         self.calls: list[str] = []
         """Paths of what changes weights, in order."""
         self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        """What it was shown by those who asked what it is."""
         self.aborted: list[str] = []
         self.updates: list[str] = []
         self.payloads: list[str] = []
@@ -141,6 +143,7 @@ class FakeSglang:
         self.url = f"http://{host}:{port}"
 
     async def _server_info(self, request: web.Request) -> web.StreamResponse:
+        self.keys.append(request.headers.get("Authorization"))
         if self.info is None:
             await asyncio.Event().wait()
         return web.json_response(self.info)

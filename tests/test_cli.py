@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import apr
+from apr._core import prompt
 from apr.arguments import UsageError
 from apr.cli import main
 from apr.testing.scripted import Fault, ScriptedEngine
@@ -232,6 +233,18 @@ def test_a_line_that_is_no_event_is_one_line(line: str, tmp_path: Path, capsys: 
     assert err.isprintable() or err[:-1].isprintable()
 
 
+def test_a_log_that_is_a_directory_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "--replay", str(tmp_path)]) == 2
+    assert f"cannot replay {tmp_path}: not a regular file" in capsys.readouterr().err
+
+
+def test_a_prompt_brings_its_budget(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["solve", "--problem", prompt(SOLVED, "apr", 6), "--model", model, "--max-tokens", "9", "--json"]
+    for words, budget in ((asked, 6), ([*asked, "--budget", "3"], 3), ([*asked, "--budget", "free"], None)):
+        main(words)
+        assert json.loads(capsys.readouterr().out.splitlines()[0])["budget"] == budget
+
+
 def test_a_log_that_is_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert main(["solve", "--replay", str(tmp_path / "pipe")]) == 2
@@ -353,7 +366,15 @@ def test_limits_reach_the_rollout(model: str, capsys: pytest.CaptureFixture[str]
         [*SOLVE, "--model", "/"],
         [*SOLVE, "--json", "--quiet"],
         [*SOLVE, "--nonsense"],
+        *([*SOLVE, option, ""] for option in ("--model", "--task", "--engine")),
+        [*SOLVE, "--engine", "os:getcwd"],
+        [*SOLVE, "--engine", "json:dumps"],
+        [*SOLVE, "--language", "os:getcwd"],
+        ["solve", "--task", "chat", "hello"],
         ["solve", "--replay", "/no/such/log"],
+        ["serve", "--threads", "--api-key", ""],
+        ["serve", "--threads", "--servers", "1"],
+        ["serve", "--running", "64"],
         ["nonsense"],
         ["--nonsense"],
         ["problems", "-n", "x"],
@@ -361,12 +382,17 @@ def test_limits_reach_the_rollout(model: str, capsys: pytest.CaptureFixture[str]
         ["problems", "--numbers", "1-9"],
         ["eval", "--problems", "0"],
         ["eval", "--problems", "/no/such/file"],
+        ["eval", "--problems", "-1"],
+        ["eval", "--problems", __file__, "--split", "val"],
+        ["eval", "--problems", __file__, "--numbers", "3"],
+        ["eval", "--task", "chat", "--problems", "1"],
         ["eval", "--model", "/no/such/place", "--problems", "1"],
         ["eval", "--problems", "1", "--concurrency", "0"],
         ["traces", "--out", "x"],
         ["train"],
         ["train", "magic"],
         ["train", "sft"],
+        ["train", "sft", "--out", ""],
         ["train", "sft", "--out", "x", "--recipe", "no-such-recipe"],
         ["train", "sft", "--out", "x", "--recipe", "/no/such/recipe.toml"],
         ["train", "sft", "--out", "x", "--start-from", "/no/such/place"],
@@ -444,6 +470,11 @@ def test_problems(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["problems", "-n", "12", "--seed", "3", "--split", "val"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first == f"{' '.join(map(str, expected[0]['numbers']))} --target {expected[0]['target']}"
+
+
+def test_a_split_that_ends_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["problems", "--task", "chat"]) == 2
+    assert "the test split has only 0 such problems" in capsys.readouterr().err
 
 
 def test_bench_needs_a_checkout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -15,6 +16,7 @@ import apr
 from apr.cli.commands import EXTRAS, GROUPS, own
 from apr.cli.completion import parser_of
 from pages import blocks
+from rows import made_row
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -76,6 +78,16 @@ def test_the_reference_has_every_name() -> None:
 def test_the_site_has_every_page() -> None:
     listed = re.findall(r"^ +- (?:.+: )?([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(NAMES)
+
+
+def test_what_stands_in_files_is_told_key_by_key() -> None:
+    told = set(re.findall(r"`([\w.]+?)(?:\.\*|\.[A-Z]+)?`", (ROOT / "docs" / "files.md").read_text()))
+    for run in ("ordered", "settled"):
+        log = (ROOT / "checkpoints" / "runs" / run / "log.jsonl").read_text().splitlines()
+        keys = {key for line in log for key in json.loads(line)}
+        kinds = {key for key in keys if run == "settled" and key.startswith("validation_")} - {"validation_loss"}
+        assert keys - kinds <= told, run
+    assert set(made_row(0, True)) <= told
 
 
 def test_all_places_tell_one_version() -> None:

@@ -19,7 +19,7 @@ from apr.engine import load_engine
 from apr.engine.base import EngineError
 from apr.engine.checkpoint import load_model
 from apr.policy import Policy
-from apr.task import selected
+from apr.selection import selected
 from apr.train.model import CAUSAL
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, CreditConfig, RlConfig, recipe_text, rl_recipe
@@ -282,6 +282,17 @@ def test_alarms_tell_of_collapse() -> None:
     assert any("entropy" in text for text in alarms.look(usual | {"entropy": 0.001}))
     assert any("copies" in text for text in alarms.look(usual | {"copies": 0.8}))
     assert any("as many children" in text for text in alarms.look(usual | {"limited": 0.9}))
+
+
+def test_steps_that_tell_nothing_of_a_number_silence_no_alarm() -> None:
+    """One without signal tells no entropy, and one without trials none that are wrong."""
+    alarms = Alarms()
+    for step in range(12):
+        quiet = step == 3
+        assert not alarms.look({} if quiet else {"entropy": 0.3, "wrong_trials": 2.0})
+    assert alarms.look({"entropy": 0.0001}) == ["the policy has lost its entropy: entropy 0.0001, usually 0.3"]
+    found = [alarms.look({"wrong_trials": 200.0}) for _ in range(3)]
+    assert found == [[], [], ["the policy forgets: wrong_trials 200 a thousand, at first 2"]]
 
 
 def test_a_reward_below_zero_is_usual_where_it_always_was() -> None:

@@ -488,3 +488,24 @@ def test_an_emit_that_fails_is_not_an_engine_error() -> None:
 def test_unknown_join_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="join policy"):
         play(script(*WIN), join="some")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"limits": Limits(threads=0)}, "threads is a whole number from 1 on, not 0"),
+        ({"limits": Limits(rounds=1.5)}, "rounds is a whole number from 0 on, not 1.5"),  # type: ignore[arg-type]
+        ({"limits": Limits(total_tokens=-1)}, "total_tokens is a whole number from 0 on"),
+        ({"limits": Limits(seconds=float("nan"))}, "seconds is a number from 0 on, not nan"),
+        ({"params": SamplingParams(temperature=-1)}, "temperature is 0 or from"),
+        ({"params": SamplingParams(max_tokens=-1)}, "max_tokens is a whole number from 0 on"),
+        ({"budget": -1}, "budget is a whole number from 0 on"),
+        ({"budget": "free"}, "budget is a whole number from 0 on, or None for the model's choice, not 'free'"),
+    ],
+)
+def test_what_is_no_limit_parameter_or_budget_is_refused(options: dict[str, Any], says: str) -> None:
+    """Before the engine is asked, which would seem to have failed."""
+    seen: list[Event] = []
+    with pytest.raises(ValueError, match=says):
+        run_threads("win", script(*WIN), emit=seen.append, task=ToyTask(), language=ToyLanguage(), **options)
+    assert not seen

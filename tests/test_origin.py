@@ -87,7 +87,7 @@ def test_a_note_that_is_none_is_told_in_one_line(note: str | bytes, copy: Path) 
     ("note", "said"),
     [
         ('{"task": "no_such_task"}', "names the task 'no_such_task', which is not installed; give it with --task"),
-        ('{"task": "no_such_package:task"}', "names the task 'no_such_package:task', which is not installed"),
+        ('{"task": "nobodys_package:task"}', "names the task 'nobodys_package:task', which is not installed"),
         ('{"language": "no_such_language"}', "not installed; give it with --language"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apr.countdown.task import Countdown
-from apr.task import selected
+from apr.selection import selected
 from apr.train.data import SftData
 from apr.train.recipes import recipe_text, rl_recipe, sft_recipe
 from apr.train.rl.groups import draw
@@ -253,3 +253,14 @@ def test_a_recipe_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         recipe_text(str(file))
     with pytest.raises(ValueError, match="nested too deep"):
         sft_recipe("x = " + "[" * 100_000, "apr")
+
+
+def test_what_is_missing_is_named() -> None:
+    values = tomllib.loads(SFT)
+    for name, value, says in (
+        ("optimizer", None, "key optimizer"),
+        ("model", {"layers": 2}, "keys model.hidden_size, "),
+    ):
+        lacking = {**values, name: value} if value else {key: held for key, held in values.items() if key != name}
+        with pytest.raises(ValueError, match=f"^missing {says}"):
+            sft_recipe(text(lacking), "apr")

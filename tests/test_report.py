@@ -457,6 +457,8 @@ def test_names_command_neither_a_terminal_nor_a_formula(tmp_path: Path, capsys: 
 
 
 def test_command_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "none")]) == 2
+    assert f"there is no {tmp_path / 'none'}" in capsys.readouterr().err
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no evaluation" in capsys.readouterr().err
     for broken in ("5", "[]", "null", "{", "[" * 100_000, '{"conditions": [5]}', '{"seed": true}', "\x00"):

@@ -23,7 +23,7 @@ from apr.engine import load_engine
 from apr.engine.checkpoint import load_model
 from apr.engine.native import NativeEngine
 from apr.policy import Policy
-from apr.task import selected
+from apr.selection import selected
 from apr.threads.events import RolloutStarted, read_events
 from apr.train.optimizers import Diverged
 from apr.train.processes import Processes
@@ -74,14 +74,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(save_tiny_model(directory, context_length=256))
 
 
-def trainer(folder: Path, settings: RlConfig, start: Path | None = None) -> GrpoTrainer:
+def trainer(folder: Path, settings: RlConfig, start: Path | None = None, task: Countdown | None = None) -> GrpoTrainer:
     run = RunDirectory(folder)
     run.create("")
     torch.set_num_threads(1)
     return GrpoTrainer(
         settings,
         run,
-        Countdown(),
+        task or Countdown(),
         Traces(),
         lambda model, place: load_engine("native", place, cache_dtype="float32"),
         start_from=start,
@@ -121,6 +121,43 @@ def test_a_run_in_pieces_is_one_run(
         train(tmp_path, settings, start if until == 1 else None, until=until)
     assert told(tmp_path) == unbroken[overlap]
     assert [line["logprob_gap"]["main"] < 1e-4 for line in unbroken[overlap]] == [True, *[not overlap] * 3]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_one_trainer_may_be_asked_again(
+    overlap: bool, start: Path, unbroken: dict[bool, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    stop, made = Stop(), trainer(tmp_path, config(overlap=overlap), start)
+    try:
+        for until in (1, 3, 4):
+            made.train(lambda line: None, until=until, stop=stop)
+            assert made.validate() is not None
+    finally:
+        made.close()
+    assert told(tmp_path) == unbroken[overlap]
+    assert not stop.asked
+
+
+class Few(Countdown):
+    """There are no more problems."""
+
+    def select(self, options: Any) -> Few:
+        return Few(self.method, **options)
+
+    def problems(self, split: Any, seed: int, start: int, count: int) -> list[Any]:
+        return super().problems(split, seed, start, max(0, min(count, 5 - start)))
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_where_problems_end_the_steps_done_are_kept(overlap: bool, start: Path, tmp_path: Path) -> None:
+    made = trainer(tmp_path, config(overlap=overlap, checkpoint_every=0, validate_every=0), start, Few())
+    try:
+        with pytest.raises(ValueError, match="the train split of countdown ends after 5 problems"):
+            made.train(lambda line: None)
+    finally:
+        made.close()
+    assert made.step == made.saved == 2
+    assert RunDirectory(tmp_path).latest() is not None
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -300,6 +300,14 @@ def test_max_tokens_bounds_all_threads(client: Any) -> None:
     assert answer.usage.completion_tokens <= 100
 
 
+def test_no_client_has_more_tokens_than_the_server_gives() -> None:
+    with serving(teacher_policy(), limits=ServingLimits(rollout=Limits(total_tokens=50))) as url:
+        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+        answer = client.completions.create(model="teacher", prompt=PROMPT, max_tokens=100_000)
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens <= 50
+
+
 def test_a_failed_engine_is_no_answer() -> None:
     with serving(teacher_policy(faults=[Fault("", "error", after=5)])) as url:
         client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)

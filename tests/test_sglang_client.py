@@ -89,6 +89,16 @@ def test_a_sound_server_is_believed() -> None:
     assert completion.token_ids == (30, 31, STOP)
 
 
+def test_a_key_is_that_of_the_environment_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeSglang() as server:
+        for key in ({}, {"api_key": "given"}):
+            monkeypatch.setenv(API_KEY, "known")
+            asyncio.run(opened(server, **key).close())
+        monkeypatch.delenv(API_KEY)
+        asyncio.run(opened(server).close())
+    assert server.keys == ["Bearer known", "Bearer given", None]
+
+
 async def _gone(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield chunk([30])
     raise Gone

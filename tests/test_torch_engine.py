@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,30 @@ def test_tokens_stream_in_order(model: Any) -> None:
 
     assert run(listen()).token_ids == tuple(heard)
     assert len(heard) == 9
+
+
+def test_a_listeners_failure_is_its_callers_alone(model: Any) -> None:
+    engine = TorchEngine(model)
+
+    def fail(token_ids: Sequence[int]) -> None:
+        raise KeyError("listener")
+
+    async def both() -> list[Any]:
+        failing = engine.generate([1, 2], FEW, request_id="fails", on_tokens=fail)
+        return await asyncio.gather(failing, engine.generate([1, 2], FEW, request_id="goes on"), return_exceptions=True)
+
+    failed, answer = run(both())
+    assert isinstance(failed, KeyError)
+    assert (answer.finish_reason, len(answer.token_ids)) == ("length", 8)
+
+
+def test_a_fork_has_no_engine(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine(model)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    (answer,) = run(ask(engine, ([1, 2], FEW)))
+    assert "process that was forked" in (answer.error or "")
+    with pytest.raises(RuntimeError, match="process that was forked"):
+        engine.update_weights()
 
 
 def test_abort_cancel_and_close(model: Any) -> None:

@@ -60,6 +60,12 @@ class Parser(argparse.ArgumentParser):
                 found |= set().union(*(kind.options() for kind in action.choices.values()))
         return found
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if action.option_strings and not arg_string:
+            # As an unset variable of a shell leaves it: the default is not what was meant.
+            raise argparse.ArgumentError(action, "is empty")
+        return super()._get_value(action, arg_string)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             known = list(map(str, action.choices))

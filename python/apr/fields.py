@@ -108,14 +108,17 @@ def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
         if key not in names:
             raise ValueError(f"unknown key {where}{key}; known: {', '.join(sorted(names))}{hint(str(key), names)}")
     made = {key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()}
-    try:
-        built = kind(**made)
-    except TypeError as error:
-        raise ValueError(f"{where or kind.__name__}: {error}") from None
+    if lacking := [f"{where}{f.name}" for f in dataclasses.fields(kind) if _needed(f) and f.name not in made]:  # type: ignore[arg-type]
+        raise ValueError(f"missing {'key' if len(lacking) == 1 else 'keys'} {', '.join(lacking)}")
+    built = kind(**made)
     if isinstance(built, Agreeing):
         for key, fault in built.faults():
             raise _OutOfRange(f"{where}{key}: {fault}")
     return built
+
+
+def _needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
@@ -144,7 +147,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             except _OutOfRange:
                 raise
             except ValueError:
-                continue
+                if dataclasses.is_dataclass(option) and isinstance(value, dict):
+                    # A table is what this option wants: what is wrong is inside.
+                    raise
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, where)
     if origin is dict and isinstance(value, dict):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from apr.jsonl import parse, write
+from apr.selection import problems_of
 from apr.task import Asks, Field, Form, Selects, Task
 
 _PLAIN = Form((Field("problem", "a problem, as JSON or as a prompt", ""),))
@@ -30,16 +31,17 @@ def example(task: Task[Any]) -> tuple[str, ...]:
 
 def read(task: Task[Any], texts: Sequence[str]) -> Any:
     """The problem that the form's fields name. ValueError, in one line for people, if they name none."""
-    return task.parse(texts) if isinstance(task, Asks) else read_text(task, texts[0])
+    return task.parse(texts) if isinstance(task, Asks) else read_text(task, texts[0])[0]
 
 
-def read_text(task: Task[Any], text: str) -> Any:
-    """The problem of one text: JSON, what the form's only field takes, or a prompt. ValueError if it is none."""
+def read_text(task: Task[Any], text: str) -> tuple[Any, int | None]:
+    """The problem of one text, JSON, what the form's only field takes, or a prompt, and the budget that a prompt names.
+    ValueError if it is none."""
     if text.lstrip().startswith("{"):
-        return task.from_json(parse(text))
+        return task.from_json(parse(text)), None
     if isinstance(task, Asks) and len(task.form.fields) == 1:
-        return task.parse([text])
-    return task.read_prompt(text)[0]
+        return task.parse([text]), None
+    return task.read_prompt(text)
 
 
 def fill(task: Task[Any], problem: Any) -> tuple[str, ...]:
@@ -52,6 +54,6 @@ def draw(task: Task[Any], kind: str | None) -> Any:
     kinds = form_of(task).kinds
     if kind is not None and kind in kinds and isinstance(task, Selects):
         task = task.select(kinds[kind].options)
-    for problem in task.problems("test", random.SystemRandom().randrange(1 << 62), 0, 1):
+    for problem in problems_of(task, "test", random.SystemRandom().randrange(1 << 62)):
         return problem
     raise ValueError("there are no problems to choose from")

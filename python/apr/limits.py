@@ -27,6 +27,24 @@ class Limits:
     seconds: float | None = None
     """Wall clock."""
 
+    @property
+    def fault(self) -> str | None:
+        """Why they are no bounds; None if they are."""
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is None and name not in _ALWAYS:
+                continue
+            if type(value) is not int or value < least:
+                return f"limits: {name} is a whole number from {least} on, not {value!r:.40}"
+        seconds = self.seconds
+        if seconds is None or (isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0):
+            return None
+        return f"limits: seconds is a number from 0 on, not {seconds!r:.40}"
+
+
+_ALWAYS = ("threads", "rounds", "depth")
+_LEAST = {"threads": 1, "children": 0, "rounds": 0, "depth": 0, "tokens_per_thread": 1, "total_tokens": 0}
+
 
 def request_seed(seed: int, thread: str, call: int) -> int:
     """The seed of one request: 63 bits that depend on nothing but these."""

@@ -42,7 +42,7 @@ def find(group: str, name: str, known: tuple[str, ...] = ()) -> Any:
     if ":" in name:
         return _imported(name, f"the {kind} {name!r}")
     choices = sorted({*known, *names(group)})
-    listed = f"choose one of {', '.join(choices)}, or module:attribute"
+    listed = f"choose one of {', '.join(choices)}, or module:attribute" if choices else "name it as module:attribute"
     raise ValueError(f"unknown {kind} {name!r}: {listed}{hint(name, choices)}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from apr.engine import load_engine
+from apr.engine import ENGINES, load_engine
 from apr.engine.base import Engine, EngineError
 from apr.engine.phrases import PhraseEngine
 from apr.limits import Limits
@@ -105,6 +105,8 @@ def load_policy(
     **options: Any,
 ) -> Policy:
     """What `load` does."""
+    if model is None and task is not None and engine in ENGINES:
+        check_ships(task, method or "apr")
     files = ExitStack()
     directory = checkpoint(model, files, method, task)
     try:
@@ -211,6 +213,20 @@ def default_model(task: str | None, method: Method) -> str:
     return (None if task is None else ships_for(task, method)) or SHIPPED_MODELS[method]
 
 
+def check_ships(task: str, method: Method) -> None:
+    """PolicyError if no model for a task ships: another's would answer it with what it knows."""
+    try:
+        name = load_task(task, method).name
+    except ValueError as error:
+        raise PolicyError(str(error)) from None
+    if method in SHIPPED_MODELS and ships_for(name, method) is None:
+        raise PolicyError(f"no model for the task {name} ships; name one with --model DIR")
+
+
+_WORDS = ("*.json", "*.jinja", "*.model", "*.txt")
+"""The files of a checkpoint that are no weights: its shape, its tokenizer, its chat template."""
+
+
 def _download(name: str) -> Path:
     """A checkpoint of the hub, or of its cache on disk."""
     try:
@@ -220,7 +236,7 @@ def _download(name: str) -> Path:
             f"{name} is not a directory; names on a hub need huggingface_hub: {install('train')}"
         ) from None
     try:
-        directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model"]))
+        directory = Path(snapshot_download(name, allow_patterns=[*_WORDS, "*.safetensors"]))
         if not any(directory.glob("*.safetensors")):
             # Older weights, which newer ones often stand beside.
             directory = Path(snapshot_download(name, allow_patterns=["*.bin"]))

@@ -375,16 +375,6 @@ class Asks(Protocol):
         ...
 
 
-def selected(task: Task[Any], options: Mapping[str, Any]) -> Task[Any]:
-    """The task with the problems of these options only; itself if there are none. ValueError, by key, for what it does
-    not take."""
-    if not options:
-        return task
-    if not isinstance(task, Selects):
-        raise ValueError(f"{next(iter(options))}: {task.name} has no kinds of problems to select")
-    return task.select(options)
-
-
 def load_task(name: str, method: Method = "apr") -> Task[Any]:
     """A task by name. ValueError if there is none.
 

@@ -41,7 +41,7 @@ def parser(name: str, description: str, examples: Sequence[str]) -> Parser:
     made = Parser(prog=f"apr {name}", description=description, examples=examples)
     made.add_argument("--theme", metavar="NAME", help="colours: light, dark, or the name of a theme; remembered")
     made.add_argument("--web", action="store_true", help="serve it to a browser (extra `web`)")
-    made.add_argument("--port", type=int, default=8000, metavar="N", help="of --web (default: 8000)")
+    made.add_argument("--port", type=int, metavar="N", help="of --web (default: 8000)")
     return made
 
 
@@ -63,7 +63,9 @@ def run(
             memory.keep("theme", theme)
         served = DRIVER_VARIABLE in os.environ
         if options.web and not served:
-            return _serve(name, arguments, options.port)
+            return _serve(name, arguments, 8000 if options.port is None else options.port)
+        if options.port is not None and not served:
+            raise Refused("--port is of --web")
         if not (served or (sys.stdin.isatty() and sys.stderr.isatty())):
             raise Refused("this is a screen and needs a terminal")
     except (Refused, UsageError, PolicyError) as refused:

@@ -74,7 +74,8 @@ def run(arguments: Sequence[str]) -> int:
 
     made = parser()
     options = made.parse_args(list(arguments))
-    protocol = _recipe(options, said(made, arguments)) if options.recipe is not None else _described(options)
+    of = _recipe if options.recipe is not None else _described
+    protocol = of(options, said(made, arguments))
     check_engine(protocol.engine, options.server)
     task = load_task(protocol.task)
     problems = _problems(protocol, task)
@@ -150,20 +151,14 @@ def _evaluate(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress:
     stopped: str | None = None
     try:
         asyncio.run(_run(protocol, problems, rows, progress, options.server))
-    except* EngineError as group:
-        stopped = str(_first(group))
-    except* OSError as group:
-        stopped = f"rows cannot be written: {in_words(_first(group))}"
+    except EngineError as error:
+        stopped = str(error)
+    except OSError as error:
+        stopped = f"rows cannot be written: {in_words(error)}"
     finally:
         progress.end()
         unkept = _keep(protocol, rows, options.out)
     return stopped or unkept
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _run(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress: Progress, server: str | None) -> None:
@@ -248,16 +243,23 @@ def _recipe(options: Any, given: Mapping[str, Any]) -> Protocol:
         protocol = read_protocol(recipe_text(options.recipe, "eval"), quick=options.quick, count=count, **changes)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return protocol if file is None else replace(protocol, problems=replace(protocol.problems, file=file))
+    if file is None:
+        return protocol
+    # Where it is short, it is so of whatever problems.
+    first = min(protocol.problems.count, protocol.problems.first or protocol.problems.count) if options.quick else None
+    return replace(protocol, problems=replace(protocol.problems, file=file, first=first))
 
 
-def _described(options: Any) -> Protocol:
+def _described(options: Any, given: Mapping[str, Any]) -> Protocol:
     """The protocol of one condition that the arguments describe."""
     from apr.evaluate.protocol import Condition, ProblemSet, Protocol
 
     if options.quick:
         raise UsageError("--quick is the short form of a --recipe")
     count, file = _count(options)
+    for name in ("split", "numbers"):
+        if file is not None and name in given:
+            raise UsageError(f"--{name} is of problems that are drawn: --problems {file} goes without it")
     check_engine(options.engine, options.server)
     task, method = asked(options)
     problems = ProblemSet(
@@ -292,6 +294,8 @@ def _count(options: Any) -> tuple[int | None, str | None]:
     """What --problems says: a count, or a file."""
     wanted = options.problems
     if wanted is None or not (wanted.isascii() and wanted.isdigit() and len(wanted) < 10):
+        if wanted is not None and not Path(wanted).exists():
+            raise UsageError(f"--problems: {wanted!r} is no count from 1 on, and there is no such file")
         return None, wanted
     if int(wanted) == 0:
         raise UsageError("--problems: at least one is needed")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from apr.arguments import Parser, UsageError
 from apr.cli.common import asked, compact, natural, open_task, span
 from apr.form import fill, form_of
+from apr.selection import problems_of
 from apr.task import Asks, Selects, Task
-
-_CHUNK = 256
-_PATIENCE = 20_000
-"""Problems seen in a row without a new one, after which a split counts as exhausted."""
 
 
 def parser() -> Parser:
@@ -46,30 +43,17 @@ def run(arguments: Sequence[str]) -> int:
             if not isinstance(task, Selects):
                 raise ValueError(f"the task {task.name} has one kind of problems: --numbers is for others")
             task = task.select({"numbers": options.numbers})
-        for problem in islice(_first(task, options.split, options.seed), options.count):
+        # Repeats belong to the train split: item i is what a run trains on.
+        found = problems_of(task, options.split, options.seed, distinct=options.split != "train")
+        shown = 0
+        for problem in islice(found, options.count):
             print(compact(task.to_json(problem)) if options.json else _words(task, problem))
+            shown += 1
+        if shown < options.count:
+            raise ValueError(f"the {options.split} split has only {shown} such problems")
     except (ValueError, OverflowError) as error:
         raise UsageError(str(error)) from None
     return 0
-
-
-def _first(task: Task[Any], split: Any, seed: int) -> Iterator[Any]:
-    """Problems in order; of val and test, each once."""
-    seen: set[str] = set()
-    idle = 0
-    for start in count(0, _CHUNK):
-        found = task.problems(split, seed, start, _CHUNK)
-        for problem in found:
-            key = task.key(problem)
-            idle = idle + 1 if key in seen else 0
-            if idle > _PATIENCE:
-                raise ValueError(f"the {split} split has only {len(seen)} such problems")
-            if not idle:
-                yield problem
-            if split != "train":
-                seen.add(key)
-        if len(found) < _CHUNK:
-            return
 
 
 def _words(task: Task[Any], problem: Any) -> str:

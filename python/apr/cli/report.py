@@ -54,6 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     vouch(options.task)
     given = [Path(name) for name in options.reported]
     out = None if options.out is None else Path(options.out)
+    if gone := next((path for path in given if not path.exists()), None):
+        raise UsageError(f"there is no {gone}")
     if any(path.is_file() for path in given):
         return _timelines(given, out, options.task)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from apr.arguments import Parser, UsageError
-from apr.cli.common import Waiting, add_model_arguments, check_engine, note, open_policy, positive
+from apr.cli.common import Waiting, add_model_arguments, check_engine, note, open_policy, positive, said
 from apr.engine import API_KEY
 from apr.engine.native import CacheDtype, ComputeDtype
 from apr.engine.sglang.server import LOOPBACK
@@ -72,11 +72,12 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     made = parser()
     options = made.parse_args(list(arguments))
+    given = said(made, arguments)
     for name in _OF_SERVERS if options.threads else _OF_THREADS:
-        if getattr(options, name) != made.get_default(name):
+        if name in given:
             where = "without" if options.threads else "with"
             raise UsageError(f"--{name.replace('_', '-')} goes {where} --threads")
-    if not options.threads and options.engine not in (made.get_default("engine"), "sglang"):
+    if not options.threads and given.get("engine", "sglang") != "sglang":
         raise UsageError("without --threads, SGLang serves: another --engine goes with --threads")
     if options.threads:
         check_engine(options.engine, options.server)

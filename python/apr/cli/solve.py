@@ -110,7 +110,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if options.problem is not None and any(texts):
             raise ValueError("--problem goes without another one")
-        problem = read(task, texts) if options.problem is None else read_text(task, options.problem)
+        if options.problem is None:
+            problem = read(task, texts)
+        else:
+            problem, named = read_text(task, options.problem)
+            if "budget" not in said(made, arguments):
+                options.budget = named
     except ValueError as error:
         raise UsageError(str(error)) from None
     return _solve(problem, options, _open(options))

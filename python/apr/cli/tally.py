@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, cast, get_args
 
 from apr.cli.common import note
+from apr.evaluate.row import judged
 from apr.plain import one_line
 from apr.threads.causes import end_of
 from apr.threads.events import CloseReason
@@ -24,6 +25,7 @@ class Progress:
         self.seconds = 0.0
         self.before = len(before)
         self.done = len(before)
+        self.judged = sum(map(judged, before))
         self.correct = sum(bool(row["correct"]) for row in before)
         self.failures = 0
         self.tokens = 0
@@ -45,6 +47,7 @@ class Progress:
     def count(self, row: dict[str, Any]) -> None:
         """Take in one finished rollout."""
         self.done += 1
+        self.judged += judged(row)
         self.correct += bool(row["correct"])
         self.failures += row["failed"]
         self.tokens += row["total_tokens"]
@@ -55,8 +58,7 @@ class Progress:
             self._tell()
 
     def _tell(self) -> None:
-        judged = self.done - self.failures
-        share = f"{self.correct / judged:.1%} solved" if judged else "none judged"
+        share = f"{self.correct / self.judged:.1%} solved" if self.judged else "none judged"
         line = f"{self.done}/{self.total}  {share}  {self.tokens_per_second:,.0f} tokens/s  {self.left:.0f} s left"
         if self.failures:
             line += f"  {self.failures} engine failures"
@@ -74,15 +76,17 @@ class Progress:
 
 def report(summary: dict[str, Any]) -> str:
     """The summary for people."""
-    judged = summary["judged"]
-    if not judged:
-        return f"no rollout could be judged: {summary['engine_failures']} engine failures{_why(summary)}"
+    counted, failures = summary["judged"], summary["engine_failures"]
+    if not counted:
+        return f"no rollout could be judged: {failures} engine failures{_why(summary)}"
     lines = [
-        f"accuracy      {summary['accuracy']:.1%}  ({summary['correct']} of {judged}; 95 % interval "
+        f"accuracy      {summary['accuracy']:.1%}  ({summary['correct']} of {counted}; 95 % interval "
         f"{summary['accuracy_low']:.1%} to {summary['accuracy_high']:.1%})",
     ]
-    if summary["engine_failures"]:
-        lines.append(f"failures      {summary['engine_failures']} by the engine, not counted above{_why(summary)}")
+    if failures:
+        lines.append(f"failures      {failures} by the engine, not counted above{_why(summary)}")
+    if unjudged := summary["rollouts"] - counted - failures:
+        lines.append(f"unjudged      {unjudged}, not counted above")
     lines.append(f"{'':14}{'mean':>10}{'max':>10}   {'Llama-2 mean':>12}{'max':>10}")
     for label, name in (
         ("total tokens", "total_tokens"),

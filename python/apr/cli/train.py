@@ -159,14 +159,13 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         task, language = _checked(lambda: _taught(config, start or plan.run.start))
         if not isinstance(language, Trainable):
             raise UsageError(f"no model can be trained in the language {language.name}")
-        _checked(lambda: check(task, language, config, start or plan.run.start, plan.run.lessons()))
+        begin, lessons = start or plan.run.start, plan.run.lessons()
+        _checked(lambda: check(task, language, config, begin, lessons, several=_several()))
         if start is not None:
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
         if config.overlap and options.engine == "torch" and not _several():
             raise UsageError("overlap: the engine torch samples with the very weights that train; choose another")
-        if config.overlap and config.refill and _several():
-            raise UsageError("overlap and refill: several processes cannot do both")
         if options.engine == "sglang":
             _sglang(options.server)
         watch = files.enter_context(Watch(rl_line, shown=_first_process()))
@@ -268,10 +267,12 @@ def _plan(options: Any, trainer: Trainer) -> _Plan:
 
 def _start(options: Any, files: ExitStack, shipped: Method | None = None, task: str | None = None) -> Path | None:
     """The weights to begin with: those that are asked for, or the ones that ship for a method and a task."""
-    from apr.policy import checkpoint
+    from apr.policy import check_ships, checkpoint
 
     if options.start_from is None and shipped is None:
         return None
+    if options.start_from is None and shipped is not None and task is not None:
+        _checked(lambda: check_ships(task, shipped))
     return _checked(lambda: checkpoint(options.start_from, files, shipped, task))
 
 
@@ -318,6 +319,10 @@ def _trained(trainer: Any, watch: Watch[Any], steps: int, options: Any, again: s
             note(f"apr train: {in_words(error)}")
             note(_where(trainer, again))
         return 1
+    except Exception:
+        # A signal to the group ends compilers of torch as well, and what they were at breaks.
+        if handler.came is None:
+            raise
     if handler.came is None:
         if shown:
             print(trainer.run.checkpoints / str(trainer.saved))

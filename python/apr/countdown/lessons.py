@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
 
-from apr import Ranking, _core
+from apr import _core
 from apr.countdown.loss_weights import CODES, KINDS, LossWeights
+from apr.countdown.search import Ranking
 from apr.fields import Ascending, Count, Filled, Natural, Positive, Range, Share, Span, build
 from apr.task import Method, Split
 from apr.types import Sample

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-import apr
-from apr import Ranking, Trace
-from apr._core import Problem, first_width
+from apr._core import Problem, Trace, first_width
+from apr.countdown.search import Ranking, search
 from apr.fields import Count, Range
 from apr.task import Method
 from apr.threads.tree import ThreadTree
@@ -48,7 +47,7 @@ class Teacher:
         spawns, waves = method == "apr", list(self.waves) or None
         narrow = self.child_beam_size if waves or self.child_beam_size else 12
         try:
-            return apr.search(
+            return search(
                 problem,
                 method,
                 beam_size=beam_size,

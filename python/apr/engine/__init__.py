@@ -22,8 +22,8 @@ def check(name: str) -> None:
 
 def load_engine(name: str, model: Any, **options: Any) -> Engine:
     """An engine by its name. `model` is a directory in Hugging Face layout (or, for "torch", a loaded model);
-    an option the engine does not know is a TypeError. Other names are those of the entry-point group, or
-    `module:attribute`; ValueError if there is none."""
+    an option that it does not know is a TypeError. Other names are those of the entry-point group, or
+    `module:attribute`; ValueError if there is none, or if it is no engine."""
     if name == "native":
         from apr.engine.native import NativeEngine
 
@@ -36,5 +36,11 @@ def load_engine(name: str, model: Any, **options: Any) -> Engine:
         from apr.engine.sglang.client import open_sglang
 
         return open_sglang(model, **options)
-    engine: Engine = find(GROUP, name, known=ENGINES)(model, **options)
+    found = find(GROUP, name, known=ENGINES)
+    try:
+        engine: Engine = found(model, **options)
+    except TypeError as error:
+        raise ValueError(f"the engine {name!r} is none: {error}") from error
+    if not hasattr(engine, "generate"):
+        raise ValueError(f"the engine {name!r} is none: it samples nothing")
     return engine

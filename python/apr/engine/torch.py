@@ -11,6 +11,7 @@ head size, S tokens fed, V words.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from apr.engine.base import NOT_FINITE, OnTokens
+from apr.engine.base import NOT_FINITE, OnTokens, forked
 from apr.engine.prefixes import Prefix, PrefixStore
 from apr.types import Completion, FinishReason, SamplingParams, Timing
 
@@ -155,6 +156,7 @@ class TorchEngine:
         """In row order."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._process = os.getpid()
 
     async def generate(
         self,
@@ -164,11 +166,12 @@ class TorchEngine:
         request_id: str,
         on_tokens: OnTokens | None = None,
     ) -> Completion:
+        """See `Engine.generate`. An exception of `on_tokens` ends the request and comes out here."""
+        if (fault := forked(self._process) or params.fault) is not None:
+            return Completion((), (), "error", policy_version=self.policy_version, error=fault)
         if self._closed or not prompt or request_id in self._waiting or request_id in self._active:
             why = "closed" if self._closed else f"request {request_id!r} is open" if prompt else "empty prompt"
             return Completion((), (), "error", policy_version=self.policy_version, error=why)
-        if params.fault is not None:
-            return Completion((), (), "error", policy_version=self.policy_version, error=params.fault)
         room = self.context_length - len(prompt)
         limit = room if params.max_tokens is None else min(room, params.max_tokens)
         if limit <= 0:
@@ -190,6 +193,8 @@ class TorchEngine:
             request.finish = "abort"
 
     async def close(self) -> None:
+        if forked(self._process):
+            return
         self._closed = True
         for request_id in [*self._waiting, *self._active]:
             self.abort(request_id)
@@ -199,6 +204,8 @@ class TorchEngine:
     def update_weights(self, state: Mapping[str, torch.Tensor] | None = None) -> int:
         """Load new weights, or take note that the model's owner changed them; returns the new policy
         version."""
+        if fault := forked(self._process):
+            raise RuntimeError(fault)
         if self._task is not None:
             raise RuntimeError("weights may not change while requests are open")
         if state is not None:
@@ -306,7 +313,12 @@ class TorchEngine:
         rows = list(self._active.items())
         for _, request in rows:
             if request.on_tokens is not None and not request.done.done():
-                request.on_tokens(request.token_ids[request.told :])
+                try:
+                    request.on_tokens(request.token_ids[request.told :])
+                except Exception as error:
+                    # The listener's failure is its caller's: others go on.
+                    request.done.set_exception(error)
+                    request.finish = "abort"
             request.told = len(request.token_ids)
         for row in reversed(range(len(rows))):
             _, request = rows[row]

@@ -116,9 +116,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """All figures of the rows of one condition as a plain JSON object.
 
     Accuracy is the share of judged rollouts that are correct; those that an engine failed are counted in
-    `engine_failures` and nowhere else, and `engine_error` says why the first did. The interval is of as many trials as
-    there are problems: samples of one are no trials of their own. Token figures are means over judged rollouts, `_max`
-    their largest. `warm`: the engine's cache was not empty at first."""
+    `engine_failures` and nowhere else, and `engine_error` says why the first did; those that nobody judges are the
+    rest. The interval is of as many trials as there are problems: samples of one are no trials of their own. Token
+    figures are means over judged rollouts, `_max` their largest. `warm`: the engine's cache was not empty at first."""
     counted = [row for row in rows if judged(row)]
     correct = sum(row["correct"] for row in counted)
     trials = len(set(map(problem_of, counted)))
@@ -131,7 +131,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         "accuracy": correct / len(counted) if counted else None,
         "accuracy_low": low,
         "accuracy_high": high,
-        "engine_failures": len(rows) - len(counted),
+        "engine_failures": sum(row["failed"] for row in rows),
         "engine_error": next((row["error"] for row in rows if row.get("error")), None),
     }
     for name in Measures.__dataclass_fields__:

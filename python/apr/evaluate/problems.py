@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from apr.jsonl import parse, write
+from apr.selection import problems_of
 from apr.task import Split, Task
 
-_CHUNK = 256
-_PATIENCE = 20_000
-"""Problems seen in a row without a new one, after which a split counts as exhausted."""
 _KINDS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -44,28 +43,10 @@ def digest_problems(task: Task[Any], found: Iterable[Any]) -> str:
 
 def split_problems(task: Task[Any], count: int, split: Split, seed: int) -> list[Any]:
     """The first `count` distinct problems of a split; ValueError if it has fewer."""
-    seen: set[str] = set()
-    found: list[Any] = []
-    idle = 0
-    # A stream may repeat problems, as the train split does in the paper's data.
-    for problem in _stream(task, split, seed):
-        key = task.key(problem)
-        idle = idle + 1 if key in seen else 0
-        if idle > _PATIENCE:
-            break
-        if not idle:
-            seen.add(key)
-            found.append(problem)
-        if len(found) == count:
-            return found
-    raise ValueError(f"the {split} split has only {len(found)} such problems")
-
-
-def _stream(task: Task[Any], split: Split, seed: int) -> Iterator[Any]:
-    start = 0
-    while chunk := task.problems(split, seed, start, _CHUNK):
-        yield from chunk
-        start += _CHUNK
+    found = list(islice(problems_of(task, split, seed), count))
+    if len(found) < count:
+        raise ValueError(f"the {split} split has only {len(found)} such problems")
+    return found
 
 
 def read_problems(task: Task[Any], path: str | Path) -> list[Any]:

@@ -15,7 +15,8 @@ from typing import Any
 from apr.evaluate.problems import read_problems, split_problems
 from apr.fields import Count, Natural, build, read_toml
 from apr.policy import SHIPPED_MODELS, default_model
-from apr.task import Compares, Method, Split, Task, load_task, selected
+from apr.selection import selected
+from apr.task import Compares, Method, Split, Task, load_task
 from apr.threads.rollout import JoinPolicy
 from apr.types import temperature_fault
 
@@ -32,12 +33,18 @@ class ProblemSet:
     numbers: tuple[int, int] | None = None
     """Fewest and most numbers, for tasks whose problems have any."""
     file: str | None = None
-    """JSON lines, or a JSON list; the other fields are not used then."""
+    """JSON lines, or a JSON list; the fields before are not used then."""
+    first: Count | None = None
+    """Of a file, only the first so many."""
+
+    def shortened(self, count: int) -> ProblemSet:
+        """The first so many of them."""
+        return replace(self, count=count) if self.file is None else replace(self, first=count)
 
     def load(self, task: Task[Any]) -> list[Any]:
         """The problems. ValueError or OSError if they cannot be had."""
         if self.file is not None:
-            return read_problems(task, self.file)
+            return read_problems(task, self.file)[: self.first]
         wanted = selected(task, {} if self.numbers is None else {"numbers": self.numbers})
         return split_problems(wanted, self.count, self.split, self.seed)
 
@@ -123,7 +130,8 @@ class Quick:
 
     def shortened(self, protocol: Protocol) -> Protocol:
         """A protocol, cut down to it."""
-        problems = replace(protocol.problems, count=min(protocol.problems.count, self.problems))
+        asked = protocol.problems
+        most = asked.count if asked.file is None else asked.first or self.problems
         conditions = (
             replace(
                 condition,
@@ -132,6 +140,7 @@ class Quick:
             )
             for condition in protocol.conditions
         )
+        problems = asked.shortened(min(most, self.problems))
         return replace(protocol, problems=problems, conditions=tuple(conditions))
 
 
@@ -149,7 +158,7 @@ def read_protocol(text: str, *, quick: bool = False, count: int | None = None, *
         if not isinstance(short, dict):
             raise ValueError("the recipe has no quick form")
         protocol = build(Quick, short, "quick.").shortened(protocol)
-    return protocol if count is None else replace(protocol, problems=replace(protocol.problems, count=count))
+    return protocol if count is None else replace(protocol, problems=protocol.problems.shortened(count))
 
 
 def build_protocol(values: Any) -> Protocol:
@@ -164,7 +173,7 @@ def build_protocol(values: Any) -> Protocol:
         try:
             task.check_teacher(protocol.teacher)
         except ValueError as error:
-            raise ValueError(f"teacher.{error}") from None
+            raise ValueError(f"teacher: {error}") from None
     if not protocol.conditions:
         raise ValueError("a protocol needs conditions")
     return protocol

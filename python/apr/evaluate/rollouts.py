@@ -102,9 +102,13 @@ async def _run_condition(
             if failures == PATIENCE:
                 raise EngineError(f"the engine failed {PATIENCE} rollouts in a row: {row['error']}")
 
-    async with asyncio.TaskGroup() as workers:
-        for _ in range(min(protocol.at_once(condition), len(jobs))):
-            workers.create_task(worker())
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(protocol.at_once(condition), len(jobs))):
+                workers.create_task(worker())
+    except ExceptionGroup as errors:
+        # One of them ended all the others.
+        raise errors.exceptions[0] from None
 
 
 async def _run(job: _Job, protocol: Protocol, condition: Condition, policy: Policy) -> Row:

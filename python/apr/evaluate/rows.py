@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from apr.evaluate.protocol import Protocol, build_protocol
-from apr.evaluate.row import ProblemKey, Row, RowKey, judged, place, problem_of, row_key
+from apr.evaluate.row import ProblemKey, Row, RowKey, place, problem_of, row_key
 from apr.evaluate.shape import check_row
 from apr.files import write_atomically
 from apr.jsonl import Appended, read, read_lines, write
@@ -40,6 +40,7 @@ class Rows:
         self.rows: list[Row] = []
         self.forgotten = 0
         self._protocol = protocol
+        self._task = load_task(protocol.task)
         self._file: Appended | None = None
         self._open = ExitStack()
         if directory is None:
@@ -59,10 +60,10 @@ class Rows:
         path = directory / ROWS_FILE
         rows = _read(path, self._protocol)
         if problems is not None:
-            keys = list(map(load_task(self._protocol.task).key, problems))
+            keys = list(map(self._task.key, problems))
             if any(keys[row["index"] : row["index"] + 1] != [problem_of(row)] for row in rows):
                 raise ValueError(f"{directory} holds results of other problems; choose another directory")
-        self.rows = [row for row in rows if judged(row)]
+        self.rows = [row for row in rows if not row["failed"]]
         self.forgotten = len(rows) - len(self.rows)
         if self.forgotten:
             write_atomically(path, "".join(write(row) + "\n" for row in self.rows))
@@ -75,7 +76,9 @@ class Rows:
         return set(map(row_key, self.rows))
 
     def append(self, row: Row) -> None:
-        """Add a row; it is in the file when this returns."""
+        """Add a row; it is in the file when this returns. ValueError for what nobody could read again, as a task's own
+        judge or diagnosis may bring."""
+        row = check_row(row, self._protocol, self._task)
         if self._file is not None:
             self._file.append(row)
         insort(self.rows, row, key=place)

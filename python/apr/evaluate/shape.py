@@ -111,7 +111,6 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
 _EXTRA = {"error": _text, "warm": _truth}
 """What some rows have: why the engine failed; that its cache was not empty when the condition began."""
 _CONTRADICTIONS: dict[str, Callable[[Row], bool]] = {
-    "correct without an answer": lambda row: row["correct"] is True and row["answer"] is None,
     "a vote without an answer": lambda row: row["answer"] is None and row["vote"] is not None,
     "a part of its tokens is more than all": lambda row: (
         max(row["sequential_tokens"], row["main_tokens"]) > row["total_tokens"]

@@ -153,7 +153,7 @@ def load(directories: Sequence[str | Path]) -> Evaluations:
             if len(own) < asked:
                 unfinished.append(f"{condition} ({model}): {len(own)} of {asked} rollouts")
             if counted:
-                failures, at_once = len(own) - len(counted), protocol.at_once(condition)
+                failures, at_once = sum(row["failed"] for row in own), protocol.at_once(condition)
                 identity = setting.identity(model)
                 results.append(Result(condition, model, counted, failures, at_once, identity))
                 parameters[results[-1].line] = setting.parameters.get(model)

@@ -93,7 +93,7 @@ def read_request(body: Any, policy: Policy, model: str, limits: Limits, *, chat:
         _switch(fields, "stream"),
         _includes_usage(fields.get("stream_options", {})),
         _params(fields),
-        limits if most is None else replace(limits, total_tokens=most),
+        limits if most is None else replace(limits, total_tokens=min(most, limits.total_tokens or most)),
         _text(fields, "user"),
     )
 

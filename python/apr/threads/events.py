@@ -9,6 +9,7 @@ finite and of 64 bits.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -304,11 +305,11 @@ class EventLog:
 
 def open_log(path: str | Path) -> BinaryIO:
     """Open a log to read it. OSError if it is no regular file: a pipe would be waited for, a device has no end."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(f"{path} is not a regular file")
-    return file
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_events(path: str | Path) -> Iterator[Event]:

@@ -208,4 +208,10 @@ def load_language(name: str, directory: Path | None, method: Method = "apr") -> 
     opened: OpenLanguage = find(GROUP, name)
     if not callable(opened):
         raise ValueError(f"the language {name!r} is none: it cannot be opened")
-    return opened(directory, method)
+    try:
+        language = opened(directory, method)
+    except TypeError as error:
+        raise ValueError(f"the language {name!r} is none: {error}") from error
+    if not hasattr(language, "action"):
+        raise ValueError(f"the language {name!r} is none: it reads no thread")
+    return language

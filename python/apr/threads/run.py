@@ -56,18 +56,24 @@ async def rollout(
     is an `emit`) or once a call. `started` is given, before the first event, what ends a child while the rollout runs.
 
     An engine that fails raises nothing: `tree.failed` says so, and the rollout counts neither as right nor as wrong.
-    ValueError for a join policy, a task or a language that there is not. Cancelling the awaiting task closes the
+    ValueError for a join policy, a task or a language that there is not, and for limits, parameters and a budget that
+    are none. Cancelling the awaiting task closes the
     threads as interrupted and emits the end before CancelledError goes on."""
     if join not in ("all", "first"):
         raise ValueError(f"join policy {join!r} is neither 'all' nor 'first'")
+    limits, params = limits or Limits(), params or SamplingParams()
+    if (fault := limits.fault or params.fault) is not None:
+        raise ValueError(fault)
+    if budget is not None and (type(budget) is not int or budget < 0):
+        raise ValueError(f"budget is a whole number from 0 on, or None for the model's choice, not {budget!r:.40}")
     run = Rollout(
         problem=problem,
         engine=engine,
-        limits=Limits() if limits is None else limits,
+        limits=limits,
         task=load_task(task, cast(Method, method)) if isinstance(task, str) else task,
         language=load_language(language, None, cast(Method, method)) if isinstance(language, str) else language,
         method=method,
-        params=SamplingParams() if params is None else params,
+        params=params,
         join=join,
         emit=emit,
         id=uuid4().hex[:12] if rollout_id is None else rollout_id,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +24,19 @@ class Stop:
             # A loop that has ended meanwhile waits for nothing.
             with suppress(RuntimeError):
                 wake()
+
+    @contextmanager
+    def inner(self) -> Iterator[Stop]:
+        """One that is asked when this is, and in any case in the end."""
+        own = Stop()
+        self._wake.append(own.ask)
+        try:
+            if self.asked:
+                own.ask()
+            yield own
+        finally:
+            own.ask()
+            self._wake.remove(own.ask)
 
     async def attempt(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What the work comes to; None if it is cancelled, since this was asked."""

@@ -76,7 +76,8 @@ class SglangEngine:
         weight updates go to each, since a router passes neither on. `processes` are ended by `close`. `context_length`
         is asked of a server unless given; ids from `vocab_size` on, which would bring a server down, are refused where
         it is known; `timeout` is the longest a stream may go without a token, in seconds, `connections` the most at
-        once. ServerError if nothing usable is there."""
+        once. The key is that of the environment unless given. ServerError if nothing usable is there."""
+        api_key = api_key or os.environ.get(API_KEY)
         self.url = url.rstrip("/")
         self._servers, self._given = [server.rstrip("/") for server in servers], bool(servers)
         self._processes = list(processes)
@@ -376,7 +377,7 @@ def open_sglang(
     More than one stand behind a router. The key is that of the environment unless given. `log` is a directory for their
     output. ServerError or StartError, in words for people, if that cannot be.
     """
-    api_key = api_key or os.environ.get(API_KEY) or None
+    api_key = api_key or os.environ.get(API_KEY)
     size = vocab_size(Path(model))
     if url is not None:
         return SglangEngine(url, api_key=api_key, vocab_size=size, timeout=timeout)

@@ -7,23 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from apr.limits import request_seed
-from apr.task import Corrects, Decides, Foresees, Sorts, Task, Weighs, selected
+from apr.selection import selected
+from apr.task import Corrects, Decides, Foresees, Sorts, Task, Weighs
 from apr.threads.language import Trainable, Vocabulary
 from apr.train.lessons import Lessons, lessons_of
 from apr.train.recipes import Replay, RlConfig, recipe_text, sft_recipe
 from apr.train.rl.rewards import load_reward
 
 
-def check(task: Task[Any], language: Trainable, config: RlConfig, start: Path, lessons: str | None = None) -> None:
+def check(
+    task: Task[Any],
+    language: Trainable,
+    config: RlConfig,
+    start: Path,
+    lessons: str | None = None,
+    *,
+    several: bool = False,
+) -> None:
     """ValueError, in one line and by key, for what cannot be given to a policy that begins as the one in `start`.
-    `lessons` is the recipe that a run keeps of those beside its rollouts."""
+    `lessons` is the recipe that a run keeps of those beside its rollouts; `several` processes train."""
+    if config.overlap and config.refill and several:
+        raise ValueError("overlap and refill: several processes cannot do both")
     credit = config.credit
     for key, wanted, able, lacks in (
         ("credit.children", credit.children, isinstance(task, Foresees), "tell what children could have found"),
         ("credit.choices", credit.choices, isinstance(task, Weighs), "tell good choices from bad ones"),
         ("credit.lines", credit.lines, isinstance(task, Corrects), "find wrong lines"),
         ("credit.corrections", credit.corrections, isinstance(task, Corrects), "correct wrong lines"),
-        ("loss.outcome", config.loss.outcome == "decisions", isinstance(task, Decides), "tell where something is decided"),
+        (
+            "loss.outcome",
+            config.loss.outcome == "decisions",
+            isinstance(task, Decides),
+            "tell where something is decided",
+        ),
         ("edge", config.edge, isinstance(task, Sorts), "tell kinds of problems apart"),
     ):
         if wanted and not able:

@@ -196,7 +196,7 @@ class Learner:
                 total[name] += value
 
         def mean(name: str, count: str = "tokens") -> float:
-            return total[name] / max(1.0, total[count])
+            return total[name] / total[count]
 
         optimizer = self.config.optimizer
         metrics: dict[str, Any] = {
@@ -206,17 +206,18 @@ class Learner:
         if not updates:
             # No rollout did better than another: there is nothing to tell of.
             return metrics
-        metrics |= {
-            "loss": total["loss"] / updates,
-            "entropy": mean("entropy"),
-            "spawn_entropy": mean("spawn_entropy", "spawns"),
-            "clipped": mean("clipped"),
-            "ratio": mean("ratio"),
-            "importance": mean("importance"),
-            "logprob_gap": {role: mean(f"{role}_gap", role) for role in ("main", "child")},
-            "gradient_norm": norm,
-            "padding": 1 - total["real"] / max(1.0, total["positions"]),
-        }
+        metrics |= {"loss": total["loss"] / updates, "gradient_norm": norm}
+        if total["tokens"]:
+            metrics |= {
+                "entropy": mean("entropy"),
+                "clipped": mean("clipped"),
+                "ratio": mean("ratio"),
+                "importance": mean("importance"),
+                "logprob_gap": {role: mean(f"{role}_gap", role) for role in ("main", "child") if total[role]},
+                "padding": 1 - total["real"] / total["positions"],
+            }
+        if total["spawns"]:
+            metrics["spawn_entropy"] = mean("spawn_entropy", "spawns")
         if self.reference is not None:
             metrics["kl"] = total["kl"] / updates
         if total["corrected"]:

@@ -5,7 +5,7 @@ Alarms are warnings that a policy is about to collapse, in words.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -19,6 +19,9 @@ _MEANS = ("reward", "solved", "children", "depth", "total_tokens", "sequential_t
 
 _WRONG = {"wrong_results": "steps", "wrong_states": "states", "wrong_trials": "trials"}
 """Counts of a task's diagnosis that tell whether a policy forgets, and what they are a share of."""
+
+_WATCHED = ("spawning", "entropy", "reward", "malformed", "truncated", *_WRONG)
+"""What alarms compare with what was."""
 
 _MEMORY = 10
 """Steps that what is usual is taken from."""
@@ -114,15 +117,18 @@ class Alarms:
     """Compares each step with what was usual before it, and what is to stay as it was with the first steps."""
 
     def __init__(self) -> None:
-        self._steps: deque[dict[str, Any]] = deque(maxlen=_MEMORY)
-        self._first: list[dict[str, Any]] = []
+        # By name, of the steps that tell it: one without signal tells no entropy.
+        self._last: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MEMORY))
+        self._first: defaultdict[str, list[float]] = defaultdict(list)
 
     def look(self, metrics: dict[str, Any]) -> list[str]:
         """Warnings about this step; it then counts as past."""
         found = [text for text in self._warnings(metrics) if text]
-        self._steps.append(metrics)
-        if len(self._first) < _MEMORY:
-            self._first.append(metrics)
+        for name in _WATCHED:
+            if name in metrics:
+                self._last[name].append(metrics[name])
+                if len(self._first[name]) < _MEMORY:
+                    self._first[name].append(metrics[name])
         return found
 
     def _warnings(self, now: dict[str, Any]) -> list[str | None]:
@@ -140,14 +146,13 @@ class Alarms:
 
     def _climbed(self, now: dict[str, Any], name: str) -> str | None:
         """Well above the first steps for `_RECENT` steps in a row: what was taught is being lost."""
-        first = [step[name] for step in self._first if name in step]
-        late = [step[name] for step in (*self._steps, now) if name in step][-_RECENT:]
+        first, late = self._first[name], [*self._last[name], *([now[name]] if name in now else [])][-_RECENT:]
         if len(first) < _MEMORY or min(late, default=0.0) <= 1.5 * fmean(first) + _MARGIN:
             return None
         return f"the policy forgets: {name} {fmean(late):.3g} a thousand, at first {fmean(first):.3g}"
 
     def _usual(self, name: str) -> float | None:
-        values = [step[name] for step in self._steps if name in step]
+        values = self._last[name]
         return fmean(values) if len(values) == _MEMORY else None
 
     def _fell(self, now: dict[str, Any], name: str, share: float, text: str) -> str | None:

@@ -23,7 +23,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from apr.engine.base import Engine, EngineError
 from apr.origin import Origin
 from apr.policy import Policy, stopping
-from apr.task import Task, selected
+from apr.selection import selected
+from apr.task import Task
 from apr.threads.events import EventLog
 from apr.threads.language import Language, Trainable
 from apr.train.model import trained_model
@@ -73,7 +74,8 @@ class GrpoTrainer:
         self.processes = Processes(torch.device(device))
         if not isinstance(language, Trainable):
             raise ValueError(f"language: no model is trained in {language.name} over a tokenizer of others")
-        check(task, language, config, run.start if start_from is None else Path(start_from), run.lessons())
+        begin = run.start if start_from is None else Path(start_from)
+        check(task, language, config, begin, run.lessons(), several=self.processes.count > 1)
         self.language = language
         self.tokenizer = language.tokenizer
         self.origin = Origin(task.name, language.name, config.method)
@@ -136,8 +138,6 @@ class GrpoTrainer:
         try:
             if config.overlap and getattr(engine, "model", None) is model:
                 raise ValueError("overlap: this engine samples with the very weights that train")
-            if config.overlap and config.refill and self.processes.count > 1:
-                raise ValueError("overlap and refill: several processes cannot do both")
             self.engine = Served(engine, model, self.tokenizer, probe, self.processes, hand_over)
             self.policy = Policy(stopping(self.engine, language), task, language, config.method)
         except BaseException:
@@ -166,31 +166,35 @@ class GrpoTrainer:
         `watch` gets each step's log line, `phase` is told what is being done.
 
         EngineError if nothing can be sampled any more, Diverged if a number is not finite, OSError if nothing can be
-        written: the run then goes on from its newest checkpoint, which is the last step's where its weights are there.
+        written, ValueError if there are no problems any more: the run then goes on from its newest checkpoint, which is
+        the last step's where its weights are there.
         """
-        self._stop, self._phase = stop or Stop(), phase
+        self._phase = phase
         last = min(self.config.steps, until or self.config.steps)
-        with ThreadPoolExecutor(1, thread_name_prefix="apr-rollouts") as sampler:
-            try:
-                self._serve(sampler)
-                if self._untold is not None:
-                    self._tell(self._untold, watch)
-                while self.step < last and not self.done and not self.processes.any(self._stop.asked):
-                    line = self._run_step(sampler, ahead=self.config.overlap and self.step + 1 < last)
-                    if line is None:
-                        break
-                    self._tell(line, watch)
-                    every = self.config.checkpoint_every
-                    if every and self.step % every == 0 and self._untold is None:
-                        self.save()
+        try:
+            # Whatever is being drawn in the end is for nobody.
+            with ThreadPoolExecutor(1, "apr-rollouts") as sampler, (stop or Stop()).inner() as self._stop:
+                self._train(sampler, last, watch)
+        finally:
+            self._stop, self._ahead = Stop(), None
+
+    def _train(self, sampler: ThreadPoolExecutor, last: int, watch: Callable[[dict[str, Any]], None]) -> None:
+        try:
+            self._serve(sampler)
+            if self._untold is not None:
+                self._tell(self._untold, watch)
+            while self.step < last and not self.done and not self.processes.any(self._stop.asked):
+                line = self._run_step(sampler, ahead=self.config.overlap and self.step + 1 < last)
+                if line is None:
+                    break
+                self._tell(line, watch)
+                if (every := self.config.checkpoint_every) and self.step % every == 0 and self._untold is None:
+                    self.save()
+            self._leave()
+        except (EngineError, Diverged, ValueError) as error:
+            if self._whole and not (isinstance(error, Diverged) and error.updated):
                 self._leave()
-            except (EngineError, Diverged) as error:
-                if self._whole and not (isinstance(error, Diverged) and error.updated):
-                    self._leave()
-                raise
-            finally:
-                # Whatever is being drawn is for nobody.
-                self._stop.ask()
+            raise
 
     def close(self) -> None:
         """Release the engine."""
@@ -338,10 +342,9 @@ class GrpoTrainer:
         with timed("publish"):
             self._publish(self.step)
         seconds = {name: round(spent, 3) for name, spent in self.learner.seconds.items()}
-        trained = metrics["trained_tokens"]
         speeds = {
             "generate": metrics.get("tokens", 0) / max(1e-3, seconds["generate"]),
-            "train": trained / max(1e-3, seconds["train"]),
+            "train": metrics["trained_tokens"] / max(1e-3, seconds["train"]),
         }
         return {
             "step": self.step,
