@@ -302,7 +302,7 @@ Sub Call Budget: 3 Moving to Node #0
 Current State: 10:[2, 3, 4], Operations: []
 Exploring Operation: 2*3=7, Resulting Numbers: [4, 6]
 Generated Node #0,0: 10:[4, 6] Operation: 2*3=6
-<Start Sub Searches at level 0>
+<Sub Searches>
 <Goal Reached in Sub Search 0 at level 1 at Node #0,0>
 Exploring Operation: 3-2=1, Resulting Numbers: [1]
 <End Sub Searches>
