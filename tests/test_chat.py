@@ -26,7 +26,7 @@ def test_it_is_found_by_name() -> None:
     "text", ["what?", '{"question": "what?"}', '{"messages": [{"role": "user", "content": "what?"}]}']
 )
 def test_a_question_in_any_form(text: str) -> None:
-    asked = read_text(TASK, text)
+    asked, _ = read_text(TASK, text)
     assert asked == (Message("user", "what?"),)
     assert TASK.from_json(TASK.to_json(asked)) == asked
     assert (TASK.title(asked), TASK.key(asked), TASK.fill(asked)) == ("what?", "user: what?", ("what?",))

@@ -252,7 +252,7 @@ def test_forms_of_installed_tasks(name: str) -> None:
         texts = form.fill(task, problem)
         assert len(texts) == len(asked.fields)
         assert task.key(form.read(task, texts)) == task.key(problem)
-        assert task.key(form.read_text(task, json.dumps(task.to_json(problem)))) == task.key(problem)
+        assert task.key(form.read_text(task, json.dumps(task.to_json(problem)))[0]) == task.key(problem)
         for field, text in zip(asked.fields, texts, strict=True):
             assert not field.keys or set(text) <= set(field.keys)
 

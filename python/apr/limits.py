@@ -43,7 +43,7 @@ class Limits:
 
 
 _ALWAYS = ("threads", "rounds", "depth")
-_LEAST = {"threads": 1, "children": 0, "rounds": 0, "depth": 0, "tokens_per_thread": 1, "total_tokens": 0}
+_LEAST = {"threads": 1, "children": 0, "rounds": 0, "depth": 0, "tokens_per_thread": 0, "total_tokens": 0}
 
 
 def request_seed(seed: int, thread: str, call: int) -> int:

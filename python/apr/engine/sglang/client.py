@@ -77,11 +77,11 @@ class SglangEngine:
         is asked of a server unless given; ids from `vocab_size` on, which would bring a server down, are refused where
         it is known; `timeout` is the longest a stream may go without a token, in seconds, `connections` the most at
         once. The key is that of the environment unless given. ServerError if nothing usable is there."""
-        api_key = api_key or os.environ.get(API_KEY)
         self.url = url.rstrip("/")
         self._servers, self._given = [server.rstrip("/") for server in servers], bool(servers)
         self._processes = list(processes)
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        key = api_key or os.environ.get(API_KEY)
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout = timeout
         self._slots = asyncio.Semaphore(connections)
         self.vocab_size = vocab_size
@@ -383,11 +383,10 @@ def open_sglang(
         return SglangEngine(url, api_key=api_key, vocab_size=size, timeout=timeout)
     length = context_length(Path(model))
     processes = start_servers(model, servers, api_key=api_key, log=log, seconds=start_seconds, progress=progress)
-    urls = [process.url for process in processes[-servers:]]
     try:
         return SglangEngine(
             processes[0].url,
-            servers=urls,
+            servers=[process.url for process in processes[-servers:]],
             processes=processes,
             api_key=api_key,
             context_length=length,

@@ -170,21 +170,20 @@ class GrpoTrainer:
         the last step's where its weights are there.
         """
         self._phase = phase
-        last = min(self.config.steps, until or self.config.steps)
         try:
             # Whatever is being drawn in the end is for nobody.
             with ThreadPoolExecutor(1, "apr-rollouts") as sampler, (stop or Stop()).inner() as self._stop:
-                self._train(sampler, last, watch)
+                self._train(sampler, min(until or self.config.steps, self.config.steps), watch)
         finally:
             self._stop, self._ahead = Stop(), None
 
-    def _train(self, sampler: ThreadPoolExecutor, last: int, watch: Callable[[dict[str, Any]], None]) -> None:
+    def _train(self, sampler: ThreadPoolExecutor, until: int, watch: Callable[[dict[str, Any]], None]) -> None:
         try:
             self._serve(sampler)
             if self._untold is not None:
                 self._tell(self._untold, watch)
-            while self.step < last and not self.done and not self.processes.any(self._stop.asked):
-                line = self._run_step(sampler, ahead=self.config.overlap and self.step + 1 < last)
+            while self.step < until and not self.done and not self.processes.any(self._stop.asked):
+                line = self._run_step(sampler, ahead=self.config.overlap and self.step + 1 < until)
                 if line is None:
                     break
                 self._tell(line, watch)
