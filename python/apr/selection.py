@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apr.task import Selects, Split, Task
 
 _CHUNK = 256
+"""The most problems that a task is asked for at once."""
 _PATIENCE = 20_000
 """Problems seen in a row without one that is new and wanted, after which a split counts as exhausted."""
 
@@ -27,9 +27,9 @@ def problems_of(task: Task[Any], split: Split, seed: int, *, distinct: bool = Tr
     """The problems of a split that the task accepts, in order, and `distinct` ones once: a stream may repeat problems,
     as the train split does in the paper's data. They end with the split, or where it brings nothing new any more."""
     seen: set[str] = set()
-    idle = 0
-    for start in itertools.count(0, _CHUNK):
-        found = task.problems(split, seed, start, _CHUNK)
+    idle, start, chunk = 0, 0, 1
+    while True:
+        found = task.problems(split, seed, start, chunk)
         for problem in found:
             wanted = not isinstance(task, Selects) or task.accepts(problem)
             if wanted and (key := task.key(problem)) not in seen:
@@ -39,5 +39,7 @@ def problems_of(task: Task[Any], split: Split, seed: int, *, distinct: bool = Tr
                 yield problem
             elif (idle := idle + 1) > _PATIENCE:
                 return
-        if len(found) < _CHUNK:
+        if len(found) < chunk:
             return
+        # Who wants one problem does not wait for many.
+        start, chunk = start + chunk, min(2 * chunk, _CHUNK)

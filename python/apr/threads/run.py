@@ -57,8 +57,8 @@ async def rollout(
 
     An engine that fails raises nothing: `tree.failed` says so, and the rollout counts neither as right nor as wrong.
     ValueError for a join policy, a task or a language that there is not, and for limits, parameters and a budget that
-    are none. Cancelling the awaiting task closes the
-    threads as interrupted and emits the end before CancelledError goes on."""
+    are none. Cancelling the awaiting task closes the threads as interrupted and emits the end before CancelledError
+    goes on."""
     if join not in ("all", "first"):
         raise ValueError(f"join policy {join!r} is neither 'all' nor 'first'")
     limits, params = limits or Limits(), params or SamplingParams()

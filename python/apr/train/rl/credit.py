@@ -127,8 +127,7 @@ class _Judged:
 
     def give(self, thread: Thread, worth: float, numbers: range) -> None:
         """So much to those of a thread's sampled tokens that share in the outcome."""
-        sharing = [number for number in numbers if self.credit.shares(thread.id, number)]
-        if worth and sharing:
+        if worth and (sharing := [number for number in numbers if self.credit.shares(thread.id, number)]):
             self.credit.add(thread, worth, sharing)
 
 
