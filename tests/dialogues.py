@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apr.engine.phrases import PhraseEngine
 from apr.languages.markup import Marked
 from apr.languages.published import MARKUPS
 from apr.languages.tags import MARKUP as TAGS
@@ -93,7 +92,7 @@ def modelled(name: str, engine: Any) -> tuple[Dialogue, ThreadTree, list[Event]]
     task: Any = Asked()
     tree = run_threads(
         dialogue,
-        PhraseEngine(engine, language.settled_stop),
+        engine,
         emit=events.append,
         params=SamplingParams(temperature=0.0),
         task=task,

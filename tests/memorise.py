@@ -9,7 +9,6 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import llama_style
-from apr.engine.phrases import PhraseEngine
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.run import run_threads
 from apr.tokenizer import ForeignTokenizer
@@ -26,7 +25,7 @@ def samples(tokenizer: ForeignTokenizer) -> list[Sample]:
     found: list[Sample] = []
     for dialogue in map(Dialogue.read, NAMES):
         language = dialogue.written_in(tokenizer)
-        engine = PhraseEngine(ScriptedEngine(dialogue.texts(language), Played(tokenizer)), language.settled_stop)
+        engine = ScriptedEngine(dialogue.texts(language), Played(tokenizer))
         tree = run_threads(dialogue, engine, task=Asked(), language=language)  # type: ignore[arg-type]
         found += tree_samples(tree)
     return found

@@ -425,6 +425,21 @@ def test_command_runs_a_recipe(model: str, tmp_path: Path, capsys: pytest.Captur
     assert seeds[0] == seeds[1] != seeds[2]
 
 
+def test_a_model_stands_in_for_the_shipped_one_of_its_method(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "both.toml"
+    recipe.write_text("[problems]\ncount = 1\n[[conditions]]\n[[conditions]]\nmethod = 'sos+'\nbudget = 64\n")
+    words = ["eval", "--recipe", str(recipe), "--model", model, "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert f"== apr, budget free ({model})\n" in out
+    assert "== sos+, budget 64 (sos-plus-tiny)\n" in out
+    recipe.write_text("[problems]\ncount = 1\n[[conditions]]\nmethod = 'sos+'\n")
+    assert main(words) == 2
+    assert "is for another method than apr" in capsys.readouterr().err
+
+
 def test_rows_are_a_table_too(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     from apr.report.parquet import write_parquet

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import apr
 from apr import Tokenizer, solve_all
 from apr.cli import main
 from apr.countdown.language import Traces
@@ -20,6 +21,7 @@ from apr.engine.base import EngineError
 from apr.engine.checkpoint import load_model
 from apr.policy import Policy
 from apr.selection import selected
+from apr.task import load_task
 from apr.train.model import CAUSAL
 from apr.train.processes import Processes
 from apr.train.recipes import Costs, CreditConfig, RlConfig, recipe_text, rl_recipe
@@ -33,6 +35,8 @@ from apr.train.run import RunDirectory
 from noisy import RECIPE, save_noisy_model
 from tiny import teacher_policy
 from together import together
+
+RECIPES = Path(apr.__file__).parent / "recipes" / "rl"
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +109,9 @@ def gradient(groups: list[Group], start: Path, settings: RlConfig) -> torch.Tens
 def test_a_policy_learns(start: Path, tmp_path: Path) -> None:
     lines = train(tmp_path, start, config(steps=14, groups=8, group_size=8))
     rewards = [line["reward"] for line in lines]
-    assert sum(rewards[-3:]) / 3 >= sum(rewards[:2]) / 2 + 0.2, rewards
+    assert sum(rewards[-3:]) / 3 >= rewards[0] + 0.2, rewards
     assert all(line["logprob_gap"]["main"] < 1e-4 for line in lines)
-    assert all(abs(line["ratio"] - 1) < 1e-3 for line in lines)
+    assert all(abs(line["importance"] - 1) < 1e-3 for line in lines)
 
 
 def test_trunks_shared_or_not_and_batches_of_any_size_give_one_gradient(groups: list[Group], start: Path) -> None:
@@ -206,6 +210,7 @@ def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
     rollouts = {told["rollout"]: told for told in group["rollouts"]}
     events = list(read_events(run.watched(1)))
     assert {event.rollout for event in events} == set(rollouts)
+    trained = []
     for name, rollout in rollouts.items():
         tree = ThreadTree.fold(event for event in events if event.rollout == name)
         assert rollout["reward"] == float(bool(tree.correct))
@@ -213,8 +218,12 @@ def test_what_a_run_leaves(start: Path, tmp_path: Path) -> None:
             kept = rollout["threads"][thread.id]
             assert kept["tokens"] == [token for call in thread.calls for token in call.sampled]
             assert kept["logprobs"] == [p for call in thread.calls for p in call.logprobs]
-            if kept["trainer"]:
+            told = kept["trainer"], kept["advantages"]
+            if any(told):
                 assert kept["trainer"] == pytest.approx(kept["logprobs"], abs=1e-3)
+                assert kept["advantages"] == [rollout["advantage"]] * len(kept["tokens"])
+                trained.append(thread.id)
+    assert trained
     assert load_model(run.start).num_parameters() == load_model(run.checkpoints / "1").num_parameters()
 
 
@@ -298,7 +307,15 @@ def test_steps_that_tell_nothing_of_a_number_silence_no_alarm() -> None:
 def test_a_reward_below_zero_is_usual_where_it_always_was() -> None:
     alarms = Alarms()
     assert not any(alarms.look({"reward": -1.0}) for _ in range(12))
-    assert alarms.look({"reward": -1.6}) == ["the reward has collapsed: reward -1.6, usually -1"]
+    found = [alarms.look({"reward": reward}) for reward in (-1.6, -1.7, -1.8)]
+    assert found == [[], [], ["the reward has collapsed: reward -1.7, usually -1"]]
+
+
+def test_a_step_of_hard_problems_is_no_collapse() -> None:
+    alarms = Alarms()
+    for step in range(40):
+        assert not alarms.look({"reward": 0.1 if step % 12 > 9 else 0.8})
+    assert [bool(alarms.look({"reward": 0.1})) for _ in range(3)] == [False, False, True]
 
 
 def test_alarms_tell_of_forgetting() -> None:
@@ -315,24 +332,25 @@ def test_alarms_tell_of_forgetting() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 @pytest.mark.parametrize("method", ["apr", "sos+"])
 def test_shipped_recipes_are_whole(name: str, method: Any) -> None:
     recipe = rl_recipe(recipe_text(name, "rl"), method)
-    assert len(draw(selected(Countdown(method), recipe.problem_options), recipe, 0, recipe.groups)) == recipe.groups
+    task = load_task("sudoku" if name == "sudoku" else "countdown", method)
+    assert len(draw(selected(task, recipe.problem_options), recipe, 0, recipe.groups)) == recipe.groups
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
-    apr, sos = (rl_recipe(recipe_text("paper", "rl"), method) for method in ("apr", "sos+"))
-    assert (apr.groups, apr.group_size, apr.steps, apr.loss.updates, apr.loss.weighting) == (
+    ours, sos = (rl_recipe(recipe_text("paper", "rl"), method) for method in ("apr", "sos+"))
+    assert (ours.groups, ours.group_size, ours.steps, ours.loss.updates, ours.loss.weighting) == (
         64,
         5,
         150,
         2,
         "tinyrl",
     )
-    assert (apr.loss.kl, sos.loss.kl) == (0.001, 0.01)
-    for recipe in (apr, sos):
+    assert (ours.loss.kl, sos.loss.kl) == (0.001, 0.01)
+    for recipe in (ours, sos):
         assert (recipe.credit, recipe.costs, recipe.replay, recipe.edge) == (CreditConfig(), Costs(), None, 0.0)
 
 

@@ -152,7 +152,7 @@ def test_a_command_that_is_not_installed_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr("apr.cli.commands.entry_points", lambda **_: [])
     for name, extra in EXTRAS.items():
-        assert f"apr[{extra}]" in said(capsys, name)
+        assert f"--extra {extra}`" in said(capsys, name)
 
 
 def test_the_method_finds_its_model_or_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 pytest.importorskip("tokenizers")
 
 import llama_style
+from apr.conversation import Message
 from apr.engine import load_engine
 from apr.engine.base import Engine
-from apr.engine.phrases import PhraseEngine
 from apr.languages.markup import Marked
 from apr.languages.published import ANSWERS, CLONES
 from apr.limits import Limits
@@ -40,8 +40,7 @@ PLAYED = [Dialogue.read(name).written_in(SPELLED) for name in NAMES]
 def played(dialogue: Dialogue, language: Marked, events: list[Event]) -> tuple[ThreadTree, ScriptedEngine]:
     script = ScriptedEngine(dialogue.texts(language), Played(language.tokenizer))
     task: Any = Asked()
-    engine = PhraseEngine(script, language.settled_stop)
-    return run_threads(dialogue, engine, None, events.append, task=task, language=language), script
+    return run_threads(dialogue, script, None, events.append, task=task, language=language), script
 
 
 @pytest.mark.parametrize("tokenizer", [SPELLED, TAGGED], ids=["spelled", "tokens"])
@@ -197,9 +196,7 @@ def test_answers_are_asked_for_before_the_main_thread_writes() -> None:
     script = ScriptedEngine([f"{language.text(opened)}41", f"{whole}<answer>42</answer>"], Played(tokenizer))
     task: Any = Asked()
     events: list[Event] = []
-    tree = run_threads(
-        asked, PhraseEngine(script, language.settled_stop), None, events.append, task=task, language=language
-    )
+    tree = run_threads(asked, script, None, events.append, task=task, language=language)
     assert (tree.correct, tree.children, tree.rounds) == (True, 4, 1)
     assert ThreadTree.fold(events) == tree
     # All with the same ids, at a temperature of their own.
@@ -208,7 +205,7 @@ def test_answers_are_asked_for_before_the_main_thread_writes() -> None:
     # A serial one writes by itself, and limits hold for the first spawn as for any.
     assert Marked(ANSWERS, "sos+", tokenizer).first(opened) is None
     few = Limits(children=3)
-    ended = run_threads(asked, PhraseEngine(script, language.settled_stop), few, task=task, language=language)
+    ended = run_threads(asked, script, few, task=task, language=language)
     assert ended.main.reason == "limit_children"
 
 
@@ -222,8 +219,23 @@ def test_what_stands_in_a_join_is_no_answer(template: Any) -> None:
     whole = language.text((*opened, *language.join(opened, ["41"] * 4, (), 1).token_ids))
     script = ScriptedEngine([f"{language.text(opened)}41", f"{whole}{asked.answer}"], Played(tokenizer))
     task: Any = Asked()
-    tree = run_threads(asked, PhraseEngine(script, language.settled_stop), task=task, language=language)
+    tree = run_threads(asked, script, task=task, language=language)
     assert tree.main.result == asked.answer
+
+
+def test_a_template_may_put_turns_where_it_likes() -> None:
+    """Some set what the system says before the last question."""
+
+    def late(messages: list[dict[str, str]]) -> str:
+        system, *turns = (message["content"] for message in messages)
+        return "".join(f"<|turn|>{text}</s>" for text in turns[:-1]) + f"<|turn|>{system}: {turns[-1]}</s>"
+
+    said = tuple(Message(role, text) for role, text in [("system", "Be short"), ("user", "a?"), ("user", "b?")])
+    tokenizer = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, late)
+    assert tokenizer.decode(tokenizer.ask(said), skip_special=True) == "a?Be short: b?"
+    deaf = ForeignTokenizer(llama_style.with_tags(), llama_style.BEGIN, llama_style.END, lambda turns: "<|turn|>")
+    with pytest.raises(ValueError, match="leaves out 3 of 3 messages"):
+        deaf.ask(said)
 
 
 def test_conversations() -> None:
@@ -264,7 +276,7 @@ def test_a_stop_that_brings_no_stop_token_is_not_asked_again(ids: tuple[int, ...
     task: Any = Asked()
     tree = run_threads(
         Dialogue("answers", "6*7?", [], [], ""),
-        PhraseEngine(Liar([], Played(tokenizer)), language.settled_stop),
+        Liar([], Played(tokenizer)),
         task=task,
         language=language,
     )

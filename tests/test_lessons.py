@@ -375,6 +375,9 @@ def test_methods_replace_parts_of_the_data() -> None:
     assert sft_recipe(SFT, "apr").language == "traces"
     with pytest.raises(ValueError, match=r"the recipe has no methods\.'sos\+' table"):
         sft_recipe(SUMS + "\n[methods.apr]\ndigits = 3\n", "sos+")
+    bare = SUMS.replace("[data]\ndigits = 4\n", "")
+    assert bare != SUMS
+    assert sft_recipe(bare, "apr").data == {}
 
 
 def test_a_task_may_bring_lessons_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

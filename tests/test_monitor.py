@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from apr.train.run import RunDirectory
 from apr_tui.app import AprApp
 from apr_tui.browser import Browser, RolloutList
 from apr_tui.curves import Chart, Curves, Look, chart
-from apr_tui.groups import parts, read_group
+from apr_tui.groups import RolloutFigures, parts, read_group
 from apr_tui.keys import Keys
 from apr_tui.labels import label, unit
 from apr_tui.monitor import MonitorScreen
@@ -474,6 +475,12 @@ def test_colours_tell_every_sampled_token(tmp_path: Path) -> None:
         by_advantage = parts(view, thread, "advantage", figures)
         assert [a for a, _, _ in by_advantage] == [0, *(b for _, b, _ in by_advantage[:-1])]
         assert by_advantage[-1][1] == len(thread.text)
+        told = figures.threads[thread.id]
+        worth = tuple(1.0 if apr.Tokenizer().decode([token]).isdigit() else -0.5 for token in told.tokens)
+        each = parts(view, thread, "advantage", RolloutFigures(threads={thread.id: replace(told, advantages=worth)}))
+        drawn = {tone: "".join(thread.text[a:b] for a, b, name in each if name == tone) for tone in ("good2", "bad1")}
+        assert drawn["good2"].isdigit()
+        assert not any(map(str.isdigit, drawn["bad1"]))
     assert parts(view, view.tree.main, "gap", None) == view.forced["0"]
     (run / "groups" / "000001.json").write_text('{"rollouts": [{"rollout": 1, "threads": [3]}]}')
     assert read_group(run, 1) == {}

@@ -30,7 +30,6 @@ from apr._core import check_solution, prompt  # noqa: E402
 from apr.chat import Chat  # noqa: E402
 from apr.cli import main  # noqa: E402
 from apr.conversation import Message  # noqa: E402
-from apr.engine.phrases import PhraseEngine  # noqa: E402
 from apr.engine.sglang.server import free_port  # noqa: E402
 from apr.languages.markup import Marked  # noqa: E402
 from apr.languages.tags import MARKUP as TAGS  # noqa: E402
@@ -148,7 +147,7 @@ def test_conversations_of_any_kind() -> None:
     opened = language.text(language.open(problem))
     assert opened.endswith("\n\nBe short.\nuser\na?\nassistant\nb\nuser\n2+3?\nassistant\n")
     script = ScriptedEngine([f"{opened}<answer>5</answer>"], Played(tokenizer))
-    policy = Policy(PhraseEngine(script, language.settled_stop), task, language, "apr")
+    policy = Policy(script, task, language, "apr")
     with serving(policy) as url:
         ask = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0).chat.completions.create
         answer = ask(model="teacher", messages=[{"role": role, "content": text} for role, text in turns])
@@ -172,7 +171,7 @@ def test_a_chat_forks_in_any_language(name: str) -> None:
     dialogue = Dialogue.read(name)
     language = dialogue.written_in(tokenizer)
     script = ScriptedEngine(dialogue.texts(language), Played(tokenizer))
-    policy = Policy(PhraseEngine(script, language.settled_stop), Chat(), language, "apr")
+    policy = Policy(script, Chat(), language, "apr")
     ask: dict[str, Any] = {"model": "teacher", "messages": [{"role": "user", "content": dialogue.prompt}]}
     with serving(policy) as url:
         client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)

@@ -19,7 +19,6 @@ import smollm
 from apr.chat import Chat
 from apr.cli import main
 from apr.engine import load_engine
-from apr.engine.phrases import PhraseEngine
 from apr.languages.markup import Marked
 from apr.languages.published import ANSWERS, CLONES
 from apr.languages.tags import MARKUP as TAGS
@@ -94,7 +93,7 @@ def tree(engine: Any, name: str, model: Path) -> ThreadTree:
     return asyncio.run(
         rollout(
             task.from_json(QUESTION),
-            PhraseEngine(begun, language.settled_stop),
+            begun,
             LIMITS,
             params=params,
             task=task,

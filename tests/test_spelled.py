@@ -51,7 +51,7 @@ def played(
 ) -> tuple[ThreadTree, ScriptedEngine]:
     language = SpelledTraces("apr", TOKENIZER)
     script = ScriptedEngine(texts, Played(), faults=faults)
-    tree = apr.run_threads(problem, PhraseEngine(script, language.settled_stop), limits, language=language)
+    tree = apr.run_threads(problem, script, limits, language=language)
     return tree, script
 
 

@@ -62,6 +62,23 @@ def test_threads_make_the_same_items() -> None:
         assert done.stdout.strip() == digest()
 
 
+def test_a_forked_process_makes_the_same_items() -> None:
+    """It has none of the threads that its parent worked with."""
+    code = """if True:
+        import os
+        from test_streams import digest
+        told = digest()
+        child = os.fork()
+        if not child:
+            os._exit(digest() != told)
+        print(os.waitpid(child, 0)[1])
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "0"
+
+
 def test_items_do_not_depend_on_how_they_are_asked_for() -> None:
     whole, one = traces().get(0, 30), [traces().get(i, 1)[0] for i in reversed(range(30))]
     assert [item[1] for item in whole] == [item[1] for item in reversed(one)]

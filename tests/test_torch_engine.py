@@ -187,10 +187,31 @@ def test_abort_cancel_and_close(model: Any) -> None:
 
 def test_failure_is_an_error_completion_and_the_engine_lives_on(model: Any) -> None:
     engine = TorchEngine(model)
-    broken = [([1, WORDS + 5], SamplingParams(max_tokens=3)), ([1], SamplingParams(max_tokens=3))]
-    assert {answer.finish_reason for answer in run(ask(engine, *broken))} == {"error"}
-    (answer,) = run(ask(engine, ([1], SamplingParams(max_tokens=3))))
+    sound = ([1], SamplingParams(max_tokens=3))
+    answers = run(ask(engine, ([1, WORDS], SamplingParams(max_tokens=3)), sound, ([-1], SamplingParams(max_tokens=3))))
+    assert [answer.finish_reason for answer in answers] == ["error", "length", "error"]
+    assert "token ids are from 0" in str(answers[0].error)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_forward", lambda *_: 1 / 0)
+        assert {answer.finish_reason for answer in run(ask(engine, sound, sound))} == {"error"}
+    (answer,) = run(ask(engine, sound))
     assert answer.finish_reason == "length"
+
+
+def test_a_request_that_is_aborted_while_it_waits_is_never_begun(model: Any) -> None:
+    engine = TorchEngine(model, max_rows=1)
+
+    async def play() -> tuple[Any, Any]:
+        first = asyncio.create_task(engine.generate([1], SamplingParams(max_tokens=40), request_id="first"))
+        second = asyncio.create_task(engine.generate([2], SamplingParams(max_tokens=40), request_id="second"))
+        await asyncio.sleep(0)
+        engine.abort("second")
+        done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {second}
+        return await first, await second
+
+    whole, aborted = run(play())
+    assert (whole.finish_reason, aborted.finish_reason, aborted.token_ids) == ("length", "abort", ())
 
 
 def test_weights_change_the_version(model: Any) -> None:
@@ -270,3 +291,16 @@ def test_a_store_finds_what_it_keeps(kept: list[tuple[int, ...]], wanted: tuple[
         prefix, length = found
         assert prefix.token_ids[:length] == wanted[:length]
         assert length < len(wanted)
+
+
+def test_what_goes_first_takes_nothing_along_that_others_share() -> None:
+    store = PrefixStore(5 * PAGE)
+    shared = (1,) * PAGE
+    older, newer, other = (*shared, *(2,) * PAGE), (*shared, *(3,) * PAGE), (4,) * (2 * PAGE)
+    for ids in (older, newer):
+        store.add(Prefix(ids, torch.empty(0), torch.empty(0)))
+    assert store.longest((*older, 0)) is not None
+    store.add(Prefix(other, torch.empty(0), torch.empty(0)))
+    found = store.longest((*older, 0))
+    assert found is not None
+    assert (found[0].token_ids, found[1]) == (older, 2 * PAGE)

@@ -9,6 +9,7 @@ from apr.task import Method
 
 
 def open_words(directory: Path | None, method: Method) -> Tags:
-    if directory is not None:
-        return open_tags(directory, method)
-    return Tags(method, vocabulary(["edges ", "from ", " to "]))
+    phrases = ["edges ", "from ", " to "]
+    words = Tags(method, vocabulary(phrases)) if directory is None else open_tags(directory, method)
+    words.name = "words:open_words"
+    return words

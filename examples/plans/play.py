@@ -5,7 +5,6 @@ from sys import argv
 
 from plans import open_plans
 
-from apr.engine.phrases import PhraseEngine
 from apr.task import Verdict
 from apr.testing.scripted import ScriptedEngine
 from apr.threads.run import run_threads
@@ -42,7 +41,7 @@ texts = [
     f"{begin}\nNow only: 4*5\n20",
     f"{begin}\n<done>6</done>\n<done>20</done>\n<answer>26</answer>",
 ]
-engine = PhraseEngine(ScriptedEngine(texts, Script(language.tokenizer)), language.settled_stop)
+engine = ScriptedEngine(texts, Script(language.tokenizer))
 tree = run_threads("2*3+4*5?", engine, task=Ask(), language=language)
 for thread in tree.threads.values():
     print(f"--- thread {thread.id}, {thread.context} tokens long, found {thread.result!r}")

@@ -62,7 +62,8 @@ def _imported(value: str, what: str) -> Any:
         for part in attribute.strip().split("."):
             found = getattr(found, part)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{what} needs {error.name}, which is not installed") from None
+        here = "; for a file of your own set PYTHONPATH to its directory" if error.name == module else ""
+        raise ValueError(f"{what} needs {error.name}, which is not installed{here}") from None
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{what} cannot be found: {error}") from None
     return found

@@ -13,14 +13,13 @@ from typing import Any
 
 from apr.engine import ENGINES, load_engine
 from apr.engine.base import Engine, EngineError
-from apr.engine.phrases import PhraseEngine
 from apr.limits import Limits
 from apr.origin import ORIGIN_FILE, read_origin
 from apr.plugins import noted, vouch
 from apr.task import GROUP as TASKS
 from apr.task import Method, Task, load_task
 from apr.threads.language import GROUP as LANGUAGES
-from apr.threads.language import EndsInText, Language, load_language
+from apr.threads.language import Language, load_language
 from apr.threads.run import finish, rollout
 from apr.threads.tree import ThreadTree
 
@@ -111,8 +110,7 @@ def load_policy(
     directory = checkpoint(model, files, method, task)
     try:
         method, asked, spoken = meant(directory, method, task, language)
-        sampling = stopping(load_engine(engine, str(directory), **options), spoken)
-        return Policy(sampling, asked, spoken, method, files)
+        return Policy(load_engine(engine, str(directory), **options), asked, spoken, method, files)
     except PolicyError:
         raise
     except ModuleNotFoundError as error:
@@ -140,11 +138,6 @@ def task_and_method(model: str | None, task: str | None, method: Method | None) 
     with ExitStack() as files:
         directory = checkpoint(model, files, method, task)
         return task_of(directory, task), method_of(directory, method)
-
-
-def stopping(engine: Engine, language: Language) -> Engine:
-    """The engine, which goes on behind stop tokens that end nothing in the language."""
-    return PhraseEngine(engine, language.settled_stop) if isinstance(language, EndsInText) else engine
 
 
 def method_of(directory: Path, given: Method | None = None) -> Method:
@@ -248,7 +241,7 @@ def _download(name: str) -> Path:
 
 def install(extra: str) -> str:
     """How to get what is missing."""
-    return f"install the extra with `pip install 'apr[{extra}]'`, or in a checkout `uv sync --inexact --extra {extra}`"
+    return f"its extra: `uv sync --inexact --extra {extra}` in a checkout, elsewhere `pip install 'WHEEL[{extra}]'`"
 
 
 def _shipped(files: ExitStack, method: Method, task: str | None) -> Path:

@@ -384,7 +384,7 @@ def load_task(name: str, method: Method = "apr") -> Task[Any]:
         try:
             found = found(method)
         except TypeError as error:
-            raise ValueError(f"the task {name!r} is none: {error}") from error
+            raise ValueError(f"the task {name!r} is none: called with a method, {error}") from error
     if not hasattr(found, "judge"):
         raise ValueError(f"the task {name!r} is none: it judges nothing")
     task: Task[Any] = found

@@ -177,14 +177,15 @@ class ForeignTokenizer:
         return text[cut:].rstrip(_BROKEN)
 
     def _filled(self, text: str, contents: Mapping[str, str]) -> list[int]:
-        """A template's own text as it stands, with what stands for messages filled in as text of others."""
-        ids: list[int] = []
-        for place, content in contents.items():
-            before, found, after = text.partition(place)
-            if found:
-                ids += self.encode(before) + self.encode(content, special=False)
-                text = after
-        return ids + self.encode(text)
+        """A template's own text as it stands, with what stands for messages filled in as text of others. ValueError
+        if one of them is nowhere."""
+        pieces = re.split(f"({'|'.join(contents)})", text)
+        if missing := contents.keys() - set(pieces[1::2]):
+            raise ValueError(f"the chat template leaves out {len(missing)} of {len(contents)} messages")
+        ids = self.encode(pieces[0])
+        for place, after in zip(pieces[1::2], pieces[2::2], strict=True):
+            ids += self.encode(contents[place], special=False) + self.encode(after)
+        return ids
 
 
 def _place(number: int) -> str:
@@ -200,7 +201,7 @@ def _mark(directory: Path, tokenizer: Any, name: str) -> str | None:
     if mark is None:
         id_ = _setting(directory / "config.json", f"{name}_token_id")
         id_ = id_[0] if isinstance(id_, list) and id_ else id_
-        mark = tokenizer.id_to_token(id_) if isinstance(id_, int) else None
+        mark = tokenizer.id_to_token(id_) if isinstance(id_, int) and 0 <= id_ < 1 << 32 else None
     return mark if isinstance(mark, str) else None
 
 

@@ -30,11 +30,13 @@ _OFF = (0.01, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class ThreadFigures:
-    """A thread's sampled tokens as the trainer saw them; the three are as long as each other."""
+    """A thread's sampled tokens as the trainer saw them; all are as long as each other."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     trainer: tuple[float, ...]
+    advantages: tuple[float, ...] = ()
+    """Empty where nobody tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,9 @@ def _rollout(entry: dict[str, Any]) -> RolloutFigures:
     for thread, told in (entry.get("threads") or {}).items():
         tokens, logprobs, trainer = (tuple(told.get(key) or ()) for key in ("tokens", "logprobs", "trainer"))
         if len(tokens) == len(logprobs) == len(trainer) and all(map(_number, (*logprobs, *trainer))):
-            threads[str(thread)] = ThreadFigures(tokens, logprobs, trainer)
+            advantages = tuple(told.get("advantages") or ())
+            known = len(advantages) == len(tokens) and all(map(_number, advantages))
+            threads[str(thread)] = ThreadFigures(tokens, logprobs, trainer, advantages if known else ())
     reward, advantage = (entry.get(key) if _number(entry.get(key)) else None for key in ("reward", "advantage"))
     return RolloutFigures(reward, advantage, threads)
 
@@ -87,12 +91,16 @@ def parts(view: View, thread: Thread, colouring: Colouring, figures: RolloutFigu
     origin: tuple[Span, ...] = view.forced[thread.id]
     if colouring == "origin" or figures is None:
         return origin
-    if colouring == "advantage":
+    by_token = any(told.advantages for told in figures.threads.values())
+    if colouring == "advantage" and not by_token:
         name = _tone(figures.advantage)
         return origin if name is None else _filled(origin, len(thread.text), name)
     told = figures.threads.get(thread.id)
-    gaps = None if told is None else _gaps(view, thread, told)
-    return origin if gaps is None else gaps
+    if told is None or (colouring == "advantage" and not told.advantages):
+        return origin
+    names = [_tone(value) for value in told.advantages] if colouring == "advantage" else _distances(told)
+    drawn = _drawn(view, thread, told, names)
+    return origin if drawn is None else drawn
 
 
 def _tone(advantage: float | None) -> str | None:
@@ -113,13 +121,13 @@ def _filled(origin: Sequence[Span], end: int, name: str) -> list[Part]:
     return [*filled, (place, end, name)] if place < end else filled
 
 
-def _distance(told: ThreadFigures, index: int) -> str | None:
-    gap = abs(told.logprobs[index] - told.trainer[index])
-    return "off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None
+def _distances(told: ThreadFigures) -> list[str | None]:
+    gaps = [abs(ours - theirs) for ours, theirs in zip(told.logprobs, told.trainer, strict=True)]
+    return ["off2" if gap >= _OFF[1] else "off1" if gap >= _OFF[0] else None for gap in gaps]
 
 
-def _gaps(view: View, thread: Thread, told: ThreadFigures) -> list[Part] | None:
-    """A part a token, by its gap; None if the trainer's tokens or the texts of tokens are not this thread's."""
+def _drawn(view: View, thread: Thread, told: ThreadFigures, names: Sequence[str | None]) -> list[Part] | None:
+    """A part a token, by its name; None if the trainer's tokens or the texts of tokens are not this thread's."""
     sampled = [token for call in thread.calls for token in call.sampled]
     if tuple(sampled) != told.tokens:
         return None
@@ -143,7 +151,7 @@ def _gaps(view: View, thread: Thread, told: ThreadFigures) -> list[Part] | None:
         if piece is None:
             return None
         if piece:
-            name = cause or _distance(told, index)
+            name = cause or names[index]
             if name is not None:
                 found.append((place, place + len(piece), name))
             place += len(piece)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RESULTS = "results"
 """Where recipes keep their results, and `apr report` looks for them."""
 
-_OF_ONE = ("task", "language", "split", "numbers", "budget", "model", "method", "join", "temperature", "samples")
+_OF_ONE = ("task", "language", "split", "numbers", "budget", "method", "join", "temperature", "samples")
 """Arguments that describe one condition; a recipe has its own."""
 
 
@@ -48,10 +48,12 @@ def parser() -> Parser:
             "apr eval --problems 50",
             "apr eval --problems 200 --budget 10 --out results/ten",
             "apr eval --recipe paper-small; apr report",
+            "apr eval --recipe paper-small --model runs/mine/checkpoints/4500 --out results/mine",
         ],
     )
     add = made.add_argument_group("problems").add_argument
-    add("--recipe", metavar="NAME|FILE", help="a protocol of several conditions, instead of the one described below")
+    add("--recipe", metavar="NAME|FILE", help="a protocol of several conditions, instead of the one described below; "
+        "--model then stands for the shipped one of its method")  # fmt: skip
     add("--quick", action="store_true", help="the recipe's quick form: few problems, few samples")
     add("--problems", metavar="N|FILE", help="a count (default: 200, or the recipe's), or a file: JSON lines, or the "
         "JSON list of the authors' data")  # fmt: skip
@@ -188,7 +190,7 @@ async def _run(protocol: Protocol, problems: Sequence[Any], rows: Rows, progress
 def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
     """All models' checkpoints, on disk as long as `files` is open. UsageError if one is missing, or is not for what it
     would be asked."""
-    from apr.policy import PolicyError, checkpoint, meant
+    from apr.policy import PolicyError, checkpoint, install, meant
 
     models: dict[str, Path] = {}
     # Conditions share models.
@@ -198,6 +200,8 @@ def _models(protocol: Protocol, files: ExitStack) -> dict[str, Path]:
             meant(directory, method, protocol.task, protocol.language)
         except PolicyError as error:
             raise UsageError(str(error)) from None
+        except ModuleNotFoundError as error:
+            raise UsageError(f"{directory} needs {error.name}: {install('train')}") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot load {directory}: {in_words(error)}") from None
         models[name] = directory
@@ -243,11 +247,32 @@ def _recipe(options: Any, given: Mapping[str, Any]) -> Protocol:
         protocol = read_protocol(recipe_text(options.recipe, "eval"), quick=options.quick, count=count, **changes)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if options.model is not None:
+        protocol = _standing_in(options.model, protocol)
     if file is None:
         return protocol
     # Where it is short, it is so of whatever problems.
     first = min(protocol.problems.count, protocol.problems.first or protocol.problems.count) if options.quick else None
     return replace(protocol, problems=replace(protocol.problems, file=file, first=first))
+
+
+def _standing_in(model: str, protocol: Protocol) -> Protocol:
+    """The protocol with another model in the conditions of its method that name none."""
+    from apr.policy import task_and_method
+
+    try:
+        _, method = task_and_method(model, protocol.task, None)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    conditions = tuple(
+        replace(condition, model=model) if (condition.model, condition.method) == (None, method) else condition
+        for condition in protocol.conditions
+    )
+    if conditions == protocol.conditions:
+        raise UsageError(
+            f"--model: each condition of the recipe names its model, or is for another method than {method}"
+        )
+    return replace(protocol, conditions=conditions)
 
 
 def _described(options: Any, given: Mapping[str, Any]) -> Protocol:

@@ -65,7 +65,7 @@ def parser() -> Parser:
         "rl",
         help="reinforcement learning over whole thread trees",
         prog="apr train rl",
-        description="Reinforcement learning (GRPO) over whole thread trees, on any engine.",
+        description="Reinforcement learning (GRPO) over whole thread trees, on the native engine, torch or SGLang.",
         examples=[
             "apr train rl --recipe tiny --steps 3 --out runs/rl",
             "apr train rl --recipe apr-tiny-rl --start-from checkpoints/apr-tiny-sft --out runs/again",
@@ -143,6 +143,7 @@ def _sft(options: Any, again: str, handler: Signals) -> int:
 def _rl(options: Any, again: str, handler: Signals) -> int:
     from apr.engine import load_engine
     from apr.engine.base import EngineError
+    from apr.policy import method_of
     from apr.threads.language import Trainable
     from apr.train.rl.check import check
     from apr.train.start import check_start
@@ -162,6 +163,7 @@ def _rl(options: Any, again: str, handler: Signals) -> int:
         begin, lessons = start or plan.run.start, plan.run.lessons()
         _checked(lambda: check(task, language, config, begin, lessons, several=_several()))
         if start is not None:
+            _checked(lambda: method_of(start, config.method))
             _checked(lambda: check_start(start, tokenizer=language.tokenizer))
         _checked(lambda: plan.run.check(plan.recipe.text(), start))
         if config.overlap and options.engine == "torch" and not _several():
@@ -295,8 +297,12 @@ def _begun(plan: _Plan, start: Path | None, processes: Processes) -> Iterator[No
 
 
 def _checked(make: Callable[[], T]) -> T:
+    from apr.policy import install
+
     try:
         return make()
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this needs {error.name}: {install('train')}") from None
     except (ValueError, OSError) as error:
         raise UsageError(in_words(error)) from None
 

@@ -22,7 +22,7 @@ def check(name: str) -> None:
 
 def load_engine(name: str, model: Any, **options: Any) -> Engine:
     """An engine by its name. `model` is a directory in Hugging Face layout (or, for "torch", a loaded model);
-    an option that it does not know is a TypeError. Other names are those of the entry-point group, or
+    an option that these do not know is a TypeError. Other names are those of the entry-point group, or
     `module:attribute`; ValueError if there is none, or if it is no engine."""
     if name == "native":
         from apr.engine.native import NativeEngine

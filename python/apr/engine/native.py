@@ -59,7 +59,7 @@ class NativeStats:
 @dataclass(eq=False, slots=True)
 class _Request:
     handle: int
-    prompt: Sequence[int]
+    prompt: tuple[int, ...]
     params: SamplingParams
     on_tokens: OnTokens | None
     done: asyncio.Future[Completion]
@@ -83,7 +83,7 @@ class _Request:
 
 
 class NativeEngine:
-    """Samples from a checkpoint directory in Hugging Face layout (Llama, float32 or bfloat16)."""
+    """Samples from a checkpoint directory in Hugging Face layout: Llama, Qwen2 or Qwen3."""
 
     def __init__(
         self,
@@ -103,15 +103,19 @@ class NativeEngine:
         or values of bfloat16 is rounded to it, and with bytes to int16, where the processor has instructions for such
         products: AVX512-BF16 and -VNNI. A checkpoint that cannot run, or an option that cannot be, is a ValueError or
         a FileNotFoundError."""
-        self._decoder = Decoder(
-            model,
-            cache_bytes=cache_bytes,
-            cache_dtype=cache_dtype,
-            compute_dtype=compute_dtype,
-            threads=threads,
-            max_batch=max_batch,
-        )
-        self._lock = threading.Lock()
+        try:
+            self._decoder = Decoder(
+                model,
+                cache_bytes=cache_bytes,
+                cache_dtype=cache_dtype,
+                compute_dtype=compute_dtype,
+                threads=threads,
+                max_batch=max_batch,
+            )
+        except OverflowError as error:
+            raise ValueError(f"an option is out of range: {error}") from None
+        # The collector may end a forgotten request wherever it likes, within the lock too.
+        self._lock = threading.RLock()
         self._inbox: list[_Request | int] = []
         self._handles: dict[str, int] = {}
         self._numbers = count(1)
@@ -147,22 +151,23 @@ class NativeEngine:
     ) -> Completion:
         """See `Engine.generate`. An exception of `on_tokens` ends the request and comes out here."""
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        request = _Request(next(self._numbers), prompt, params, on_tokens, done)
+        request = _Request(next(self._numbers), tuple(prompt), params, on_tokens, done)
         if (fault := forked(self._process) or params.fault) is not None:
             return Completion((), (), "error", policy_version=self.policy_version, error=fault)
         with self._lock:
             fault = self._fault
             if request_id in self._handles:
                 fault = f"a request {request_id!r} is still open"
+            if fault is None:
+                fault = self._send(request)
             if fault is not None:
                 return Completion((), (), "error", policy_version=self.policy_version, error=fault)
             self._handles[request_id] = request.handle
-            self._send(request)
         try:
             return await done
         except BaseException:
             with self._lock:
-                self._send(request.handle)
+                self._drop(request.handle)
             raise
         finally:
             with self._lock:
@@ -175,7 +180,7 @@ class NativeEngine:
         with self._lock:
             handle = self._handles.get(request_id)
             if handle is not None:
-                self._send(handle)
+                self._drop(handle)
 
     async def close(self) -> None:
         """See `Engine.close`."""
@@ -184,7 +189,7 @@ class NativeEngine:
         with self._lock:
             self._fault = self._fault or "the engine is closed"
             for handle in self._handles.values():
-                self._send(handle)
+                self._drop(handle)
             thread = self._thread
         if thread is not None:
             await asyncio.to_thread(thread.join)
@@ -203,12 +208,22 @@ class NativeEngine:
                 raise RuntimeError("requests are still open")
             return self._decoder.update_weights(state)
 
-    def _send(self, message: _Request | int) -> None:
-        """Hands a submission, or the handle of a request to abort, to the thread; `_lock` is held."""
-        self._inbox.append(message)
+    def _send(self, request: _Request) -> str | None:
+        """Hands a request to the thread; why that cannot be, if it cannot. `_lock` is held."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="apr-native-engine", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="apr-native-engine", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                return f"the engine cannot begin: {error}"
+            self._thread = thread
+        self._inbox.append(request)
+        return None
+
+    def _drop(self, handle: int) -> None:
+        """Asks the thread to end a request; without a thread, nothing is open. `_lock` is held."""
+        if self._thread is not None:
+            self._inbox.append(handle)
 
     def _work(self) -> None:
         requests: dict[int, _Request] = {}
@@ -244,7 +259,8 @@ class NativeEngine:
                         stop_token_ids=list(params.stop_token_ids),
                         seed=params.seed & 0xFFFF_FFFF_FFFF_FFFF,
                     )
-                except (ValueError, OverflowError, TypeError) as error:
+                except Exception as error:
+                    # Whatever is wrong with a request is its own, and nobody may be left waiting.
                     self._fail(message, str(error))
                 else:
                     message.inbox = time.monotonic() - message.made

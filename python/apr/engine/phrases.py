@@ -44,6 +44,9 @@ class PhraseEngine:
         on_tokens: OnTokens | None = None,
     ) -> Completion:
         """See `Engine.generate`; the part that goes on is told from the first by its seed alone."""
+        if request_id in self._open:
+            why = f"a request {request_id!r} is still open"
+            return Completion((), (), "error", policy_version=self.policy_version, error=why)
         self._open.add(request_id)
         whole: Completion | None = None
         try:

@@ -60,7 +60,9 @@ class PrefixStore:
             found = self._pages[page]
         if found is None:
             return None
+        # What is used last has the pages that it shares: whatever goes before it takes none of them along.
         self._kept.move_to_end(found)
+        self._pages |= dict.fromkeys(_hashes(found), found)
         most = min(len(found), len(ids) - 1)
         length = next((i for i in range(most) if found[i] != ids[i]), most)
         return self._kept[found], length

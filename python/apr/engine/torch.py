@@ -169,6 +169,9 @@ class TorchEngine:
         """See `Engine.generate`. An exception of `on_tokens` ends the request and comes out here."""
         if (fault := forked(self._process) or params.fault) is not None:
             return Completion((), (), "error", policy_version=self.policy_version, error=fault)
+        if prompt and not 0 <= min(prompt) <= max(prompt) < self.vocab_size:
+            why = f"token ids are from 0 to {self.vocab_size - 1}"
+            return Completion((), (), "error", policy_version=self.policy_version, error=why)
         if self._closed or not prompt or request_id in self._waiting or request_id in self._active:
             why = "closed" if self._closed else f"request {request_id!r} is open" if prompt else "empty prompt"
             return Completion((), (), "error", policy_version=self.policy_version, error=why)
@@ -220,6 +223,8 @@ class TorchEngine:
         self.model.eval()
         try:
             while self._waiting or self._active:
+                for request_id in [name for name, request in self._waiting.items() if request.finish is not None]:
+                    self._resolve(self._waiting.pop(request_id))
                 old = list(self._active.values())
                 waiting = sorted(list(self._waiting)[: self.max_rows - len(old)], key=self._length)
                 for request_id in waiting:

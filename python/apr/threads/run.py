@@ -15,9 +15,10 @@ from typing import Any, TypeAlias, TypeVar, cast
 from uuid import uuid4
 
 from apr.engine.base import Engine
+from apr.engine.phrases import PhraseEngine
 from apr.limits import Limits
 from apr.task import Method, Task, load_task
-from apr.threads.language import Language, load_language
+from apr.threads.language import EndsInText, Language, load_language
 from apr.threads.rollout import Emit, JoinPolicy, Rollout
 from apr.threads.tree import ThreadTree
 from apr.types import SamplingParams
@@ -66,12 +67,16 @@ async def rollout(
         raise ValueError(fault)
     if budget is not None and (type(budget) is not int or budget < 0):
         raise ValueError(f"budget is a whole number from 0 on, or None for the model's choice, not {budget!r:.40}")
+    if isinstance(task, str):
+        task = load_task(task, cast(Method, method))
+    if isinstance(language, str):
+        language = load_language(language, None, cast(Method, method))
     run = Rollout(
         problem=problem,
-        engine=engine,
+        engine=PhraseEngine(engine, language.settled_stop) if isinstance(language, EndsInText) else engine,
         limits=limits,
-        task=load_task(task, cast(Method, method)) if isinstance(task, str) else task,
-        language=load_language(language, None, cast(Method, method)) if isinstance(language, str) else language,
+        task=task,
+        language=language,
         method=method,
         params=params,
         join=join,

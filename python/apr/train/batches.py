@@ -53,11 +53,6 @@ class Batch:
         """int64, the code of each token's kind; where nobody tells, 1 where it carries loss."""
         return (self.loss_mask_BT if self.kinds_BT is None else self.kinds_BT).long()
 
-    @property
-    def loss_tokens(self) -> int:
-        """Tokens that carry loss; the first of a row has nothing before it."""
-        return int(self.loss_mask_BT[:, 1:].sum())
-
 
 def batches(samples: Sequence[Sample], pad: int, tokens_per_batch: int, padding: Padding = TIGHT) -> list[Batch]:
     """The samples as padded batches of at most `tokens_per_batch` positions, rows of like length together."""

@@ -93,7 +93,8 @@ def grpo_loss(
     A token's policy loss is max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)), r = exp(logprob - old), times its
     importance weight, a constant (paper, section 3.3; PPO). The KL is estimated in the k3 form, exp(d) - d - 1 with
     d = reference - logprob. Weights are zero where nothing was sampled. Metrics: "policy" and "kl" are weighted sums,
-    "clipped" counts the tokens whose loss the clipping raises, "ratio" sums the ratios of tokens with a weight.
+    "divergence" is the KL's without weights, "clipped" counts the tokens whose loss the clipping raises, "ratio" sums
+    the ratios of tokens with a weight.
     """
     counted_BT = weights_BT > 0
     ratio_BT = torch.exp((logprobs_BT - old_logprobs_BT).masked_fill(~counted_BT, 0.0))
@@ -111,7 +112,8 @@ def grpo_loss(
     loss = policy
     if reference_BT is not None and kl_weights_BT is not None:
         apart_BT = (reference_BT - logprobs_BT).masked_fill(~counted_BT, 0.0)
-        divergence = ((torch.exp(apart_BT) - apart_BT - 1) * kl_weights_BT).sum()
-        metrics["kl"] = divergence.detach()
+        divergence_BT = torch.exp(apart_BT) - apart_BT - 1
+        divergence = (divergence_BT * kl_weights_BT).sum()
+        metrics |= {"kl": divergence.detach(), "divergence": divergence_BT.detach().sum()}
         loss = policy + kl * divergence
     return loss, metrics

@@ -78,6 +78,7 @@ class Optimizers:
         """
         norm = whole(nn.utils.clip_grad_norm_(self._parameters.values(), self._config.clip or math.inf))
         if not torch.isfinite(norm):
+            self.forget()
             raise Diverged(f"step {step + 1}: the gradient is not finite", updated=False)
         rate = rate_at(step, steps, self._config)
         for peak, optimizer in self._all:

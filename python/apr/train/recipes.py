@@ -170,7 +170,8 @@ class GrpoConfig:
     """Tokens that "rollout_constant" divides by."""
     clip_low: Share = 0.2
     clip_high: NotNegative = 0.28
-    """A ratio is clipped to 1 - clip_low and 1 + clip_high."""
+    """A ratio, of the policy to what it was before the step's first update, is clipped to 1 - clip_low and 1 +
+    clip_high; with one update it is 1."""
     kl: NotNegative = 0.0
     """Weight of the KL to the reference, the policy that the run began with, estimated in the k3 form (Schulman), token
     by token; 0: there is no such term."""
@@ -342,7 +343,7 @@ def sft_recipe(text: str, method: Method, **changes: Any) -> SftConfig:
     `changes` replace top-level values. Raises ValueError for anything the recipe may not hold.
     """
     values = read_toml(text)
-    one_for_all = "methods" not in values and "data" in values
+    one_for_all = "methods" not in values
     own = _own(values, method)
     if not own and not one_for_all:
         raise ValueError(f"the recipe has no methods.{method!r} table")

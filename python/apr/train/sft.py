@@ -155,9 +155,9 @@ class SftTrainer:
         position = self.data.position
         try:
             progress = self._run_step()
-        except Diverged as error:
+        except (Diverged, ChildProcessError) as error:
             self.data.position = position
-            if not error.updated:
+            if not (isinstance(error, Diverged) and error.updated):
                 self._leave()
             raise
         if self.processes.rank == 0:

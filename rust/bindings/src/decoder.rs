@@ -130,11 +130,6 @@ impl Decoder {
         self.policy_version.load(Ordering::Relaxed)
     }
 
-    /// Whether `run` has something to do or to tell.
-    fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
-        py.detach(|| Ok(self.lock()?.has_work()))
-    }
-
     /// Queues a request.
     #[pyo3(signature = (id, prompt, *, temperature, max_tokens, stop_token_ids, seed))]
     #[allow(clippy::too_many_arguments)]

@@ -2,6 +2,7 @@
 
 mod countdown;
 mod decoder;
+mod parallel;
 mod sudoku;
 
 use mimalloc::MiMalloc;

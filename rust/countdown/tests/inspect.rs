@@ -310,8 +310,18 @@ Moving to Node #0
 
 Exploring Operation: 2+
 ";
-    let found: Vec<_> = decisions(text).into_iter().map(|place| &text[place]).collect();
-    assert_eq!(found, ["M", "C", "E", "2*3", "G", "M", "E"]);
+    let found = |text: &str| -> Vec<_> { decisions(text).into_iter().map(|place| text[place].to_owned()).collect() };
+    assert_eq!(found(text), ["M", "C", "E", "2*3", "G", "M", "E"]);
+    // The way to a solution is copied.
+    let solved = format!(
+        "{text}\
+10,10 equal: Goal Reached
+Moving to Node #0
+Current State: 10:[2, 3, 4], Operations: []
+Exploring Operation: 2*3=6, Resulting Numbers: [4, 6]
+"
+    );
+    assert_eq!(found(&solved), found(text));
 }
 
 #[test]

@@ -26,7 +26,13 @@ pub(crate) fn free() -> Option<usize> {
     let group = |name: &str| -> Option<usize> {
         std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?.trim().parse().ok()
     };
-    let left = group("max").map(|most| most.saturating_sub(group("current").unwrap_or(0)));
+    // Pages of files count as taken, and are given up for whoever needs memory.
+    let stat = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
+    let files: usize = ["active_file ", "inactive_file "]
+        .iter()
+        .filter_map(|name| stat.lines().find_map(|line| line.strip_prefix(name))?.parse::<usize>().ok())
+        .sum();
+    let left = group("max").map(|most| most.saturating_sub(group("current").unwrap_or(0).saturating_sub(files)));
     Some(left.map_or(available, |left| left.min(available)))
 }
 

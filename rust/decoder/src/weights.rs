@@ -217,11 +217,14 @@ impl Weights {
         self.head.bytes() + self.layers.iter().flat_map(matrices).sum::<usize>()
     }
 
-    /// Writes the embedding of `token` to the start of `out`.
+    /// Writes the embedding of `token` to the start of `out`, and zeros behind it.
     pub(crate) fn embed(&self, token: u32, out: &mut [f32]) {
+        let (out, padding) = out.split_at_mut(self.width);
+        // What is not finite there, of a request before, would spread.
+        padding.fill(0.0);
         let row = token as usize * self.width..(token as usize + 1) * self.width;
         match &self.embedding {
-            Elements::Float(values) => out[..self.width].copy_from_slice(&values[row]),
+            Elements::Float(values) => out.copy_from_slice(&values[row]),
             Elements::Brain(values) => {
                 for (out, bits) in out.iter_mut().zip(&values[row]) {
                     *out = f32::from_bits(u32::from(*bits) << 16);

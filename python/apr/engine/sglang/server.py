@@ -266,7 +266,7 @@ def start_servers(
 def installed(package: str) -> None:
     """StartError if a package of the extra is not installed."""
     if importlib.util.find_spec(package) is None:
-        raise StartError("SGLang is not installed: install the extra with `pip install 'apr[sglang]'`")
+        raise StartError("SGLang is not installed: it is the extra sglang")
 
 
 def _start(

@@ -58,14 +58,15 @@ def replayed(
     kept: str | None,
     context_length: int | None = None,
 ) -> tuple[Lessons, str]:
-    """The lessons beside a run's rollouts, of at most so many tokens (None: what their recipe says), and their recipe:
+    """The lessons beside a run's rollouts, of at most so many tokens and what their recipe says, and their recipe:
     the one that the run keeps, or what is found by name; one without a model is as good, for they are for the one in
     `start`. ValueError, in one line, if there are none in the policy's tokens."""
     try:
         text = recipe_text(wanted.recipe) if kept is None else kept
         # The stream that made the policy begins with the recipe's own seed.
         recipe = sft_recipe(text, config.method, seed=request_seed(config.seed, "replay", 0) // 2)
-        lessons = lessons_of(replace(recipe, max_tokens=context_length or recipe.max_tokens), start)
+        longest = min((length for length in (context_length, recipe.max_tokens) if length is not None), default=None)
+        lessons = lessons_of(replace(recipe, max_tokens=longest), start)
         if lessons.tokenizer.to_json() != tokenizer.to_json():
             raise ValueError("its lessons are in the tokens of another language")
         lessons.samples(0, 1.0)

@@ -15,7 +15,8 @@ from typing import Any
 
 from apr.limits import Limits, request_seed
 from apr.policy import Policy
-from apr.task import Selects, Sorts, Split, Task
+from apr.selection import problems_of
+from apr.task import Selects, Sorts, Task
 from apr.threads.rollout import Emit
 from apr.threads.tree import ThreadTree
 from apr.train.processes import Processes
@@ -71,17 +72,9 @@ PASSED_OVER = 1000
 def draw(task: Task[Any], config: RlConfig, start: int, count: int, edge: Edge | None = None) -> list[Drawn]:
     """The first `count` problems from place `start` of the run's stream on that are near the edge, if one is known.
     ValueError if the recipe wants problems that there are none of."""
-    return _draw(task, config, config.seed, "train", start, count, edge)
+    # The seed's own stream begins with what lessons of the same seed taught.
+    seed = request_seed(config.seed, "problems", 0) // 2
 
-
-def draw_validation(task: Task[Any], config: RlConfig) -> list[Drawn]:
-    """Problems that training never sees, chosen as its are and under the same conditions."""
-    return _draw(task, config, config.seed + 1, "val", 0, config.validation_problems)
-
-
-def _draw(
-    task: Task[Any], config: RlConfig, seed: int, split: Split, start: int, count: int, edge: Edge | None = None
-) -> list[Drawn]:
     def taken(problem: Any, index: int) -> bool:
         if isinstance(task, Selects) and not task.accepts(problem):
             return False
@@ -92,7 +85,7 @@ def _draw(
     def wanted() -> Iterator[Drawn]:
         passed = 0
         for first in itertools.count(start, count):
-            found = task.problems(split, seed, first, count)
+            found = task.problems("train", seed, first, count)
             for index, problem in enumerate(found, first):
                 if taken(problem, index):
                     passed = 0
@@ -100,9 +93,19 @@ def _draw(
                 elif (passed := passed + 1) == PASSED_OVER:
                     raise ValueError(f"of {passed} problems in a row none is of the kind that the recipe wants")
             if len(found) < count:
-                raise ValueError(f"the {split} split of {task.name} ends after {first + len(found)} problems")
+                raise ValueError(f"the train split of {task.name} ends after {first + len(found)} problems")
 
     return list(itertools.islice(wanted(), count))
+
+
+def draw_validation(task: Task[Any], config: RlConfig) -> list[Drawn]:
+    """Distinct problems that training never sees, chosen as its are and under the same conditions. ValueError if there
+    are too few."""
+    count = config.validation_problems
+    found = list(itertools.islice(problems_of(task, "val", config.seed + 1), count))
+    if len(found) < count:
+        raise ValueError(f"validation_problems: {task.name} has {len(found)} for them")
+    return [Drawn(index, problem, _budget(config, index)) for index, problem in enumerate(found)]
 
 
 def _budget(config: RlConfig, index: int) -> int | None:

@@ -218,8 +218,8 @@ class Learner:
             }
         if total["spawns"]:
             metrics["spawn_entropy"] = mean("spawn_entropy", "spawns")
-        if self.reference is not None:
-            metrics["kl"] = total["kl"] / updates
+        if self.reference is not None and total["tokens"]:
+            metrics["kl"] = mean("divergence")
         if total["corrected"]:
             metrics["correction"] = mean("correction", "corrected")
         if lessons is not None:

@@ -1,10 +1,11 @@
-"""What a step of reinforcement learning did, as the plain numbers of a log line: pure functions of its groups.
+"""What a step of reinforcement learning did, as the plain numbers of a log line.
 
 Alarms are warnings that a policy is about to collapse, in words.
 """
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -113,12 +114,22 @@ def credited(counts: Mapping[str, int]) -> dict[str, float]:
     return shares
 
 
+def timings(seconds: Mapping[str, float], begun: float, tokens: Mapping[str, int]) -> dict[str, Any]:
+    """Where a step's time went, by phase, and how fast tokens went through those that have any. `begun` is by
+    `time.monotonic`."""
+    return {
+        "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
+        "step_seconds": round(time.monotonic() - begun, 3),
+        "tokens_per_second": {name: round(count / max(1e-3, seconds[name]), 1) for name, count in tokens.items()},
+    }
+
+
 class Alarms:
     """Compares each step with what was usual before it, and what is to stay as it was with the first steps."""
 
     def __init__(self) -> None:
         # By name, of the steps that tell it: one without signal tells no entropy.
-        self._last: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MEMORY))
+        self._last: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MEMORY + _RECENT))
         self._first: defaultdict[str, list[float]] = defaultdict(list)
 
     def look(self, metrics: dict[str, Any]) -> list[str]:
@@ -135,7 +146,8 @@ class Alarms:
         return [
             self._fell(now, "spawning", 0.25, "hardly any rollout spawns any more"),
             self._fell(now, "entropy", 0.2, "the policy has lost its entropy"),
-            self._fell(now, "reward", 0.5, "the reward has collapsed"),
+            # A step of few problems may draw hard ones.
+            self._fell(now, "reward", 0.5, "the reward has collapsed", steps=_RECENT),
             "more than half of the siblings are copies" if now.get("copies", 0.0) > 0.5 else None,
             "most rollouts spawn as many children as they may" if now.get("limited", 0.0) > 0.5 else None,
             self._rose(now, "malformed", 0.2, "spawn blocks are malformed"),
@@ -151,16 +163,21 @@ class Alarms:
             return None
         return f"the policy forgets: {name} {fmean(late):.3g} a thousand, at first {fmean(first):.3g}"
 
-    def _usual(self, name: str) -> float | None:
-        values = self._last[name]
-        return fmean(values) if len(values) == _MEMORY else None
+    def _usual(self, name: str, *, before: int = 0) -> float | None:
+        """The mean of what was told last, but for the latest `before`; None before there is enough of it."""
+        values = list(self._last[name])[-_MEMORY - before :]
+        return fmean(values[:_MEMORY]) if len(values) == _MEMORY + before else None
 
-    def _fell(self, now: dict[str, Any], name: str, share: float, text: str) -> str | None:
-        usual = self._usual(name)
-        # A reward of somebody's own may be below zero.
-        if usual is None or name not in now or now[name] >= usual - (1 - share) * abs(usual):
+    def _fell(self, now: dict[str, Any], name: str, share: float, text: str, *, steps: int = 1) -> str | None:
+        """To less than `share` of what is usual, for `steps` in a row."""
+        usual = self._usual(name, before=steps - 1)
+        if usual is None or name not in now:
             return None
-        return f"{text}: {name} {now[name]:.3g}, usually {usual:.3g}"
+        late = [*self._last[name], now[name]][-steps:]
+        # A reward of somebody's own may be below zero.
+        if max(late) >= usual - (1 - share) * abs(usual):
+            return None
+        return f"{text}: {name} {fmean(late):.3g}, usually {usual:.3g}"
 
     def _rose(self, now: dict[str, Any], name: str, by: float, text: str) -> str | None:
         usual = self._usual(name)

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from apr.engine.base import Engine, OnTokens
@@ -37,13 +39,16 @@ class Served:
         probe: tuple[int, ...],
         processes: Processes,
         by: HandOver = "directory",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """`probe` is a prompt whose log-probabilities a server must compute as the trainer does; servers get weights
-        `by` a directory or in requests. TypeError for an engine that cannot take weights."""
+        `by` a directory or in requests. The trainer's forward pass multiplies in `dtype`, and so does the native
+        engine: what is rounded on one side is rounded on the other, and half the bytes are twice as fast. TypeError for
+        an engine that cannot take weights."""
         self._engine = engine
         self._model = model
         self._processes = processes
-        self._hand_over = _way(engine, model, tokenizer, probe, processes, by)
+        self._hand_over = _way(engine, model, tokenizer, probe, processes, by, dtype)
         self._ahead = 0
         """Steps of the weights less the engine's own version."""
 
@@ -96,12 +101,12 @@ def _way(
     probe: tuple[int, ...],
     processes: Processes,
     by: HandOver,
+    dtype: torch.dtype,
 ) -> _HandOver:
     if isinstance(engine, NativeEngine):
 
         async def hand_over() -> int:
-            state = {name: value.float().cpu().contiguous().numpy() for name, value in whole_weights(model).items()}
-            return engine.update_weights(state)
+            return engine.update_weights({name: _buffer(value, dtype) for name, value in whole_weights(model).items()})
 
         return hand_over
     if isinstance(engine, TorchEngine):
@@ -117,3 +122,10 @@ def _way(
     if not isinstance(engine, SglangEngine):
         raise TypeError(f"{type(engine).__name__} takes no weights")
     return partial(publish, engine, model, tokenizer, probe, processes, by)
+
+
+def _buffer(value: Tensor, dtype: torch.dtype) -> object:
+    """A tensor as the native engine takes it. Vectors are no factors of a product, and stay as they are."""
+    if dtype == torch.bfloat16 and value.ndim > 1:
+        return value.to("cpu", dtype).contiguous().view(torch.uint16).numpy()
+    return value.float().cpu().contiguous().numpy()

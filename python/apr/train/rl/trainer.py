@@ -22,7 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from apr.engine.base import Engine, EngineError
 from apr.origin import Origin
-from apr.policy import Policy, stopping
+from apr.policy import Policy
 from apr.selection import selected
 from apr.task import Task
 from apr.threads.events import EventLog
@@ -30,6 +30,7 @@ from apr.threads.language import Language, Trainable
 from apr.train.model import trained_model
 from apr.train.optimizers import Diverged, keep_freed_memory
 from apr.train.phase import Phase, nobody
+from apr.train.precision import compute_dtype
 from apr.train.processes import Processes
 from apr.train.recipes import CreditConfig, RlConfig
 from apr.train.rl.check import check
@@ -38,7 +39,7 @@ from apr.train.rl.edge import Edge
 from apr.train.rl.groups import Draw, Group, draw, draw_groups, draw_validation, failure, run_groups
 from apr.train.rl.handover import HandOver
 from apr.train.rl.learner import Learner
-from apr.train.rl.metrics import Alarms, credited, records, summarise
+from apr.train.rl.metrics import Alarms, credited, records, summarise, timings
 from apr.train.rl.packs import Row, judged_rollouts, rows_of
 from apr.train.rl.publish import Served
 from apr.train.rl.replay import Replayed
@@ -138,8 +139,9 @@ class GrpoTrainer:
         try:
             if config.overlap and getattr(engine, "model", None) is model:
                 raise ValueError("overlap: this engine samples with the very weights that train")
-            self.engine = Served(engine, model, self.tokenizer, probe, self.processes, hand_over)
-            self.policy = Policy(stopping(self.engine, language), task, language, config.method)
+            dtype = compute_dtype(config.autocast, self.processes.device)
+            self.engine = Served(engine, model, self.tokenizer, probe, self.processes, hand_over, dtype)
+            self.policy = Policy(self.engine, task, language, config.method)
         except BaseException:
             asyncio.run(engine.close())
             raise
@@ -190,8 +192,9 @@ class GrpoTrainer:
                 if (every := self.config.checkpoint_every) and self.step % every == 0 and self._untold is None:
                     self.save()
             self._leave()
-        except (EngineError, Diverged, ValueError) as error:
-            if self._whole and not (isinstance(error, Diverged) and error.updated):
+        except Exception as error:
+            # Of several processes all come upon these, and one alone upon others.
+            if self._whole and (self.processes.count == 1 or isinstance(error, EngineError | Diverged | ValueError)):
                 self._leave()
             raise
 
@@ -281,7 +284,7 @@ class GrpoTrainer:
 
     def _tell(self, line: dict[str, Any], watch: Callable[[dict[str, Any]], None]) -> None:
         """Write a step's line, with what was held out where that is due."""
-        every, self._untold = self.config.validate_every, None
+        every = self.config.validate_every
         if every and (self.step % every == 0 or self.done):
             begun = time.monotonic()
             figures = self.validate()
@@ -294,7 +297,7 @@ class GrpoTrainer:
         if self.processes.rank == 0:
             self.run.log(line)
             watch(line)
-        self._whole = True
+        self._untold = None
 
     def _load(self, directory: Path) -> PreTrainedModel:
         return trained_model(directory, self.processes).eval()
@@ -316,7 +319,7 @@ class GrpoTrainer:
         if metrics["failures"] == metrics["rollouts"]:
             raise EngineError(f"step {self.step + 1}: no rollout came to its end: {failure(groups)}")
         parts = self.processes.gather([(drawn.sampled, drawn.tried)])
-        sampled = self.sampled + sum(tokens for tokens, _ in parts)
+        already, sampled = self.sampled, self.sampled + sum(tokens for tokens, _ in parts)
         edge = self.edge.after(one for _, tried in parts for one in tried)
         behind = _copy(self.learner.model) if self.config.overlap else None
         going_on = ahead and not self._spent(sampled)
@@ -324,8 +327,12 @@ class GrpoTrainer:
         lessons, lesson = self._replayed.draw(self._lesson) if self._replayed is not None else (None, 0)
         rows, judged = self._rows(groups)
         self._phase("training")
-        told, before = self.learner.learn(rows, self.step, lessons)
         self._whole = False
+        try:
+            told, before = self.learner.learn(rows, self.step, lessons)
+        except Diverged as error:
+            self._whole = not error.updated
+            raise
         self.position, self._behind = drawn.position, behind
         self.sampled, self.edge, self._lesson = sampled, edge, lesson
         metrics |= {"sampled_tokens": sampled, **judged, **told}
@@ -337,25 +344,15 @@ class GrpoTrainer:
             with timed("wait"):
                 self._ahead.exception()
         self.step += 1
+        line = {"step": self.step, "steps": self.config.steps, **metrics, "policy_version": drawn.version}
+        line |= {"memory": _memory(self.processes.device), "alarms": self.alarms.look(metrics)}
+        tokens = {"generate": sampled - already, "train": metrics["trained_tokens"]}
+        # The step is done, whatever becomes of the engine.
+        self._untold, self._whole = line | timings(self.learner.seconds, begun, tokens), True
         self._phase("publishing weights")
         with timed("publish"):
             self._publish(self.step)
-        seconds = {name: round(spent, 3) for name, spent in self.learner.seconds.items()}
-        speeds = {
-            "generate": metrics.get("tokens", 0) / max(1e-3, seconds["generate"]),
-            "train": metrics["trained_tokens"] / max(1e-3, seconds["train"]),
-        }
-        return {
-            "step": self.step,
-            "steps": self.config.steps,
-            **metrics,
-            "policy_version": drawn.version,
-            "seconds": seconds,
-            "step_seconds": round(time.monotonic() - begun, 3),
-            "tokens_per_second": {name: round(speed, 1) for name, speed in speeds.items()},
-            "memory": _memory(self.processes.device),
-            "alarms": self.alarms.look(metrics),
-        }
+        return line | timings(self.learner.seconds, begun, tokens)
 
     def _rows(self, groups: Sequence[Group]) -> tuple[list[Row], dict[str, Any]]:
         """What a step learns from, and what there is to tell of what its tokens are worth."""

@@ -33,10 +33,9 @@ def write_group(path: Path, task: Task[Any], group: Group, rows: Sequence[Row], 
 
 def _thread(thread: Thread, rows: Sequence[Row], before: Mapping[int, Tensor]) -> dict[str, Any]:
     own = [row for row in rows if row.sample.thread == thread.id]
-    credit = own[0].rollout.credit.advantages.get(thread.id) if own else None
     return {
         "tokens": [token for call in thread.calls for token in call.sampled],
         "logprobs": [logprob for call in thread.calls for logprob in call.logprobs],
         "trainer": [p for row in own for p in before[id(row)].tolist()],
-        **({} if credit is None else {"credit": credit}),
+        "advantages": [advantage for row in own for advantage in row.advantages],
     }

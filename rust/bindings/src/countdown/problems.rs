@@ -4,10 +4,10 @@ use apr_countdown::Error;
 use apr_countdown::sample::{self, ProblemSpace, Split};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use rayon::prelude::*;
 
 use super::problem::Problem;
 use super::raise;
+use crate::parallel;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ProblemStream>()?;
@@ -65,9 +65,8 @@ impl ProblemStream {
 
     /// Problems `start` to `start + count`.
     fn get(&self, py: Python<'_>, start: u64, count: u64) -> PyResult<Vec<Problem>> {
-        let problems: Result<Vec<_>, Error> = py.detach(|| {
-            (start..start.saturating_add(count)).into_par_iter().map(|i| self.0.get(i).map(Problem)).collect()
-        });
+        let problems: Result<Vec<_>, Error> =
+            py.detach(|| parallel::map(start..start.saturating_add(count), |i| self.0.get(i).map(Problem)));
         problems.map_err(raise)
     }
 }

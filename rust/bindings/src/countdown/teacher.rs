@@ -13,11 +13,11 @@ use apr_countdown::{Error, Number};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rayon::prelude::*;
 
 use super::problem::{Problem, heuristic_kind};
 use super::problems::space;
 use super::{raise, unknown_method};
+use crate::parallel;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Trace>()?;
@@ -270,7 +270,7 @@ impl Traces {
                 };
                 Ok((Problem(problem), Trace(trace), beam, child_beam, condition))
             };
-            (start..start.saturating_add(count)).into_par_iter().map(item).collect()
+            parallel::map(start..start.saturating_add(count), item)
         });
         items.map_err(raise)
     }
@@ -318,7 +318,7 @@ impl Lessons {
                     })
                     .collect())
             };
-            (start..start.saturating_add(count)).into_par_iter().map(lesson).collect()
+            parallel::map(start..start.saturating_add(count), lesson)
         });
         let rows = |lesson: Vec<(Vec<u8>, Vec<u8>)>| {
             lesson.iter().map(|(ids, kinds)| (PyBytes::new(py, ids), PyBytes::new(py, kinds))).collect()

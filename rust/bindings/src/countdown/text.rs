@@ -40,7 +40,8 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// A verdict with its reason in plain words.
+/// What `check_solution` and `check_trace` say, with its reason in plain words. What a task of your own says is an
+/// `apr.task.Verdict`.
 #[pyclass(frozen, module = "apr")]
 pub(super) struct Verdict(check::Verdict);
 

@@ -18,10 +18,13 @@ pub struct Choice<'a> {
 
 /// Where a main thread decides, in bytes of its text: the first character of each of its own lines, for which kind of
 /// line comes next, and the numbers and the sign of each step that it tries. All else follows from what stands before
-/// it, or from the words of others.
+/// it, or from the words of others: so does whatever it writes once it says that the goal is reached.
 pub fn decisions(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (at, content, line) in own_lines(text) {
+        if let Some(Line::Goal { .. }) = line {
+            break;
+        }
         if let Some(first) = content.chars().next() {
             found.push(at..at + first.len_utf8());
         }
