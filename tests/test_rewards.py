@@ -118,7 +118,10 @@ def test_a_reward_that_is_not_there_is_told_in_one_line(name: str, said: str) ->
 def test_any_tasks_problems_are_drawn() -> None:
     settings = config(groups=3, budgets=[2])
     found = draw(ToyTask(), settings, 5, 3)
-    assert found == [Drawn(i, f"train-{settings.seed}-{i}", 2) for i in (5, 6, 7)]
+    seed = found[0].problem.split("-")[1]
+    assert found == [Drawn(i, f"train-{seed}-{i}", 2) for i in (5, 6, 7)]
+    # Lessons of the run's seed begin with the problems of that one.
+    assert int(seed) != settings.seed
 
 
 def test_a_split_that_ends_is_told() -> None:

@@ -45,7 +45,6 @@ def parser() -> Parser:
         "judge accepts; rollouts that the engine failed are reported apart. A recipe, or any run with --out, goes on "
         "where it was stopped when the same command is given again; failed rollouts are then run again.",
         examples=[
-            "apr eval --problems 50",
             "apr eval --problems 200 --budget 10 --out results/ten",
             "apr eval --recipe paper-small; apr report",
             "apr eval --recipe paper-small --model runs/mine/checkpoints/4500 --out results/mine",
