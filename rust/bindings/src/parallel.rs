@@ -15,5 +15,9 @@ pub(crate) fn map<T: Send, E: Send>(
 ) -> Result<Vec<T>, E> {
     static OWNER: OnceLock<u32> = OnceLock::new();
     let own = std::process::id();
-    if *OWNER.get_or_init(|| own) == own { items.into_par_iter().map(work).collect() } else { items.map(work).collect() }
+    if *OWNER.get_or_init(|| own) == own {
+        items.into_par_iter().map(work).collect()
+    } else {
+        items.map(work).collect()
+    }
 }
