@@ -19,6 +19,7 @@ from apr.countdown.task import Countdown
 from apr.engine import load_engine
 from apr.engine.base import EngineError
 from apr.engine.checkpoint import load_model
+from apr.engine.native import NativeEngine
 from apr.policy import Policy
 from apr.selection import selected
 from apr.task import load_task
@@ -262,6 +263,29 @@ def test_failed_rollouts_are_left_out_and_a_dead_engine_ends_the_run(start: Path
 
     with pytest.raises(EngineError, match="closed"):
         train(tmp_path, start, config(steps=1), closed)
+
+
+@pytest.mark.parametrize("error", [EngineError("gone"), KeyError("somebody's own")])
+def test_a_step_is_kept_whatever_becomes_of_the_engine_after_it(
+    error: Exception, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tmp_path / "whole", start, config(steps=2))
+    handed = NativeEngine.update_weights
+
+    def update(self: NativeEngine, state: Any) -> int:
+        if self.policy_version:
+            raise error
+        return handed(self, state)
+
+    monkeypatch.setattr(NativeEngine, "update_weights", update)
+    with pytest.raises(type(error)):
+        train(tmp_path / "cut", start, config(steps=2))
+    monkeypatch.undo()
+    run = RunDirectory(tmp_path / "cut")
+    assert run.steps() == [1]
+    lines = train(run.path, start, config(steps=2))
+    assert [line["step"] for line in lines] == [1, 2]
+    assert [line["loss"] for line in lines] == [line["loss"] for line in whole]
 
 
 def test_costs_are_taken_from_correct_answers_alone(groups: list[Group]) -> None:
