@@ -241,7 +241,7 @@ def _download(name: str) -> Path:
 
 def install(extra: str) -> str:
     """How to get what is missing."""
-    return f"its extra: `uv sync --inexact --extra {extra}` in a checkout, elsewhere `pip install 'WHEEL[{extra}]'`"
+    return f"`uv sync --inexact --extra {extra}` in a checkout, elsewhere `pip install 'WHEEL[{extra}]'`"
 
 
 def _shipped(files: ExitStack, method: Method, task: str | None) -> Path:
