@@ -253,7 +253,7 @@ class NativeEngine:
                 try:
                     self._decoder.submit(
                         message.handle,
-                        list(message.prompt),
+                        message.prompt,
                         temperature=params.temperature,
                         max_tokens=params.max_tokens,
                         stop_token_ids=list(params.stop_token_ids),
